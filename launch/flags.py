@@ -1,0 +1,130 @@
+"""Flags that several entrypoints share, and what they ask for, checked."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+from suite import benchmark as benchmark_lib
+from suite import hparams as hparams_lib
+from suite.hparams import Division
+
+USAGE_ERROR = 2
+
+
+def define_run_flags() -> None:
+  """The flags that say what is trained; `launch.train` and `.benchmark`."""
+  flags.DEFINE_string('benchmark', 'resnet', 'Which benchmark to run.')
+  flags.DEFINE_string(
+    'size',
+    'tiny',
+    'reference: exactly the rules, on the full data set. tiny: the same code '
+    'with smaller numbers, on embedded data, with a target of its own.',
+  )
+  flags.DEFINE_enum(
+    'division',
+    'closed',
+    [division.value for division in Division],
+    'closed: hyperparameters within the rules. open: any.',
+  )
+  flags.DEFINE_multi_string(
+    'hp',
+    [],
+    'A hyperparameter as name=value; may be given again. --list_hp lists them.',
+  )
+  flags.DEFINE_string(
+    'data_dir', 'data', 'Where launch.prepare_data has put the data sets.'
+  )
+  flags.DEFINE_string(
+    'platform',
+    '',
+    'The platform that must be used (cpu, gpu, tpu); empty: any that JAX has.',
+  )
+  flags.DEFINE_integer('model_axis', 1, 'Devices that a model is split over.')
+  flags.DEFINE_string('submission_org', 'unofficial', 'Who runs this.')
+  flags.DEFINE_string(
+    'submission_platform', '', 'Name of the system; by default its devices.'
+  )
+  flags.DEFINE_enum(
+    'submission_status',
+    'research',
+    ['onprem', 'cloud', 'preview', 'research'],
+    'How the system can be had.',
+  )
+  flags.DEFINE_string(
+    'compile_cache',
+    os.path.join(
+      os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'),
+      'podium',
+      'compiled',
+    ),
+    'Directory that keeps compiled programs for later runs; empty: none. Use '
+    'one that only you can write to: what lies there is executed.',
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What the shared flags ask for."""
+
+  benchmark: benchmark_lib.Benchmark
+  size_name: str
+  size: benchmark_lib.Size
+  division: Division
+  hparams: Any
+
+
+def request() -> Request:
+  """Reads the shared flags; ValueError, in one line, for what cannot be had."""
+  values = flags.FLAGS
+  benchmark = benchmark_lib.get(values.benchmark)
+  size = benchmark.size(values.size)
+  division = Division(values.division)
+  hparams = hparams_lib.override(size.hparams, _changes(values.hp), division)
+  return Request(benchmark, values.size, size, division, hparams)
+
+
+def as_arguments() -> list[str]:
+  """The shared flags that were set, as another process takes them."""
+  module = flags.FLAGS.flags_by_module_dict()[__name__]
+  given = [flag.serialize() for flag in module if flag.present]
+  return [line for text in given for line in text.splitlines() if line]
+
+
+def run(main: Callable[[], int], *, define: Callable[[], None]) -> NoReturn:
+  """Runs an entrypoint that takes flags only; exits with what `main` returns.
+
+  A ValueError or an OSError of `main` is a refusal: one line, exit code 2.
+  """
+  define()
+
+  def entry(argv: Sequence[str]) -> int:
+    if len(argv) > 1:
+      return refuse(f'Unexpected argument {argv[1]!r}; flags start with --.')
+    try:
+      return main()
+    except (ValueError, OSError) as error:
+      return refuse(str(error))
+
+  app.run(entry)
+
+
+def refuse(text: str) -> int:
+  """Prints the refusal and returns the exit code that goes with it."""
+  print(f'error: {text}', file=sys.stderr)
+  return USAGE_ERROR
+
+
+def _changes(texts: Sequence[str]) -> dict[str, str]:
+  changes = {}
+  for text in texts:
+    name, equals, value = text.partition('=')
+    if not equals or not name:
+      raise ValueError(f'--hp takes name=value, not {text!r}.')
+    if name in changes:
+      raise ValueError(f'--hp gives {name} twice.')
+    changes[name] = value
+  return changes

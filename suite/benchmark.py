@@ -1,0 +1,74 @@
+"""A benchmark: what is trained, on which data, until when, how many times.
+
+The folder `suite/benchmarks/` is the registry: `get('resnet')` imports
+`suite.benchmarks.resnet` and returns its `BENCHMARK`.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from suite import hparams as hparams_lib
+from suite.target import Target
+from suite.task import Task
+
+# Found when asked for, not imported: the core knows no benchmark.
+_FOLDER = 'suite.benchmarks'
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+  """A data set by the name that `launch.prepare_data` knows it by."""
+
+  name: str
+  train_samples: int
+  eval_samples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """One size of a benchmark: its reference hyperparameters and its target."""
+
+  hparams: Any  # a frozen dataclass made of `tunable` and `fixed` fields
+  target: Target
+  ruleset: str  # the official one where there is one, else 'podium-...'
+  data: DataSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+  """Everything the suite knows of a benchmark."""
+
+  name: str  # the log's `submission_benchmark`
+  runs: int  # runs that make a result
+  dropped: int  # fastest runs, and as many slowest, that the mean leaves out
+  task: Callable[[Any, DataSet], Task]  # (hyperparameters, data) -> it
+  sizes: Mapping[str, Size]
+
+  def size(self, name: str) -> Size:
+    """The size of that name; ValueError naming the nearest if there is none."""
+    if name not in self.sizes:
+      raise ValueError(
+        f'Benchmark {self.name} has no size {name!r}'
+        f'{hparams_lib.nearest(name, self.sizes)}; '
+        f'there are {", ".join(self.sizes)}.'
+      )
+    return self.sizes[name]
+
+
+def names() -> list[str]:
+  """The names of all benchmarks, sorted."""
+  folder = importlib.import_module(_FOLDER).__path__
+  return sorted(module.name for module in pkgutil.iter_modules(folder))
+
+
+def get(name: str) -> Benchmark:
+  """The benchmark of that name; ValueError naming the nearest if none is."""
+  if name not in names():
+    raise ValueError(
+      f'Unknown benchmark {name!r}{hparams_lib.nearest(name, names())}; '
+      f'there are {", ".join(names())}.'
+    )
+  return importlib.import_module(f'{_FOLDER}.{name}').BENCHMARK

@@ -1,0 +1,97 @@
+"""The clock: startup, the timed run, and where the time of each went.
+
+There is no way to pause it: the rules forbid that, so evals count.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+
+def wall_time() -> Callable[[], float]:
+  """Seconds since the epoch that never run backwards."""
+  offset = time.time() - time.monotonic()
+  return lambda: offset + time.monotonic()
+
+
+class Clock:
+  """Counts from its creation: first startup, then, after `start`, the run."""
+
+  def __init__(self, now: Callable[[], float] | None = None):
+    self.now = now or wall_time()
+    self.created = self.now()
+    self._started: float | None = None
+    self._stopped: float | None = None
+    self._parts: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    self._spending: str | None = None
+
+  @property
+  def running(self) -> bool:
+    """Whether the timed run is on."""
+    return self._started is not None and self._stopped is None
+
+  def require_running(self, what: str) -> None:
+    """Raises RuntimeError naming `what` unless the timed run is on."""
+    if not self.running:
+      when = 'after run_stop' if self._stopped else 'before run_start'
+      raise RuntimeError(f'{what} {when}: data belongs on the clock.')
+
+  def start(self) -> float:
+    """Ends startup and starts the run; returns the time, in seconds."""
+    if self._started is not None:
+      raise RuntimeError('The clock was started already; it starts once.')
+    self._started = self.now()
+    return self._started
+
+  def stop(self) -> float:
+    """Ends the run for good; returns the time, in seconds."""
+    self.require_running('The clock was stopped')
+    self._stopped = self.now()
+    return self._stopped
+
+  @contextlib.contextmanager
+  def spent_on(self, part: str) -> Iterator[None]:
+    """Books the time of the `with` body to `part`; parts do not nest."""
+    if self._spending:
+      raise RuntimeError(f'{part!r} inside {self._spending!r}: parts nest not.')
+    parts = self._parts[self._started is not None]
+    self._spending = part
+    before = self.now()
+    try:
+      yield
+    finally:
+      self._spending = None
+      parts[part] = parts.get(part, 0.0) + self.now() - before
+
+  @property
+  def startup(self) -> float:
+    """Seconds from creation to the start of the run (or to now)."""
+    return (self._started or self.now()) - self.created
+
+  @property
+  def timed(self) -> float:
+    """Seconds of the run, so far or in all; 0 before it starts."""
+    if self._started is None:
+      return 0.0
+    return (self._stopped or self.now()) - self._started
+
+  def startup_parts(self) -> dict[str, float]:
+    """Seconds of startup by part, 'other' included: they add up to it."""
+    return _with_other(self._parts[0], self.startup)
+
+  def timed_parts(self) -> dict[str, float]:
+    """Seconds of the run by part, 'other' included: they add up to it."""
+    return _with_other(self._parts[1], self.timed)
+
+  def time_to_quality(self, allowance: float) -> float:
+    """Seconds of the run, plus what startup took beyond its allowance."""
+    return time_to_quality(self.timed, self.startup, allowance)
+
+
+def time_to_quality(timed: float, startup: float, allowance: float) -> float:
+  """The score of a run, in seconds: startup counts beyond its allowance."""
+  return timed + max(0.0, startup - allowance)
+
+
+def _with_other(parts: dict[str, float], total: float) -> dict[str, float]:
+  return {**parts, 'other': total - sum(parts.values())}

@@ -1,0 +1,101 @@
+"""A run's batches: they exist only once the clock is running."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from suite.clock import Clock
+
+Rows = Mapping[str, np.ndarray]  # this host's rows of a batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """The training between two evals, and how the log names its place."""
+
+  steps: int
+  start: Mapping[str, float]  # metadata of block_start
+  stop: Mapping[str, float]  # metadata of block_stop
+  at: Mapping[str, float]  # metadata of the eval that follows
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Where a run's data lies and how this host's share reaches the devices."""
+
+  clock: Clock
+  location: str  # for messages; to read, use `directory`
+  seed: int
+  put: Callable[[Rows], Any]  # host rows -> global arrays
+  host: int = 0
+  hosts: int = 1
+
+  @property
+  def directory(self) -> str:
+    """The data set's directory; RuntimeError unless the clock is running."""
+    self.clock.require_running(f'data set {self.location} was opened')
+    return self.location
+
+
+class Feed(Protocol):
+  """Batches for training and for evals, as global arrays on the devices."""
+
+  def train_block(
+    self, block: Block, state: Any, call: Callable[..., Any]
+  ) -> Iterator[Any]:
+    """Yields `block.steps` batches.
+
+    `state` is the state at the block's start, for feeds that make their data
+    with it (self-play); `call(name, state, argument)` runs what the task
+    staged. Supervised feeds ignore both.
+    """
+
+  def eval_batches(self) -> Iterator[Any]:
+    """Yields every eval example once, in batches padded with weight 0."""
+
+
+class SupervisedFeed:
+  """Batches from a stream on disk, put on the devices a few steps ahead."""
+
+  def __init__(
+    self,
+    train: Iterable[Rows],
+    evaluation: Callable[[], Iterable[Rows]],
+    put: Callable[[Rows], Any],
+    *,
+    ahead: int = 2,
+  ):
+    """Opens the training stream; `evaluation()` opens one pass over the evals.
+
+    Args:
+      train: endless host rows.
+      evaluation: makes a finite iterable of host rows.
+      put: host rows -> global arrays; asynchronous on accelerators.
+      ahead: batches that lie on the devices before they are asked for.
+    """
+    self._train = _put_ahead(iter(train), put, ahead)
+    self._evaluation = evaluation
+    self._put = put
+    self._ahead = ahead
+
+  def train_block(self, block, state, call):
+    """See Feed."""
+    del state, call
+    for _ in range(block.steps):
+      yield next(self._train)
+
+  def eval_batches(self):
+    """See Feed."""
+    return _put_ahead(iter(self._evaluation()), self._put, self._ahead)
+
+
+def _put_ahead(rows: Iterator[Rows], put, ahead: int) -> Iterator[Any]:
+  waiting = collections.deque()
+  for row in rows:
+    waiting.append(put(row))
+    if len(waiting) > ahead:
+      yield waiting.popleft()
+  yield from waiting

@@ -1,0 +1,39 @@
+"""The quality that ends a run: one or several metrics, from above or below."""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """Bounds by metric name; all must hold. `Target(at_least={'accuracy': 0.759})`."""
+
+  at_least: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  at_most: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if not self.at_least and not self.at_most:
+      raise ValueError('A target needs at least one bound.')
+
+  def met_by(self, quality: Mapping[str, float]) -> bool:
+    """Whether every bound holds; a value that is no number meets none.
+
+    Raises KeyError when `quality` lacks a metric that the target names.
+    """
+    return all(quality[k] >= bound for k, bound in self.at_least.items()) and (
+      all(quality[k] <= bound for k, bound in self.at_most.items())
+    )
+
+  def as_dict(self) -> dict[str, dict[str, float]]:
+    """{'accuracy': {'at_least': 0.759}}, for results and reports."""
+    bounds: dict[str, dict[str, float]] = {}
+    for name, bound in self.at_least.items():
+      bounds.setdefault(name, {})['at_least'] = bound
+    for name, bound in self.at_most.items():
+      bounds.setdefault(name, {})['at_most'] = bound
+    return bounds
+
+  def __str__(self) -> str:
+    parts = [f'{k} >= {v:g}' for k, v in self.at_least.items()]
+    parts += [f'{k} <= {v:g}' for k, v in self.at_most.items()]
+    return ' and '.join(parts)

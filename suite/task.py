@@ -1,0 +1,123 @@
+"""A learning problem as pure functions, and the state that training carries."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import PartitionSpec
+
+from suite.feed import Block, Data, Feed
+
+PyTree = Any
+Batch = Mapping[str, jax.Array]  # 'weight' is 0 on padded rows
+Spec = Mapping[str, jax.ShapeDtypeStruct]  # global shapes
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+  """Everything a step carries to the next; every leaf a jax.Array."""
+
+  step: jax.Array  # int32 [], steps done
+  key: jax.Array  # the run's key; a step's is `fold_in(key, step)`
+  params: PyTree
+  stats: PyTree  # what the model keeps beside its parameters, not trained
+  opt: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+  """`function(state, argument)` that a feed calls on the clock.
+
+  It is compiled ahead of time for `spec`, the shapes of `argument`, which is
+  replicated, as the result is.
+  """
+
+  function: Callable[[State, PyTree], PyTree]
+  spec: PyTree
+
+
+class Task(abc.ABC):
+  """What a benchmark trains. `open` is its only way to data.
+
+  Attributes:
+    optimizer: applied by the default `train_step`.
+    partition_rules: (path regex, PartitionSpec) pairs; see `suite.sharding`.
+    train_spec: {field: shape and dtype} of a global training batch.
+    eval_spec: the same of a global eval batch.
+  """
+
+  optimizer: optax.GradientTransformation
+  partition_rules: Sequence[tuple[str, PartitionSpec]]
+  train_spec: Spec
+  eval_spec: Spec
+
+  @abc.abstractmethod
+  def init_model(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+    """Returns fresh `(params, stats)`."""
+
+  @abc.abstractmethod
+  def loss(
+    self, params: PyTree, stats: PyTree, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+    """Returns the loss [] and `(stats, metrics)`, metrics being scalars."""
+
+  @abc.abstractmethod
+  def predict(self, state: State, batch: Batch) -> PyTree:
+    """The device half of an eval: what the host needs of one batch."""
+
+  @abc.abstractmethod
+  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
+    """The host half: quality by metric, from all batches' predictions."""
+
+  @abc.abstractmethod
+  def blocks(self) -> Sequence[Block]:
+    """The budget: every block of training that a run may do, in order."""
+
+  @abc.abstractmethod
+  def open(self, data: Data) -> Feed:
+    """The first touch of data; called once the clock runs."""
+
+  def verify_data(self, directory: str) -> None:
+    """Raises ValueError if `directory` is not this task's data set.
+
+    Called before the clock starts, so it may read metadata only.
+    """
+
+  def staged(self) -> Mapping[str, Staged]:
+    """What else runs on the clock, by name, for feeds that call it."""
+    return {}
+
+  def init(self, key: jax.Array) -> State:
+    """A fresh state; `key` is used up."""
+    model_key, run_key = jax.random.split(key)
+    params, stats = self.init_model(model_key)
+    return State(
+      step=jax.numpy.zeros((), jax.numpy.int32),
+      key=run_key,
+      params=params,
+      stats=stats,
+      opt=self.optimizer.init(params),
+    )
+
+  def train_step(
+    self, state: State, batch: Batch
+  ) -> tuple[State, dict[str, jax.Array]]:
+    """One step of the optimizer -> the next state and scalar metrics."""
+    key = jax.random.fold_in(state.key, state.step)
+    gradient = jax.value_and_grad(self.loss, has_aux=True)
+    (loss, (stats, metrics)), grads = gradient(
+      state.params, state.stats, batch, key
+    )
+    updates, opt = self.optimizer.update(grads, state.opt, state.params)
+    after = State(
+      step=state.step + 1,
+      key=state.key,
+      params=optax.apply_updates(state.params, updates),
+      stats=stats,
+      opt=opt,
+    )
+    return after, {'loss': loss, **metrics}

@@ -1,0 +1,81 @@
+"""What holds for every benchmark and size; they are found by themselves."""
+
+from absl.testing import absltest, parameterized
+import jax
+
+from suite import benchmark as benchmark_lib
+from suite import hparams, sharding
+from suite.program import abstract_state, check
+
+
+def _all():
+  for name in benchmark_lib.names():
+    for size in benchmark_lib.get(name).sizes:
+      yield name, size
+
+
+class BenchmarksTest(parameterized.TestCase):
+
+  def task(self, name, size_name):
+    benchmark = benchmark_lib.get(name)
+    size = benchmark.size(size_name)
+    return benchmark.task(size.hparams, size.data)
+
+  @parameterized.parameters(*_all())
+  def test_the_reference_hyperparameters_are_legal_in_closed(self, name, size):
+    reference = benchmark_lib.get(name).size(size).hparams
+    self.assertEmpty(hparams.closed_faults(reference, reference))
+
+  @parameterized.parameters(*_all())
+  def test_every_hyperparameter_says_what_it_is(self, name, size):
+    for each in hparams.declared(benchmark_lib.get(name).size(size).hparams):
+      self.assertRegex(each.help, r'\.$', each.name)
+
+  @parameterized.parameters(*_all())
+  def test_no_two_hyperparameters_share_a_log_key(self, name, size):
+    found = hparams.declared(benchmark_lib.get(name).size(size).hparams)
+    keys = [each.key for each in found if each.key]
+    self.assertLen(set(keys), len(keys))
+
+  @parameterized.parameters(*_all())
+  def test_every_partition_rule_matches_a_leaf(self, name, size):
+    task = self.task(name, size)
+    sharding.from_rules(
+      abstract_state(task), task.partition_rules, sharding.make_mesh()
+    )
+
+  @parameterized.parameters(*_all())
+  def test_its_batches_split_over_eight_devices(self, name, size):
+    check(self.task(name, size), sharding.make_mesh())
+
+  @parameterized.parameters(*_all())
+  def test_a_step_keeps_the_shapes_of_the_state(self, name, size):
+    task = self.task(name, size)
+    state = abstract_state(task)
+    after, metrics = jax.eval_shape(
+      task.train_step, state, dict(task.train_spec)
+    )
+    self.assertEqual(jax.tree.leaves(after), jax.tree.leaves(state))
+    self.assertEqual(metrics['loss'].shape, ())
+
+  @parameterized.parameters(*_all())
+  def test_its_blocks_follow_each_other_without_a_gap(self, name, size):
+    blocks = self.task(name, size).blocks()
+    self.assertNotEmpty(blocks)
+    for block in blocks:
+      self.assertGreater(block.steps, 0)
+      self.assertEqual(set(block.stop), {'first_epoch_num'})
+    ends = [b.start['first_epoch_num'] + b.start['epoch_count'] for b in blocks]
+    starts = [b.start['first_epoch_num'] for b in blocks]
+    self.assertEqual(starts, [1, *ends[:-1]])
+    self.assertEqual([b.at['epoch_num'] for b in blocks], [e - 1 for e in ends])
+
+  def test_an_unknown_benchmark_or_size_is_refused_with_the_nearest(self):
+    with self.assertRaisesRegex(ValueError, "did you mean 'resnet'"):
+      benchmark_lib.get('resnet50')
+    with self.assertRaisesRegex(ValueError, "did you mean 'tiny'"):
+      benchmark_lib.get('resnet').size('tinny')
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,96 @@
+"""What the loop logs for the reference passes the official checker."""
+
+import dataclasses
+import json
+import os
+
+from absl import flags as absl_flags
+from absl.testing import absltest, parameterized
+from mlperf_logging.compliance_checker import mlp_compliance
+
+from launch import flags, train
+from suite import benchmark, hparams, loop, sharding
+from suite.hparams import Division
+from suite.run_log import RunLog
+from suite.clock import Clock
+from tests.suite import fake_task
+
+_RULESET = '4.0.0'
+
+
+def setUpModule():
+  if 'benchmark' not in absl_flags.FLAGS:
+    train.define_flags()
+
+
+def _official(path: str) -> bool:
+  """The verdict of mlperf-logging's compliance checker, on one log."""
+  mlp_compliance.enqueued_configs.clear()  # else stale after an exception
+  checker = mlp_compliance.make_checker('training', _RULESET, False, False)
+  config = f'training_{_RULESET}/common.yaml'
+  return mlp_compliance.main(path, config, checker)[0]
+
+
+class OfficialCheckerTest(parameterized.TestCase):
+
+  def log(self, changes, qualities, *, startup=10.0):
+    """Drives the real loop with the reference's settings and a fake task."""
+    resnet = benchmark.get('resnet')
+    size = resnet.size('reference')
+    hp = hparams.override(size.hparams, changes, Division.CLOSED)
+    request = flags.Request(resnet, 'reference', size, Division.CLOSED, hp)
+    blocks = [
+      dataclasses.replace(block, steps=2)
+      for block in resnet.task(hp, size.data).blocks()
+    ]
+    path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
+    now = fake_task.FakeClock()
+    clock = Clock(now)
+    log = RunLog(path, clock)
+    log.start('init_start', at=clock.created)
+    log.event('cache_clear', True)
+    for key, value in train.settings(request, 1234).items():
+      log.event(key, value)
+    now.time += startup
+    mesh = sharding.make_mesh()
+    result = loop.run(
+      fake_task.FakeTask(qualities, blocks=blocks),
+      size.target,
+      fake_task.data_for(clock, mesh),
+      mesh=mesh,
+      seed=1234,
+      log=log,
+      clock=clock,
+    )
+    log.close()
+    return path, result
+
+  @parameterized.parameters(
+    {},
+    {'opt_name': 'sgd', 'weight_decay': '5e-5'},
+    {'global_batch_size': '3264', 'model_bn_span': '204', 'eval_offset': '0'},
+  )
+  def test_the_reference_configuration_passes(self, **changes):
+    path, result = self.log(changes, [0.2, 0.7, 0.7591])
+    self.assertEqual(result.status, 'success')
+    self.assertTrue(_official(path))
+
+  def test_a_run_that_misses_the_target_fails(self):
+    path, result = self.log({}, [0.2] * 12)
+    self.assertEqual(result.status, 'aborted')
+    self.assertFalse(_official(path))
+
+  def test_a_startup_over_half_an_hour_fails(self):
+    path, result = self.log({}, [0.2, 0.76], startup=1801.0)
+    self.assertEqual(result.status, 'success')
+    self.assertFalse(_official(path))
+
+  def test_no_line_is_one_that_mllog_failed_to_encode(self):
+    path, _ = self.log({}, [0.2, 0.76])
+    with open(path, encoding='utf-8') as file:
+      for line in file:
+        json.loads(line.removeprefix(':::MLLOG '))
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,171 @@
+"""Tests of the ResNet-50 benchmark against the rules of rounds v0.7 to v4.0."""
+
+import dataclasses
+import functools
+
+from absl.testing import absltest, parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from suite import benchmark, hparams
+from suite.benchmarks import resnet
+from suite.hparams import Division
+from suite.task import State
+
+REFERENCE = resnet.BENCHMARK.sizes['reference']
+TINY = resnet.BENCHMARK.sizes['tiny']
+
+
+def _override(changes, size=REFERENCE, division=Division.CLOSED):
+  return hparams.override(size.hparams, changes, division)
+
+
+class RulesTest(parameterized.TestCase):
+
+  def test_the_reference_is_the_recipe_for_a_batch_of_4096(self):
+    # resnet-tf2: 42 epochs of floor(1281167 / 4096) = 312 steps, 5 of warm-up;
+    # decay_steps = train_steps - warmup_steps + 1.
+    hp = REFERENCE.hparams
+    self.assertEqual(hp.decay_steps, 42 * 312 - 5 * 312 + 1)
+    self.assertEqual(hp.base_learning_rate, 10.0)
+    self.assertEqual(hp.weight_decay, 2e-4)
+    self.assertEqual(REFERENCE.target.at_least, {'accuracy': 0.759})
+    self.assertEqual(resnet.BENCHMARK.runs, 5)
+
+  @parameterized.parameters(
+    {'momentum': '0.95'},
+    {'weight_decay': '3e-4'},
+    {'label_smoothing': '0.2'},
+    {'opt_name': 'adam'},
+    {'end_learning_rate': '1e-3'},
+    {'decay_power': '1'},
+    {'lars_epsilon': '1e-6'},
+    {'image_size': '192'},
+    {'eval_offset': '4'},
+    {'epochs_between_evals': '2'},
+    {'opt_name': 'sgd', 'base_learning_rate': '1.2345'},
+    {'opt_name': 'sgd', 'momentum': '0.95', 'global_batch_size': '65536'},
+  )
+  def test_closed_refuses(self, **changes):
+    with self.assertRaisesRegex(ValueError, 'Closed'):
+      _override(changes)
+
+  @parameterized.parameters(
+    {'momentum': '0.951807', 'global_batch_size': '65536'},
+    {'base_learning_rate': '19.405'},
+    {'weight_decay': '2.5e-5'},
+    {'weight_decay': '5e-5'},
+    {'label_smoothing': '0'},
+    {'opt_name': 'sgd', 'base_learning_rate': '1.234'},
+    {'eval_offset': '0'},
+    {'global_batch_size': '3264', 'model_bn_span': '204'},
+    {'compute_dtype': 'bfloat16'},
+  )
+  def test_closed_allows(self, **changes):
+    _override(changes)
+
+  def test_the_log_keys_follow_the_optimizer(self):
+    # Keys of compliance_checker/training_3.1.0/closed_resnet_{lars,sgd}.yaml.
+    lars = hparams.logged(REFERENCE.hparams)
+    sgd = hparams.logged(_override({'opt_name': 'sgd'}))
+    for name in (
+      'base_learning_rate', 'end_learning_rate', 'weight_decay', 'momentum',
+      'learning_rate_decay_poly_power', 'learning_rate_decay_steps',
+    ):  # fmt: skip
+      self.assertIn(f'lars_opt_{name}', lars)
+      self.assertIn(f'sgd_opt_{name}', sgd)
+      self.assertNotIn(f'lars_opt_{name}', sgd)
+    self.assertIn('lars_opt_learning_rate_warmup_epochs', lars)
+    self.assertIn('opt_learning_rate_warmup_epochs', sgd)
+    self.assertEqual(lars['lars_epsilon'], 0.0)
+    self.assertNotIn('lars_epsilon', sgd)
+
+
+class ResNetTaskTest(parameterized.TestCase):
+
+  def test_evals_come_every_four_epochs_after_the_offset(self):
+    # The rules: every 4 epochs, the first after 1, 2, 3 or 4.
+    task = resnet.ResNetTask(REFERENCE.hparams, REFERENCE.data)
+    at = [block.at['epoch_num'] for block in task.blocks()]
+    self.assertEqual(at[:3], [3, 7, 11])
+    self.assertEqual(at[-1], 47)
+
+  def test_an_epoch_ends_with_the_batch_that_holds_its_last_image(self):
+    data = benchmark.DataSet('digits', train_samples=100, eval_samples=10)
+    hp = dataclasses.replace(
+      TINY.hparams, global_batch_size=32, max_epochs=4
+    )
+    steps = [block.steps for block in resnet.ResNetTask(hp, data).blocks()]
+    self.assertEqual(steps, [4, 3, 3, 3])  # 100, 200, 300, 400 images of 32
+
+  def test_the_loss_is_cross_entropy_against_smoothed_labels(self):
+    task = resnet.ResNetTask(TINY.hparams, TINY.data)
+    params, stats = task.init_model(jax.random.key(0, impl='rbg'))
+    draws = np.random.default_rng(0)
+    batch = {
+      'image': draws.integers(0, 256, (32, 28, 28, 3), np.uint8),
+      'label': draws.integers(0, 10, 32, np.int32),
+      'weight': np.ones(32, np.float32),
+    }
+    loss, _ = jax.jit(task.loss)(params, stats, batch, jax.random.key(0))
+    pixels = batch['image'] - np.float32([123.68, 116.78, 103.94])
+    apply = jax.jit(functools.partial(task._model.apply, train=True))
+    logits, _ = apply(params, stats, jnp.asarray(pixels))
+    logs = np.float64(logits) - np.log(
+      np.exp(np.float64(logits)).sum(-1, keepdims=True)
+    )
+    labels = 0.9 * np.eye(10)[batch['label']] + 0.1 / 10
+    self.assertAlmostEqual(float(loss), -(labels * logs).sum(-1).mean(), 4)
+
+  def test_padded_images_do_not_count_towards_accuracy(self):
+    task = resnet.ResNetTask(TINY.hparams, TINY.data)
+    params, stats = task.init_model(jax.random.key(0, impl='rbg'))
+    state = State(jnp.zeros((), int), None, params, stats, None)
+    batch = {
+      'image': np.zeros((8, 28, 28, 3), np.uint8),
+      'label': np.zeros(8, np.int32),
+      'weight': np.float32([1, 1, 1, 0, 0, 0, 0, 0]),
+    }
+    # All images are alike, so all labels count as correct or none does.
+    predict = jax.jit(task.predict)
+    hits = [
+      float(predict(state, {**batch, 'label': np.full(8, c, np.int32)})['correct'])
+      for c in range(10)
+    ]
+    batch['label'] = np.full(8, int(np.argmax(hits)), np.int32)
+    got = predict(state, batch)
+    self.assertEqual((float(got['correct']), float(got['seen'])), (3.0, 3.0))
+
+  def test_accuracy_is_over_every_held_out_image_or_it_is_an_error(self):
+    task = resnet.ResNetTask(TINY.hparams, TINY.data)
+    halves = [{'correct': 450, 'seen': 500.0}, {'correct': 500, 'seen': 500.0}]
+    self.assertEqual(task.score(halves), {'accuracy': 0.95})
+    with self.assertRaisesRegex(RuntimeError, '1000 images.*saw 500'):
+      task.score(halves[:1])
+
+  @parameterized.parameters(
+    ({'model_bn_span': 48}, 'model_bn_span 48 does not divide'),
+    ({'global_batch_size': 0}, 'global_batch_size must be positive'),
+    ({'eval_offset': 1}, 'eval_offset 1'),
+    ({'compute_dtype': 'float16'}, 'compute_dtype must be'),
+  )
+  def test_hyperparameters_that_do_not_fit_each_other_are_refused(
+    self, changes, says
+  ):
+    hp = dataclasses.replace(TINY.hparams, **changes)
+    with self.assertRaisesRegex(ValueError, says):
+      resnet.ResNetTask(hp, TINY.data)
+
+  def test_bfloat16_compute_keeps_parameters_and_moments_in_float32(self):
+    hp = dataclasses.replace(TINY.hparams, compute_dtype='bfloat16')
+    task = resnet.ResNetTask(hp, TINY.data)
+    params, stats = jax.eval_shape(
+      task.init_model, jax.eval_shape(lambda: jax.random.key(0))
+    )
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((params, stats))}
+    self.assertEqual(kinds, {np.dtype(np.float32)})
+
+
+if __name__ == '__main__':
+  absltest.main()

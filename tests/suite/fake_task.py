@@ -1,0 +1,106 @@
+"""A task that learns a line: small enough to run the real loop in a blink."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import optax
+
+from suite import sharding
+from suite.clock import Clock
+from suite.feed import Block, Data, SupervisedFeed
+from suite.run_log import RunLog
+from suite.task import Task
+
+ROWS = 16
+
+
+class FakeClock:
+  """Seconds that pass only when something asks for the time."""
+
+  def __init__(self, tick: float = 0.001, start: float = 1.7e9):
+    self.time = start
+    self._tick = tick
+
+  def __call__(self) -> float:
+    self.time += self._tick
+    return self.time
+
+
+class FakeTask(Task):
+  """y = 3x, from batches of 16 rows; the quality is set by `qualities`."""
+
+  partition_rules = ((r'.*', P()),)
+
+  def __init__(self, qualities, *, steps=3, blocks=None, rate=0.1):
+    self.optimizer = optax.sgd(rate)
+    self.train_spec = self.eval_spec = {
+      'x': jax.ShapeDtypeStruct((ROWS,), np.float32),
+      'weight': jax.ShapeDtypeStruct((ROWS,), np.float32),
+    }
+    self._qualities = iter(qualities)
+    self._blocks = blocks or [
+      Block(
+        steps=steps,
+        start={'first_epoch_num': n, 'epoch_count': 1},
+        stop={'first_epoch_num': n},
+        at={'epoch_num': n},
+      )
+      for n in range(1, len(qualities) + 1)
+    ]
+    self.opened_at = None
+    self.trained_rows = []
+
+  def init_model(self, key):
+    return {'slope': jax.random.normal(key, ())}, {'seen': jnp.zeros(())}
+
+  def loss(self, params, stats, batch, key):
+    noise = 0.01 * jax.random.normal(key, batch['x'].shape)
+    error = params['slope'] * batch['x'] - 3.0 * batch['x'] + noise
+    loss = jnp.mean(batch['weight'] * error**2)
+    return loss, ({'seen': stats['seen'] + batch['weight'].sum()}, {})
+
+  def predict(self, state, batch):
+    return {'seen': batch['weight'].sum()}
+
+  def score(self, predictions):
+    self.evaluated = sum(float(p['seen']) for p in predictions)
+    return {'accuracy': next(self._qualities)}
+
+  def blocks(self):
+    return self._blocks
+
+  def open(self, data):
+    self.opened_at = data.directory
+    draws = np.random.default_rng(data.seed)
+
+    def train():
+      for step in itertools.count():
+        self.trained_rows.append(step)
+        yield self._rows(draws.normal(size=ROWS), np.ones(ROWS))
+
+    def evaluation():
+      for weight in (np.ones(ROWS), np.arange(ROWS) < 4):
+        yield self._rows(np.ones(ROWS), weight)
+
+    return SupervisedFeed(train(), evaluation, data.put)
+
+  def _rows(self, x, weight):
+    return {'x': x.astype(np.float32), 'weight': weight.astype(np.float32)}
+
+
+def ready(log_path=None, *, now=None):
+  """A clock and a log past its settings, as the loop wants them."""
+  clock = Clock(now or FakeClock())
+  log = RunLog(log_path, clock)
+  log.start('init_start', at=clock.created)
+  return clock, log
+
+
+def data_for(clock, mesh, seed=0) -> Data:
+  """Data that the fake task opens; nothing lies there."""
+  return Data(
+    clock, 'nowhere', seed, lambda rows: sharding.put_rows(rows, mesh)
+  )

@@ -1,0 +1,242 @@
+"""Tests of the loop and the programs that it runs."""
+
+import json
+import os
+
+from absl.testing import absltest
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from suite import loop, sharding
+from suite.program import Program
+from suite.target import Target
+from suite.task import Staged
+from tests.suite import fake_task
+
+TARGET = Target(at_least={'accuracy': 0.9})
+
+
+class LoopTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.mesh = sharding.make_mesh()
+    self.path = os.path.join(self.create_tempdir().full_path, 'log.txt')
+
+  def run_loop(self, task, *, seed=0, watcher=None, now=None):
+    self.clock, log = fake_task.ready(self.path, now=now)
+    try:
+      return loop.run(
+        task,
+        TARGET,
+        fake_task.data_for(self.clock, self.mesh, seed),
+        mesh=self.mesh,
+        seed=seed,
+        log=log,
+        clock=self.clock,
+        watcher=watcher or loop.Watcher(),
+      )
+    finally:
+      log.close()
+
+  def lines(self):
+    with open(self.path, encoding='utf-8') as file:
+      return [json.loads(line.removeprefix(':::MLLOG ')) for line in file]
+
+  def keys(self):
+    return [line['key'] for line in self.lines()]
+
+  def test_it_stops_at_the_first_eval_that_meets_the_target(self):
+    task = fake_task.FakeTask([0.5, 0.9, 0.95])
+    result = self.run_loop(task)
+    self.assertEqual(result.status, 'success')
+    self.assertLen(result.losses, 6)
+    self.assertEqual(
+      [(e.at['epoch_num'], e.step) for e in result.evals], [(1, 3), (2, 6)]
+    )
+    self.assertLess(result.losses[-1], result.losses[0])
+
+  def test_the_log_tells_the_run_in_order(self):
+    self.run_loop(fake_task.FakeTask([0.5, 0.9]))
+    block = ['block_start', 'block_stop', 'eval_start', 'eval_accuracy', 'eval_stop']
+    self.assertEqual(
+      self.keys(),
+      ['init_start', 'init_stop', 'run_start', *block, *block, 'run_stop'],
+    )
+    times = [line['time_ms'] for line in self.lines()]
+    self.assertEqual(times, sorted(times))
+
+  def test_the_log_and_the_result_agree_on_the_time(self):
+    result = self.run_loop(fake_task.FakeTask([0.9]))
+    at = {line['key']: line['time_ms'] for line in self.lines()}
+    timed = (at['run_stop'] - at['run_start']) / 1000
+    self.assertAlmostEqual(timed, result.timed, delta=0.0011)
+    self.assertAlmostEqual(
+      (at['run_start'] - at['init_start']) / 1000, result.startup, delta=0.0011
+    )
+
+  def test_the_parts_of_the_time_add_up_to_it(self):
+    result = self.run_loop(fake_task.FakeTask([0.5, 0.9]))
+    self.assertAlmostEqual(sum(result.timed_parts.values()), result.timed)
+    self.assertAlmostEqual(sum(result.startup_parts.values()), result.startup)
+    self.assertLessEqual(
+      {'build', 'compile', 'warm-up', 'init'}, set(result.startup_parts)
+    )
+    self.assertEqual(
+      set(result.timed_parts), {'input', 'compute', 'eval', 'other'}
+    )
+
+  def test_a_spent_budget_is_an_aborted_run(self):
+    result = self.run_loop(fake_task.FakeTask([0.5, 0.6]))
+    self.assertEqual(result.status, 'aborted')
+    self.assertIn('accuracy >= 0.9 not met', result.reason)
+    self.assertEqual(self.lines()[-1]['metadata']['status'], 'aborted')
+
+  def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(self):
+    task = fake_task.FakeTask([0.5] * 3, steps=40, rate=1e30)
+    result = self.run_loop(task)
+    self.assertEqual(result.status, 'aborted')
+    step = len(result.losses)
+    self.assertRegex(result.reason, rf'non-finite loss \(\w+\) at step {step}')
+    self.assertTrue(all(np.isfinite(result.losses[:-1])))
+    self.assertFalse(np.isfinite(result.losses[-1]))
+    self.assertIn(result.reason, self.lines()[-1]['metadata']['reason'])
+
+  def test_a_quality_that_is_not_finite_ends_the_run(self):
+    result = self.run_loop(fake_task.FakeTask([float('nan')]))
+    self.assertEqual(result.status, 'aborted')
+    self.assertIn('quality is not finite', result.reason)
+
+  def test_an_error_is_logged_as_an_abort_and_raised_again(self):
+    task = fake_task.FakeTask([0.5])
+    task.score = lambda predictions: 1 / 0
+    with self.assertRaises(ZeroDivisionError):
+      self.run_loop(task)
+    self.assertIn('ZeroDivisionError', self.lines()[-1]['metadata']['reason'])
+
+  def test_an_interrupt_during_startup_leaves_an_aborted_log(self):
+    class Impatient(loop.Watcher):
+      def stage(self, text):
+        raise loop.Interrupted('SIGTERM', 15)
+
+    with self.assertRaises(loop.Interrupted):
+      self.run_loop(fake_task.FakeTask([0.5]), watcher=Impatient())
+    self.assertEqual(self.keys(), ['init_start', 'run_stop'])
+    self.assertEqual(
+      self.lines()[-1]['metadata']['reason'], 'interrupted by SIGTERM'
+    )
+
+  def test_data_can_only_be_opened_on_the_clock(self):
+    clock, _ = fake_task.ready()
+    data = fake_task.data_for(clock, self.mesh)
+    task = fake_task.FakeTask([0.5])
+    with self.assertRaisesRegex(RuntimeError, 'nowhere was opened before'):
+      task.open(data)
+    clock.start()
+    task.open(data)
+    clock.stop()
+    with self.assertRaisesRegex(RuntimeError, 'after run_stop'):
+      task.open(data)
+
+  def test_no_row_is_made_before_run_start(self):
+    rows_at = {}
+
+    class Notes(loop.Watcher):
+      def stage(self, text):
+        rows_at[text] = len(task.trained_rows)
+
+    task = fake_task.FakeTask([0.9])
+    self.run_loop(task, watcher=Notes())
+    self.assertEqual(set(rows_at.values()), {0})
+    self.assertNotEmpty(task.trained_rows)
+
+  def test_nothing_compiles_between_run_start_and_run_stop(self):
+    compiles = []
+
+    def listen(event, duration, **kwargs):
+      del duration, kwargs
+      if 'compile' in event:
+        compiles.append((self.clock.running, event))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+      self.run_loop(fake_task.FakeTask([0.1, 0.5, 0.9]))
+    finally:
+      jax.monitoring.unregister_event_duration_listener(listen)
+    self.assertNotEmpty(compiles)
+    self.assertEqual([event for running, event in compiles if running], [])
+
+  def test_an_implicit_transfer_on_the_clock_is_an_error(self):
+    class Careless(fake_task.FakeTask):
+      def score(self, predictions):
+        jnp.sin(np.ones(3))  # numpy handed to JAX: an implicit transfer
+        return super().score(predictions)
+
+    with self.assertRaisesRegex(Exception, 'Disallowed host-to-device'):
+      self.run_loop(Careless([0.9]))
+
+  def test_the_same_seed_gives_bit_equal_losses_and_another_does_not(self):
+    losses = []
+    for seed in (1, 1, 2):
+      os.path.exists(self.path) and os.remove(self.path)
+      losses.append(self.run_loop(fake_task.FakeTask([0.9]), seed=seed).losses)
+    self.assertEqual(losses[0], losses[1])
+    self.assertNotEqual(losses[0], losses[2])
+
+  def test_the_warm_up_leaves_no_trace_in_the_state(self):
+    clock, _ = fake_task.ready()
+    task = fake_task.FakeTask([0.9])
+    program = Program.build(task, self.mesh, clock)
+    cold = program.fresh_state(5)
+    program.warm_up()
+    warm = program.fresh_state(5)
+    self.assertEqual(int(warm.step), 0)
+    self.assertEqual(float(cold.params['slope']), float(warm.params['slope']))
+    self.assertEqual(float(warm.stats['seen']), 0.0)
+
+  def test_a_compiled_step_consumes_its_state(self):
+    clock, _ = fake_task.ready()
+    program = Program.build(fake_task.FakeTask([0.9]), self.mesh, clock)
+    state = program.fresh_state(0)
+    zeros = np.zeros(fake_task.ROWS, np.float32)
+    batch = sharding.put_rows({'x': zeros, 'weight': zeros}, self.mesh)
+    after, _ = program.train_step(state, batch)
+    self.assertTrue(state.params['slope'].is_deleted())
+    self.assertEqual(int(after.step), 1)
+
+  def test_a_feed_calls_what_its_task_staged(self):
+    class Playing(fake_task.FakeTask):
+      def staged(self):
+        spec = jax.ShapeDtypeStruct((2,), np.float32)
+        return {'play': Staged(lambda s, x: s.params['slope'] * x, spec)}
+
+    clock, _ = fake_task.ready()
+    program = Program.build(Playing([0.9]), self.mesh, clock)
+    state = program.fresh_state(0)
+    argument = jax.device_put(
+      np.ones(2, np.float32), sharding.replicated(self.mesh)
+    )
+    got = program.call('play', state, argument)
+    np.testing.assert_array_equal(got, [float(state.params['slope'])] * 2)
+
+  def test_hosts_agree_when_any_of_them_says_so(self):
+    clock, _ = fake_task.ready()
+    program = Program.build(fake_task.FakeTask([0.9]), self.mesh, clock)
+    self.assertIs(program.any_host(True), True)
+    self.assertIs(program.any_host(False), False)
+
+  def test_a_batch_that_the_mesh_does_not_divide_is_refused(self):
+    task = fake_task.FakeTask([0.9])
+    task.train_spec = {'x': jax.ShapeDtypeStruct((12,), np.float32)}
+    with self.assertRaisesRegex(ValueError, 'train batch is 12'):
+      Program.build(task, self.mesh, fake_task.ready()[0])
+
+  def test_padded_rows_of_an_eval_carry_no_weight(self):
+    task = fake_task.FakeTask([0.9])
+    self.run_loop(task)
+    self.assertEqual(task.evaluated, fake_task.ROWS + 4)
+
+
+if __name__ == '__main__':
+  absltest.main()
