@@ -1,0 +1,1 @@
+"""The core of the suite: tasks, programs, the loop, logs, checks, scores."""

@@ -1,0 +1,175 @@
+"""Optimizers and schedules that optax lacks or defines otherwise.
+
+Every state holds its buffers in a tree like that of the parameters, so the
+path of a buffer ends in the path of its parameter and a rule written for one
+fits the other. Masks are regular expressions, searched for in that path:
+`stages/0/1/conv2/kernel`.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class MomentumState(NamedTuple):
+  """Steps taken, [] int32, and the velocity of every parameter."""
+
+  count: jax.Array
+  momentum: Any
+
+
+def polynomial_warmup(
+  *, base: float, end: float, power: float, warmup_steps: int, decay_steps: int
+) -> optax.Schedule:
+  """A line from 0 to `base` in `warmup_steps`, then a power of what remains.
+
+  Steps count from 0, so the first update of a warmup has rate 0. The decay
+  starts when the warmup ends, not at step 0, and lasts `decay_steps`; from then
+  on the rate is `end`.
+
+  This is PolynomialDecayWithWarmup in mlcommons/training,
+  retired_benchmarks/resnet-tf2/tensorflow2/lars_util.py, where `power` is 2,
+  `end` 1e-4, and `decay_steps` the steps of the run less those of the warmup
+  plus one.
+  """
+  if warmup_steps < 0 or decay_steps < 1:
+    raise ValueError(
+      'Expected warmup_steps >= 0 and decay_steps >= 1; came '
+      f'{warmup_steps} and {decay_steps}.'
+    )
+
+  def schedule(count):
+    step = jnp.asarray(count, jnp.float32)
+    # With no warmup step 0 is the start of the decay, whose rate is also base.
+    warming = base * step / max(warmup_steps, 1)
+    done = jnp.clip((step - warmup_steps) / decay_steps, 0.0, 1.0)
+    decayed = end + (base - end) * (1 - done) ** power
+    return jnp.where(step < warmup_steps, warming, decayed)
+
+  return schedule
+
+
+def lars(
+  schedule: optax.Schedule,
+  *,
+  weight_decay: float,
+  momentum: float,
+  eta: float = 0.001,
+  epsilon: float = 1e-7,
+  skip: str | None,
+) -> optax.GradientTransformation:
+  """Layer-wise adaptive rates, as in the ResNet reference from v1.0 on.
+
+      trust = eta |w| / (|g| + weight_decay |w| + epsilon)
+      v <- momentum v - rate trust (g + weight_decay w)
+      w <- w + v
+
+  The norms are of the raw gradient, and where one is 0 trust is 1. The rate is
+  inside the buffer, so a change of rate does not rescale past velocity. Paths
+  that match `skip` have trust 1 and no decay. `optax.lars` takes its norms
+  after the decay and keeps the rate outside the buffer.
+
+  Source: LARSOptimizer in mlcommons/training,
+  retired_benchmarks/resnet-tf2/tensorflow2/lars_optimizer.py. There `eta`,
+  named eeta, defaults to 0.001, and an epsilon of 0, which is what the log
+  reports, is replaced by that of the Keras backend, 1e-7.
+  """
+
+  def velocity(skipped, rate, v, g, w):
+    if skipped:
+      return momentum * v - rate * g
+    trust = _trust(g, w, weight_decay=weight_decay, eta=eta, epsilon=epsilon)
+    return momentum * v - rate * trust * (g + weight_decay * w)
+
+  _check(momentum=momentum, weight_decay=weight_decay)
+  return _momentum(schedule, velocity, skip)
+
+
+def momentum_sgd(
+  schedule: optax.Schedule,
+  *,
+  momentum: float,
+  weight_decay: float = 0.0,
+  skip: str | None = None,
+) -> optax.GradientTransformation:
+  """SGD with the rate inside the momentum buffer, and L2 regularisation.
+
+      v <- momentum v - rate (g + 2 weight_decay w)
+      w <- w + v
+
+  The decay is the gradient of `weight_decay * sum(w ** 2)`. The reference adds
+  that term to its loss; adding its gradient here is the same update, and leaves
+  the loss that is reported free of it. Recipes with `weight_decay / 2 * sum(w
+  ** 2)`, as in rounds v0.5 and v0.6, pass half their constant. Paths that match
+  `skip` are not decayed.
+
+  Sources in mlcommons/training, retired_benchmarks/resnet-tf2/tensorflow2: the
+  Keras SGD that common.py builds, without Nesterov; the factor of two and the
+  mask ('bn' not in name) from l2_loss in resnet_runnable.py.
+  """
+
+  def velocity(skipped, rate, v, g, w):
+    decay = 0.0 if skipped else 2 * weight_decay
+    return momentum * v - rate * (g + decay * w)
+
+  _check(momentum=momentum, weight_decay=weight_decay)
+  return _momentum(schedule, velocity, skip)
+
+
+def _momentum(schedule, velocity, skip: str | None):
+  """An optimizer whose update is the new `velocity(skipped, rate, v, g, w)`."""
+
+  def init(params):
+    _skipped(skip, params)  # Fails here, not in the first step.
+    return MomentumState(
+      jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, params)
+    )
+
+  def update(grads, state, params=None):
+    if params is None:
+      raise ValueError(
+        'Expected the parameters beside the gradients; came None.'
+      )
+    rate = schedule(state.count)
+    new = jax.tree.map(
+      lambda *leaf: velocity(leaf[0], rate, *leaf[1:]),
+      _skipped(skip, params),
+      state.momentum,
+      grads,
+      params,
+    )
+    return new, MomentumState(optax.safe_increment(state.count), new)
+
+  return optax.GradientTransformation(init, update)
+
+
+def _trust(g, w, *, weight_decay: float, eta: float, epsilon: float):
+  """The factor [] on the rate of one tensor, from norms over all of it."""
+  w_norm = jnp.sqrt(jnp.sum(jnp.square(w)))
+  g_norm = jnp.sqrt(jnp.sum(jnp.square(g)))
+  trust = eta * w_norm / (g_norm + weight_decay * w_norm + epsilon)
+  return jnp.where((w_norm > 0) & (g_norm > 0), trust, 1.0)
+
+
+def _skipped(skip: str | None, params):
+  """A tree like `params` of bools: does the path match?"""
+
+  def matches(path, _):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return skip is not None and re.search(skip, name) is not None
+
+  skipped = jax.tree_util.tree_map_with_path(matches, params)
+  if skip is not None and not any(jax.tree.leaves(skipped)):
+    raise ValueError(f'Expected {skip!r} to match a parameter path; none does.')
+  return skipped
+
+
+def _check(*, momentum: float, weight_decay: float):
+  if not 0 <= momentum < 1 or weight_decay < 0:
+    raise ValueError(
+      'Expected momentum in [0, 1) and weight_decay >= 0; came '
+      f'{momentum} and {weight_decay}.'
+    )

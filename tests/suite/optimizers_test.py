@@ -1,0 +1,365 @@
+"""Tests of the optimizers and schedules, with numbers from the reference."""
+
+import re
+
+from absl.testing import absltest, parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from suite import optimizers
+
+LARS_SKIP = r'(bn/scale|/bias)$'
+BATCH_NORM = r'bn/(scale|bias)$'
+
+WEIGHTS = {
+  'conv/kernel': [[0.5, -1.25], [2.0, 0.75]],
+  'bn/scale': [1.0, 0.5],
+  'bn/bias': [0.25, -0.5],
+  'dense/kernel': [[0.0, 0.0]],  # Its norm is 0 until it first moves.
+  'dense/bias': [0.1, -0.3],
+}
+GRADIENTS = [
+  {
+    'conv/kernel': [[0.1, 0.2], [-0.3, 0.4]],
+    'bn/scale': [0.5, -0.25],
+    'bn/bias': [0.125, 1.0],
+    'dense/kernel': [[0.3, -0.4]],
+    'dense/bias': [-0.2, 0.6],
+  },
+  {
+    'conv/kernel': [[-0.7, 0.1], [0.2, 0.9]],
+    'bn/scale': [-0.1, 0.3],
+    'bn/bias': [0.2, -0.6],
+    'dense/kernel': [[0.05, 0.1]],
+    'dense/bias': [0.4, -0.1],
+  },
+  {
+    'conv/kernel': [[0.0, 0.0], [0.0, 0.0]],
+    'bn/scale': [0.2, 0.2],
+    'bn/bias': [-0.3, 0.1],
+    'dense/kernel': [[-0.2, 0.7]],
+    'dense/bias': [0.0, 0.5],
+  },
+  {
+    'conv/kernel': [[0.01, -0.02], [0.03, 0.01]],
+    'bn/scale': [-0.4, 0.1],
+    'bn/bias': [0.7, 0.2],
+    'dense/kernel': [[0.6, -0.1]],
+    'dense/bias': [-0.3, 0.2],
+  },
+]
+
+# The weights after each of these gradients, and the momentum after the last,
+# from the code of the reference (mlcommons/training, folder
+# retired_benchmarks/resnet-tf2/tensorflow2) run with TensorFlow 2.21 on CPU:
+# LARSOptimizer of lars_optimizer.py with momentum 0.9, weight_decay 2e-4,
+# epsilon 0.0 and the skip_list of common.py, under PolynomialDecayWithWarmup of
+# lars_util.py with base 10, end 1e-4, two steps to the epoch, one epoch of
+# warmup and five steps in all.
+SHORT = {
+  'base': 10.0,
+  'end': 1e-4,
+  'power': 2,
+  'warmup_steps': 2,
+  'decay_steps': 4,
+}
+LARS_WEIGHTS = [
+  {
+    'conv/kernel': [0.5, -1.25, 2.0, 0.75],
+    'bn/scale': [1.0, 0.5],
+    'bn/bias': [0.25, -0.5],
+    'dense/kernel': [0.0, 0.0],
+    'dense/bias': [0.100000001, -0.300000012],
+  },
+  {
+    'conv/kernel': [0.507601321, -1.25108337, 1.99782348, 0.740223825],
+    'bn/scale': [1.5, -1.0],
+    'bn/bias': [-0.75, 2.5],
+    'dense/kernel': [-0.25, -0.5],
+    'dense/bias': [-1.89999998, 0.199999988],
+  },
+  {
+    'conv/kernel': [0.513427317, -1.24955618, 1.99186897, 0.729944825],
+    'bn/scale': [-0.0499999523, -4.3499999],
+    'bn/bias': [1.3499999, 4.19999981],
+    'dense/kernel': [-0.473464102, -0.955373466],
+    'dense/bias': [-3.69999981, -4.35000038],
+  },
+  {
+    'conv/kernel': [0.515027761, -1.24087977, 1.97554851, 0.717035115],
+    'bn/scale': [0.805017829, -7.92750406],
+    'bn/bias': [-0.697530985, 4.60499096],
+    'dense/kernel': [-0.680494905, -1.36422205],
+    'dense/bias': [-3.63248634, -9.57000923],
+  },
+]
+LARS_MOMENTUM = {
+  'conv/kernel': [0.00160044595, 0.00867642276, -0.0163204726, -0.0129096881],
+  'bn/scale': [0.855017781, -3.57750416],
+  'bn/bias': [-2.04753089, 0.404990911],
+  'dense/kernel': [-0.207030818, -0.408848554],
+  'dense/bias': [0.0675133467, -5.22000885],
+}
+# The same schedule with the Keras SGD that common.py builds, momentum 0.9, and
+# the gradient of l2_loss in resnet_runnable.py with weight_decay 2e-4.
+SGD_WEIGHTS = [
+  LARS_WEIGHTS[0],
+  {
+    'conv/kernel': [3.99900007, -1.74749994, 0.996000051, -3.75149965],
+    'bn/scale': [1.5, -1.0],
+    'bn/bias': [-0.75, 2.5],
+    'dense/kernel': [-0.25, -0.5],
+    'dense/bias': [-1.90020001, 0.200599968],
+  },
+  {
+    'conv/kernel': [7.13210392, -2.18826008, 0.0884161592, -7.78784323],
+    'bn/scale': [-0.0499999523, -4.3499999],
+    'bn/bias': [1.3499999, 4.19999981],
+    'dense/kernel': [1.5259999, -7.94799995],
+    'dense/bias': [-3.69277906, -4.34966183],
+  },
+  {
+    'conv/kernel': [9.87959957, -2.46751952, -0.89735961, -11.45928],
+    'bn/scale': [0.805017829, -7.92750406],
+    'bn/bias': [-0.697530985, 4.60499096],
+    'dense/kernel': [-0.254060149, -14.0708122],
+    'dense/bias': [-3.61027813, -9.56011963],
+  },
+]
+SGD_MOMENTUM = {
+  'conv/kernel': [2.74749589, -0.279259503, -0.985775769, -3.67143679],
+  'bn/scale': [0.855017781, -3.57750416],
+  'bn/bias': [-2.04753089, 0.404990911],
+  'dense/kernel': [-1.78006005, -6.12281227],
+  'dense/bias': [0.0825009346, -5.2104578],
+}
+
+
+def nested(flat) -> dict:
+  """{'a/b': value} -> {'a': {'b': array}}."""
+  tree = {}
+  for path, value in flat.items():
+    layer, name = path.split('/')
+    tree.setdefault(layer, {})[name] = jnp.asarray(value, jnp.float32)
+  return tree
+
+
+def flat(tree) -> dict:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf)
+    for path, leaf in leaves
+  }
+
+
+def train(optimizer, weights, gradients):
+  """The flat weights after every step, and the last state."""
+  params = nested(weights)
+  state, seen = optimizer.init(params), []
+  update = jax.jit(optimizer.update)
+  for grads in gradients:
+    updates, state = update(nested(grads), state, params)
+    params = optax.apply_updates(params, updates)
+    seen.append(flat(params))
+  return seen, state
+
+
+class PolynomialWarmupTest(parameterized.TestCase):
+  # PolynomialDecayWithWarmup of the reference for a global batch of 4096, the
+  # recipe of its README: base 10, 42 epochs of 312 steps, 5 of them warmup.
+  @parameterized.parameters(
+    (0, 0.0),
+    (1, 0.006410256493836641),
+    (780, 5.0),
+    (1559, 9.993589401245117),
+    (1560, 10.0),
+    (1561, 9.998268127441406),
+    (5000, 4.928589820861816),
+    (13103, 0.00010030001431005076),
+    (13104, 0.00010007500532083213),
+    (13105, 9.999999747378752e-05),
+    (20000, 9.999999747378752e-05),
+  )
+  def test_rates_are_those_of_the_reference(self, step, expected):
+    schedule = optimizers.polynomial_warmup(
+      base=10.0,
+      end=1e-4,
+      power=2,
+      warmup_steps=5 * 312,
+      decay_steps=(42 - 5) * 312 + 1,
+    )
+    np.testing.assert_allclose(schedule(step), expected, rtol=2e-5)
+    np.testing.assert_allclose(
+      jax.jit(schedule)(jnp.int32(step)), expected, rtol=2e-5
+    )
+
+  def test_rates_by_hand(self):
+    schedule = optimizers.polynomial_warmup(
+      base=8.0, end=2.0, power=1, warmup_steps=4, decay_steps=3
+    )
+    rates = [float(schedule(step)) for step in range(10)]
+    np.testing.assert_allclose(rates, [0, 2, 4, 6, 8, 6, 4, 2, 2, 2], rtol=1e-6)
+
+  def test_without_warmup_the_first_rate_is_the_base(self):
+    # The reference divides 0 by 0 here; its later steps are these.
+    schedule = optimizers.polynomial_warmup(
+      base=2.0, end=1e-4, power=2, warmup_steps=0, decay_steps=21
+    )
+    rates = [float(schedule(step)) for step in range(3)]
+    np.testing.assert_allclose(
+      rates, [2.0, 1.81406831741333, 1.6372063159942627], rtol=1e-6
+    )
+
+  @parameterized.parameters((-1, 5), (0, 0), (3, -2))
+  def test_impossible_lengths_are_refused(self, warmup, decay):
+    with self.assertRaisesRegex(ValueError, f'came {warmup} and {decay}'):
+      optimizers.polynomial_warmup(
+        base=1.0, end=0.0, power=2, warmup_steps=warmup, decay_steps=decay
+      )
+
+
+class LarsTest(parameterized.TestCase):
+  def test_four_steps_are_those_of_the_reference(self):
+    optimizer = optimizers.lars(
+      optimizers.polynomial_warmup(**SHORT),
+      weight_decay=2e-4,
+      momentum=0.9,
+      skip=LARS_SKIP,
+    )
+    seen, state = train(optimizer, WEIGHTS, GRADIENTS)
+    for step, (ours, theirs) in enumerate(zip(seen, LARS_WEIGHTS, strict=True)):
+      for path, expected in theirs.items():
+        np.testing.assert_allclose(
+          ours[path].ravel(), expected, rtol=2e-6, err_msg=f'{step} {path}'
+        )
+    for path, expected in LARS_MOMENTUM.items():
+      np.testing.assert_allclose(
+        flat(state.momentum)[path].ravel(), expected, rtol=2e-5, err_msg=path
+      )
+
+  def test_two_steps_by_hand(self):
+    # |w| = 5, |g| = 10: trust = 0.1 * 5 / (10 + 0.5 * 5 + 0) = 0.04, and the
+    # decayed gradient is (6, 8) + 0.5 (3, 4) = (7.5, 10).
+    optimizer = optimizers.lars(
+      lambda count: 1.0 + count,
+      weight_decay=0.5,
+      momentum=0.5,
+      eta=0.1,
+      epsilon=0.0,
+      skip=None,
+    )
+    seen, state = train(
+      optimizer,
+      {'a/w': [3.0, 4.0]},
+      [{'a/w': [6.0, 8.0]}, {'a/w': [0.0, 0.0]}],
+    )
+    np.testing.assert_allclose(seen[0]['a/w'], [2.7, 3.6], rtol=1e-6)
+    # No gradient: trust 1, rate 2, and the decay alone moves the weights:
+    # v = 0.5 (-0.3, -0.4) - 2 * 0.5 (2.7, 3.6) = (-2.85, -3.8).
+    np.testing.assert_allclose(
+      flat(state.momentum)['a/w'], [-2.85, -3.8], rtol=1e-6
+    )
+    np.testing.assert_allclose(seen[1]['a/w'], [-0.15, -0.2], rtol=1e-5)
+
+  def test_epsilon_is_not_the_zero_that_the_log_reports(self):
+    # With gradients of 1e-7 an epsilon of 1e-7 halves the step.
+    optimizer = optimizers.lars(
+      lambda count: 1.0, weight_decay=0.0, momentum=0.0, skip=None
+    )
+    seen, _ = train(optimizer, {'a/w': [1.0]}, [{'a/w': [1e-7]}])
+    np.testing.assert_allclose(seen[0]['a/w'], [1 - 0.001 / 2], rtol=1e-6)
+
+
+class MomentumSgdTest(parameterized.TestCase):
+  def test_four_steps_are_those_of_the_reference(self):
+    optimizer = optimizers.momentum_sgd(
+      optimizers.polynomial_warmup(**SHORT),
+      momentum=0.9,
+      weight_decay=2e-4,
+      skip=BATCH_NORM,
+    )
+    seen, state = train(optimizer, WEIGHTS, GRADIENTS)
+    for step, (ours, theirs) in enumerate(zip(seen, SGD_WEIGHTS, strict=True)):
+      for path, expected in theirs.items():
+        np.testing.assert_allclose(
+          ours[path].ravel(), expected, rtol=2e-6, err_msg=f'{step} {path}'
+        )
+    for path, expected in SGD_MOMENTUM.items():
+      np.testing.assert_allclose(
+        flat(state.momentum)[path].ravel(), expected, rtol=2e-6, err_msg=path
+      )
+
+  def test_the_decay_is_the_gradient_of_the_sum_of_squares(self):
+    weights, decay = {'a/w': [3.0, -4.0]}, 0.01
+    schedule = optax.constant_schedule(0.5)
+    added = optimizers.momentum_sgd(schedule, momentum=0.9, weight_decay=decay)
+    plain = optimizers.momentum_sgd(schedule, momentum=0.9)
+    grads = [{'a/w': [1.0, 2.0]}]
+    term = jax.grad(lambda w: decay * jnp.sum(w**2))(jnp.asarray([3.0, -4.0]))
+    within, _ = train(plain, weights, [{'a/w': jnp.asarray([1.0, 2.0]) + term}])
+    outside, _ = train(added, weights, grads)
+    np.testing.assert_allclose(outside[0]['a/w'], within[0]['a/w'], rtol=1e-6)
+
+  def test_at_one_rate_it_is_the_sgd_of_pytorch(self):
+    # With a rate that changes it is not: PyTorch keeps it outside the buffer.
+    torch = pytest.importorskip('torch')
+    optimizer = optimizers.momentum_sgd(
+      lambda count: 0.1, momentum=0.9, weight_decay=0.01
+    )
+    seen, _ = train(optimizer, WEIGHTS, GRADIENTS)
+    theirs = {path: torch.tensor(value) for path, value in WEIGHTS.items()}
+    other = torch.optim.SGD(
+      theirs.values(), lr=0.1, momentum=0.9, weight_decay=2 * 0.01
+    )
+    for ours, grads in zip(seen, GRADIENTS, strict=True):
+      for path, tensor in theirs.items():
+        tensor.grad = torch.tensor(grads[path])
+      other.step()
+      for path, tensor in theirs.items():
+        np.testing.assert_allclose(ours[path], tensor.numpy(), rtol=1e-5)
+
+
+@parameterized.parameters(optimizers.lars, optimizers.momentum_sgd)
+class EitherTest(parameterized.TestCase):
+  def _make(self, optimizer, **changes):
+    given = {'momentum': 0.9, 'weight_decay': 0.1, 'skip': None} | changes
+    return optimizer(lambda count: 0.1, **given)
+
+  def test_momentum_lies_under_the_paths_of_the_parameters(self, optimizer):
+    params = nested(WEIGHTS)
+    state = self._make(optimizer).init(params)
+    paths = set(flat(state))
+    self.assertEqual(paths, {'count'} | {f'momentum/{p}' for p in flat(params)})
+    self.assertEqual(
+      {re.sub('^momentum/', '', p) for p in paths if re.search('kernel$', p)},
+      {'conv/kernel', 'dense/kernel'},
+    )
+    for leaf in jax.tree.leaves(state):
+      np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
+
+  def test_the_counter_counts_steps(self, optimizer):
+    _, state = train(self._make(optimizer), WEIGHTS, GRADIENTS)
+    self.assertEqual(int(state.count), 4)
+    self.assertEqual(state.count.dtype, jnp.int32)
+
+  def test_a_mask_that_matches_nothing_is_refused(self, optimizer):
+    with self.assertRaisesRegex(ValueError, "'gamma' to match a parameter"):
+      self._make(optimizer, skip='gamma').init(nested(WEIGHTS))
+
+  def test_an_update_needs_the_parameters(self, optimizer):
+    made, params = self._make(optimizer), nested(WEIGHTS)
+    with self.assertRaisesRegex(ValueError, 'came None'):
+      made.update(params, made.init(params))
+
+  def test_impossible_constants_are_refused(self, optimizer):
+    with self.assertRaisesRegex(ValueError, r'came 1\.0 and 0\.1'):
+      self._make(optimizer, momentum=1.0)
+    with self.assertRaisesRegex(ValueError, r'came 0\.9 and -0\.1'):
+      self._make(optimizer, weight_decay=-0.1)
+
+
+if __name__ == '__main__':
+  absltest.main()
