@@ -1,0 +1,154 @@
+"""Which records make up a batch: one stream for any threads and any hosts.
+
+A stream is the list of positions 0, 1, 2, ...; position p belongs to global
+batch p // batch_size, and host h of H holds the h-th of H equal runs of rows of
+every batch. Which record stands at a position depends on the seed alone, so a
+batch depends on the seed and its step alone: not on threads, not on the number
+of hosts, and not on where a restarted run began.
+"""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import os
+import sys
+
+import grain
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+
+# Decoding drops Python's lock, everything around it does not: past this many
+# threads one process gains little, and each holds a batch in memory.
+_MOST_THREADS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """The rows of every global batch that fall to one host."""
+
+  batch_size: int  # over all hosts
+  host: int = 0
+  hosts: int = 1
+
+  def __post_init__(self):
+    if self.hosts < 1 or not 0 <= self.host < self.hosts:
+      raise ValueError(
+        f'Expected a host in [0, hosts), came host {self.host} of '
+        f'{self.hosts} hosts.'
+      )
+    if self.batch_size < 1 or self.batch_size % self.hosts:
+      raise ValueError(
+        f'Expected a global batch size that {self.hosts} hosts share evenly, '
+        f'came {self.batch_size}.'
+      )
+
+  @property
+  def rows(self) -> int:
+    """Rows of a batch on this host."""
+    return self.batch_size // self.hosts
+
+  def first(self, step: int) -> int:
+    """The position in the stream of this host's first row of a batch."""
+    return step * self.batch_size + self.host * self.rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """One host's rows of one batch: positions [first, first + B)."""
+
+  first: int
+  records: np.ndarray  # int64 [B], the record at each position
+  weight: np.ndarray  # float32 [B], 0 where the row is padding
+
+
+def training_rows(
+  records: int, share: Share, *, seed: int, shuffle: bool = True
+) -> grain.MapDataset:
+  """The rows of step 0, 1, 2, ... without end, in epochs of fresh order.
+
+  Every epoch holds every record once. A batch may hold the end of one epoch and
+  the start of the next: the rules allow it, and no record is dropped.
+
+  Args:
+    records: the number of records of the split.
+    share: this host's part of a batch.
+    seed: in [0, 2**32).
+    shuffle: False keeps the order on disk, for measuring what shuffling does.
+
+  Returns:
+    A `MapDataset` of `Rows`, by step.
+  """
+  if not 0 <= seed < 2**32:
+    raise ValueError(f'Expected a seed in [0, 2**32), came {seed}.')
+  if records < 1:
+    raise ValueError(f'Expected records to train on, came {records}.')
+  order = grain.MapDataset.range(records)
+  if shuffle:
+    # `seed` hashes: seeds 7 and 8 do not share epochs, as they would if they
+    # were handed to `shuffle` (which adds the epoch's number to its seed).
+    order = order.seed(seed).shuffle()
+  order = order.repeat()
+
+  def rows(step: int) -> Rows:
+    first = share.first(step)
+    taken = [order[p] for p in range(first, first + share.rows)]
+    return Rows(first, np.asarray(taken), np.ones(share.rows, np.float32))
+
+  steps = sys.maxsize // share.batch_size
+  return grain.MapDataset.range(steps).map(rows)
+
+
+def evaluation_rows(records: int, share: Share) -> grain.MapDataset:
+  """The rows that visit every record once, in the order on disk.
+
+  All hosts get the same number of batches; what is left of the last ones is
+  padding of weight 0, which repeats the last record's number.
+  """
+
+  def rows(step: int) -> Rows:
+    first = share.first(step)
+    positions = np.arange(first, first + share.rows)
+    weight = (positions < records).astype(np.float32)
+    return Rows(first, np.minimum(positions, records - 1), weight)
+
+  steps = -(-records // share.batch_size)
+  return grain.MapDataset.range(steps).map(rows)
+
+
+def batches(
+  rows: grain.MapDataset,
+  read: Callable[[Rows], Batch],
+  *,
+  first_step: int = 0,
+  threads: int | None = None,
+) -> Iterator[Batch]:
+  """Reads the rows of `first_step` and on, a few batches ahead, in threads.
+
+  Args:
+    rows: a `MapDataset` of `Rows`, by step.
+    read: makes a batch of rows; called from several threads at once.
+    first_step: where a restarted run goes on.
+    threads: None for one a core; 0 reads in the caller's thread, on demand.
+
+  Returns:
+    An iterator of batches. Its threads end with it.
+  """
+  if first_step < 0:
+    raise ValueError(f'Expected a first step from 0 on, came {first_step}.')
+  threads = default_threads() if threads is None else threads
+  if threads < 0:
+    raise ValueError(f'Expected 0 threads or more, came {threads}.')
+  # A buffer of one batch a thread keeps all of them at work; Grain's default of
+  # 500 elements would be 500 batches here.
+  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+  rest = rows.slice(slice(first_step, len(rows)))
+  return iter(rest.map(read).to_iter_dataset(options))
+
+
+def default_threads() -> int:
+  """The cores this process may use, or 16 if they are more."""
+  try:
+    cores = len(os.sched_getaffinity(0))
+  except AttributeError:  # not on Linux
+    cores = os.cpu_count() or 1
+  return min(cores, _MOST_THREADS)
