@@ -1,0 +1,86 @@
+"""`launch.check`: findings in words, and exit codes that mean something."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+
+from absl.testing import absltest
+
+from launch import check
+from suite import benchmark
+from tests.suite import audit_logs
+
+
+def _main(path, **changes):
+  """-> exit code and what was printed."""
+  printed = io.StringIO()
+  with contextlib.redirect_stdout(printed):
+    code = check.main(str(path), **{'werror': False, **changes})
+  return code, printed.getvalue()
+
+
+def _program(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'launch.check', *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    check=False,
+  )
+
+
+class CheckTest(absltest.TestCase):
+  """The program on logs of a real benchmark."""
+
+  def setUp(self):
+    super().setUp()
+    self.directory = audit_logs.directory(self)
+    self.path = self.directory / 'result_0.txt'
+    self.good = audit_logs.good(benchmark=benchmark.get('resnet'))
+    audit_logs.write(self.path, self.good)
+
+  def test_a_good_log_passes(self):
+    done = _program(self.path, '--werror')
+    self.assertEqual((done.returncode, done.stderr), (0, ''))
+    self.assertEndsWith(done.stdout, 'in order, no errors, no warnings\n')
+
+  def test_an_error_fails_and_is_told_in_one_line(self):
+    audit_logs.find(self.good, 'cache_clear').value = False
+    audit_logs.write(self.path, self.good)
+    code, text = _main(self.path)
+    self.assertEqual(code, 1)
+    self.assertEqual(
+      text.splitlines(),
+      [
+        'error result_0.txt:1: expected cache_clear = true, got False '
+        '[cold caches]',
+        f'{self.path}: not in order, 1 error, no warnings',
+      ],
+    )
+
+  def test_a_warning_fails_only_with_werror(self):
+    audit_logs.find(self.good, 'run_start').kind = 'POINT_IN_TIME'
+    audit_logs.write(self.path, self.good)
+    self.assertEqual(_main(self.path)[0], 0)
+    code, text = _main(self.path, werror=True)
+    self.assertEqual(code, 1)
+    self.assertEndsWith(text, 'not in order, no errors, 1 warning\n')
+
+  def test_a_folder_is_checked_as_a_set(self):
+    code, text = _main(self.directory)
+    self.assertEqual(code, 1)
+    self.assertIn('expected 5 runs, got 1', text)
+
+  def test_bad_usage_is_refused_in_one_line(self):
+    for arguments in ((), ('none',), (self.path, '--warnings')):
+      done = _program(*arguments)
+      self.assertEqual(done.returncode, 2)
+      self.assertEqual(done.stdout, '')
+      self.assertStartsWith(done.stderr, 'error: ')
+      self.assertLen(done.stderr.splitlines(), 1)
+
+
+if __name__ == '__main__':
+  absltest.main()
