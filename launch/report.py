@@ -1,0 +1,134 @@
+"""Writes the report of a folder of runs as one HTML page.
+
+python -m launch.report --output=results/first
+
+Reads run_<i>.json and score.json of the folder, writes report.html there and
+prints its path. Exit code: 0 written, 2 nothing to report on.
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+import pathlib
+import re
+from typing import Any
+
+from absl import flags as absl_flags
+
+from launch import flags
+from suite import files
+from suite.report import page
+
+FLAGS = absl_flags.FLAGS
+
+_FORMAT = 1  # of run_<i>.json
+_RESULT_FIELDS = (
+  *('benchmark', 'size', 'ruleset', 'division', 'run', 'seed', 'status'),
+  *('target', 'time_to_quality', 'startup', 'timed', 'evals', 'steps'),
+  *('samples', 'samples_per_second', 'hyperparameters', 'system', 'versions'),
+  *('data', 'command', 'started'),
+)
+_SCORE_FIELDS = (
+  *('required_runs', 'score_seconds', 'values', 'coefficient_of_variation'),
+  *('confidence', 'findings'),
+)
+
+
+def define_flags() -> None:
+  absl_flags.DEFINE_string(
+    'output',
+    '',
+    'Directory that holds run_<i>.json and score.json; report.html goes there.',
+  )
+
+
+def main() -> int:
+  """Writes the report; see the module."""
+  if not FLAGS.output:
+    raise ValueError('--output=DIR is needed: where the runs and score are.')
+  print(write(FLAGS.output))
+  return 0
+
+
+def write(directory: str | os.PathLike) -> str:
+  """Writes report.html into a directory of results; returns its path.
+
+  Raises ValueError or OSError, in one line, if it cannot be made or written.
+  """
+  results, score = read(directory)
+  path = os.path.join(directory, 'report.html')
+  files.write_text(path, page.render(results, score))
+  return path
+
+
+def read(
+  directory: str | os.PathLike,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+  """The results in a directory, in the order of the runs, and their score."""
+  folder = pathlib.Path(directory)
+  if not folder.is_dir():
+    raise ValueError(f'Expected a directory of runs; {folder} is none.')
+  results = [_result(path) for path in _run_files(folder)]
+  if not results:
+    raise ValueError(
+      f'Expected run_<i>.json in {folder}, got none; launch.benchmark makes '
+      'them.'
+    )
+  _require_one_benchmark(results, folder)
+  path = folder / 'score.json'
+  if not path.exists():
+    raise ValueError(
+      f'Expected score.json in {folder}, got none; launch.score makes it.'
+    )
+  score = _read_object(path)
+  _require(score, _SCORE_FIELDS, path)
+  return results, score
+
+
+def _run_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  found = {}
+  for path in folder.iterdir():
+    match = re.fullmatch(r'run_(\d+)\.json', path.name)
+    if match:
+      found[int(match[1])] = path
+  return [found[run] for run in sorted(found)]
+
+
+def _result(path: pathlib.Path) -> dict[str, Any]:
+  result = _read_object(path)
+  if result.get('format') != _FORMAT:
+    raise ValueError(
+      f'Expected format {_FORMAT} in {path}, got {result.get("format")!r}.'
+    )
+  _require(result, _RESULT_FIELDS, path)
+  return result
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+  content = files.read_json(str(path))
+  if not isinstance(content, dict):
+    kind = type(content).__name__
+    raise ValueError(f'Expected an object in {path}, got a {kind}.')
+  return content
+
+
+def _require(
+  content: Mapping[str, Any], fields: Sequence[str], path: pathlib.Path
+) -> None:
+  missing = [field for field in fields if field not in content]
+  if missing:
+    raise ValueError(f'{path} lacks {", ".join(missing)}.')
+
+
+def _require_one_benchmark(
+  results: Sequence[Mapping[str, Any]], folder: pathlib.Path
+) -> None:
+  for field in ('benchmark', 'size', 'division'):
+    found = sorted({str(result[field]) for result in results})
+    if len(found) > 1:
+      raise ValueError(
+        f'Expected runs of one {field} in {folder}, got {", ".join(found)}.'
+      )
+
+
+if __name__ == '__main__':
+  flags.run(main, define=define_flags)

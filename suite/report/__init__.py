@@ -1,0 +1,1 @@
+"""The report: figures and the static HTML page that shows a result."""
