@@ -120,7 +120,7 @@ class _Runner:
     record_path = os.path.join(self._output, f'run_{run}.json')
     log_path = os.path.join(self._output, f'result_{run}.txt')
     if os.path.exists(record_path) and run_log.ending(log_path):
-      print(f'run {run + 1} of {self._runs}: finished before', flush=True)
+      print(f'{self._head(run)} finished before', flush=True)
       return 0
     _set_aside(self._output, run)
     before = time.monotonic()
@@ -129,7 +129,7 @@ class _Runner:
       return 128 + self._signal
     if not os.path.exists(record_path):
       errors = _errors_path(self._output, run)
-      print(f'run {run + 1} failed (exit code {code}):', file=sys.stderr)
+      print(f'run {run} failed (exit code {code}):', file=sys.stderr)
       print(_tail(errors), file=sys.stderr)
       return 1
     self._took.append(time.monotonic() - before)
@@ -198,7 +198,7 @@ class _Runner:
     self._line.clear()
 
   def _head(self, run: int) -> str:
-    return f'run {run + 1} of {self._runs}:'
+    return f'run {run} ({run + 1} of {self._runs}):'
 
   def _remains(self, run: int, elapsed: float) -> str:
     if not self._took:
@@ -222,7 +222,7 @@ def _set_aside(output: str, run: int) -> None:
   os.makedirs(place)
   for path in left:
     os.rename(path, os.path.join(place, os.path.basename(path)))
-  print(f'run {run + 1}: an unfinished attempt was moved to {place}')
+  print(f'run {run}: an unfinished attempt was moved to {place}')
 
 
 def _errors_path(output: str, run: int) -> str:
@@ -237,7 +237,8 @@ def _tail(path: str, lines: int = 15) -> str:
 def _conclude(output: str) -> int:
   """Checks, scores, reports; the last lines say what a person wants to know."""
   print()
-  code = score.run(output)
+  command = ['python', '-m', 'launch.benchmark', *sys.argv[1:]]
+  code = score.run(output, command=command)
   page = report.write(output)
   aside = glob.glob(os.path.join(output, _SET_ASIDE, 'run_*'))
   if aside:

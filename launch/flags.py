@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from suite import benchmark as benchmark_lib
 from suite import hparams as hparams_lib
@@ -104,6 +104,8 @@ def run(main: Callable[[], int], *, define: Callable[[], None]) -> NoReturn:
   def entry(argv: Sequence[str]) -> int:
     if len(argv) > 1:
       return refuse(f'Unexpected argument {argv[1]!r}; flags start with --.')
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)  # TFDS tells of every file
     try:
       return main()
     except (ValueError, OSError) as error:

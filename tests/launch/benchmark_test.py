@@ -1,0 +1,101 @@
+"""Tests of a set of runs: fresh processes, interruption, going on."""
+
+import hashlib
+import json
+import os
+import signal
+
+from absl.testing import absltest
+
+from tests.launch import digits_data, processes
+
+
+def _digest(path):
+  with open(path, 'rb') as file:
+    return hashlib.sha256(file.read()).hexdigest()
+
+
+class BenchmarkTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = self.create_tempdir().full_path
+    self.output = os.path.join(folder, 'set')
+    self.arguments = (
+      *processes.QUICK,
+      '--runs=3',
+      f'--output={self.output}',
+      f'--data_dir={digits_data.data_dir()}',
+      f'--compile_cache={os.path.join(folder, "cache")}',
+    )
+
+  def path(self, *names):
+    return os.path.join(self.output, *names)
+
+  def record(self, run):
+    with open(self.path(f'run_{run}.json'), encoding='utf-8') as file:
+      return json.load(file)
+
+  def test_an_interrupted_set_goes_on_without_redoing_or_reusing(self):
+    process = processes.start('launch.benchmark', *self.arguments)
+    seen = []
+    for line in process.stdout:
+      seen.append(line)
+      if line.startswith('run 1 (2 of 3): epoch 1'):
+        break
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors)
+    self.assertIn('To go on from here', errors)
+    self.assertIn(self.output, errors)
+    finished = _digest(self.path('result_0.txt'))
+    interrupted = _digest(self.path('result_1.txt'))
+    self.assertFalse(os.path.exists(self.path('run_1.json')))
+    self.assertFalse(os.path.exists(self.path('result_2.txt')))
+
+    code, out, errors = processes.run('launch.benchmark', *self.arguments)
+    self.assertEqual(code, 1, errors)  # no run reached the target: no score
+    self.assertIn('run 0 (1 of 3): finished before', out)
+    self.assertEqual(_digest(self.path('result_0.txt')), finished)
+    aside = self.path('interrupted', 'run_1_0', 'result_1.txt')
+    self.assertEqual(_digest(aside), interrupted)
+    self.assertNotEqual(_digest(self.path('result_1.txt')), interrupted)
+    seeds = [self.record(run)['seed'] for run in range(3)]
+    self.assertLen(set(seeds), 3)
+    self.assertIn('Attempts set aside unfinished: 1', out)
+    last = out.strip().splitlines()[-1]
+    self.assertEqual(last, f'Report: {self.path("report.html")}')
+    self.assertTrue(os.path.exists(self.path('report.html')))
+    self.assertTrue(os.path.exists(self.path('score.json')))
+
+  def test_a_set_with_other_settings_is_refused_and_left_alone(self):
+    os.makedirs(self.output)
+    with open(self.path('set.json'), 'w', encoding='utf-8') as file:
+      json.dump({'benchmark': 'resnet', 'runs': 5}, file)
+    before = _digest(self.path('set.json'))
+    code, _, errors = processes.run('launch.benchmark', *self.arguments)
+    self.assertEqual(code, 2)
+    self.assertRegex(errors, r'error: .*other settings \(size, division, runs')
+    self.assertEqual(os.listdir(self.output), ['set.json'])
+    self.assertEqual(_digest(self.path('set.json')), before)
+
+  def test_a_folder_with_other_files_is_refused_and_left_alone(self):
+    os.makedirs(self.output)
+    with open(self.path('thesis.txt'), 'w', encoding='utf-8') as file:
+      file.write('precious')
+    code, _, errors = processes.run('launch.benchmark', *self.arguments)
+    self.assertEqual(code, 2)
+    self.assertIn('holds other files', errors)
+    self.assertEqual(os.listdir(self.output), ['thesis.txt'])
+
+  def test_a_run_that_fails_ends_the_set_and_its_error_is_shown(self):
+    code, _, errors = processes.run(
+      'launch.benchmark', *self.arguments, '--platform=tpu'
+    )
+    self.assertEqual(code, 1)
+    self.assertIn('run 0 failed (exit code 2)', errors)
+    self.assertIn('--platform=tpu asked for, but JAX runs on cpu', errors)
+
+
+if __name__ == '__main__':
+  absltest.main()

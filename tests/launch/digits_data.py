@@ -1,0 +1,17 @@
+"""The digits data set, written once for all tests of a session."""
+
+import atexit
+import functools
+import shutil
+import tempfile
+
+from input_pipelines.tiny import digits
+
+
+@functools.cache
+def data_dir() -> str:
+  """A data directory that holds digits."""
+  directory = tempfile.mkdtemp()
+  atexit.register(shutil.rmtree, directory, ignore_errors=True)
+  digits.build(directory)
+  return directory

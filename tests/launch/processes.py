@@ -1,0 +1,35 @@
+"""Runs entrypoints in processes of their own, as people do."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+# A ResNet that compiles and trains in seconds; too small to reach the target.
+QUICK = (
+  '--division=open', '--hp=stage_blocks=1', '--hp=stage_width=4',
+  '--hp=global_batch_size=500', '--hp=model_bn_span=500',
+  '--hp=eval_batch_size=500', '--hp=max_epochs=2',
+)  # fmt: skip
+
+
+def start(module: str, *arguments: str) -> subprocess.Popen:
+  """Starts `python -m module` with piped, unbuffered text output."""
+  return subprocess.Popen(
+    [sys.executable, '-u', '-m', module, *arguments],
+    cwd=ROOT,
+    env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'},
+    stdin=subprocess.DEVNULL,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def run(module: str, *arguments: str) -> tuple[int, str, str]:
+  """Exit code, stdout and stderr of `python -m module`."""
+  process = start(module, *arguments)
+  out, errors = process.communicate(timeout=300)
+  return process.returncode, out, errors

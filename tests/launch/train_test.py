@@ -1,0 +1,206 @@
+"""Tests of one run, from its flags to its files."""
+
+import json
+import os
+import signal
+
+from absl import flags as absl_flags
+from absl.testing import absltest, flagsaver, parameterized
+
+from launch import train
+from suite import audit
+from tests.launch import digits_data, processes
+
+
+def setUpModule():
+  if 'benchmark' not in absl_flags.FLAGS:
+    train.define_flags()
+
+
+def _lines(path):
+  with open(path, encoding='utf-8') as file:
+    return [json.loads(line.removeprefix(':::MLLOG ')) for line in file]
+
+
+class RefusalTest(parameterized.TestCase):
+  """Bad input is refused in words before anything is written."""
+
+  def setUp(self):
+    super().setUp()
+    self.output = os.path.join(self.create_tempdir().full_path, 'set')
+
+  def refused(self, says, **values):
+    values = {
+      'output': self.output,
+      'data_dir': digits_data.data_dir(),
+      'compile_cache': '',
+      **values,
+    }
+    with (
+      flagsaver.flagsaver(**values),
+      self.assertRaisesRegex((ValueError, OSError), says) as caught,
+    ):
+      train.main()
+    self.assertNotIn('\n', str(caught.exception))
+    self.assertFalse(os.path.exists(self.output))
+
+  @parameterized.parameters(
+    ({'benchmark': 'resnt'}, "Unknown benchmark 'resnt'.*mean 'resnet'"),
+    ({'size': 'medium'}, "no size 'medium'"),
+    ({'hp': ['momentun=1']}, "did you mean 'momentum'"),
+    ({'hp': ['momentum']}, "name=value, not 'momentum'"),
+    ({'hp': ['momentum=.8', 'momentum=.7']}, 'momentum twice'),
+    ({'hp': ['momentum=.8']}, 'Closed division: momentum must be 0.9'),
+    ({'hp': ['image_size=24']}, 'image_size is fixed at 28, not 24'),
+    ({'hp': ['global_batch_size=100', 'model_bn_span=50']}, '8 devices do not'),
+    ({'hp': ['model_bn_span=33']}, 'model_bn_span 33 does not divide'),
+    ({'data_dir': '/nonexistent'}, 'launch.prepare_data --dataset=digits'),
+    ({'size': 'reference'}, 'launch.prepare_data --dataset=imagenet2012'),
+    ({'platform': 'tpu'}, '--platform=tpu asked for, but JAX runs on cpu'),
+    ({'model_axis': 3}, 'model axis of 3'),
+    ({'output': ''}, '--output=DIR is needed'),
+  )
+  def test_what_cannot_be_had_is_refused(self, values, says):
+    self.refused(says, **values)
+
+  def test_a_data_set_with_files_missing_is_refused(self):
+    copy = self.create_tempdir().full_path
+    os.symlink(
+      os.path.join(digits_data.data_dir(), 'digits', '1.0.0'),
+      os.path.join(copy, 'whole'),
+    )
+    partial = os.path.join(copy, 'digits', '1.0.0')
+    os.makedirs(partial)
+    for name in os.listdir(os.path.join(copy, 'whole')):
+      if not name.endswith('00002-of-00004'):
+        os.symlink(
+          os.path.join(copy, 'whole', name), os.path.join(partial, name)
+        )
+    self.refused('00002-of-00004', data_dir=copy)
+
+  def test_a_folder_that_holds_the_run_is_refused_and_left_alone(self):
+    folder = self.create_tempdir()
+    log = folder.create_file('result_0.txt', content='precious')
+    with (
+      flagsaver.flagsaver(
+        output=folder.full_path, data_dir=digits_data.data_dir()
+      ),
+      self.assertRaisesRegex(ValueError, 'there already.*one run'),
+    ):
+      train.main()
+    self.assertEqual(log.read_text(), 'precious')
+    self.assertEqual(os.listdir(folder.full_path), ['result_0.txt'])
+
+  def test_a_folder_that_cannot_be_written_is_refused(self):
+    file = self.create_tempfile().full_path
+    with (
+      flagsaver.flagsaver(output=file, data_dir=digits_data.data_dir()),
+      self.assertRaisesRegex(ValueError, 'Cannot write to directory'),
+    ):
+      train.main()
+
+  def test_a_refusal_is_one_line_and_exit_code_2(self):
+    code, out, errors = processes.run('launch.train', '--benchmark=resnt')
+    self.assertEqual(code, 2)
+    self.assertEmpty(out)
+    self.assertLen(errors.strip().splitlines(), 1)
+    self.assertStartsWith(errors, "error: Unknown benchmark 'resnt'")
+
+
+class RunTest(absltest.TestCase):
+  """Whole runs in processes of their own."""
+
+  def setUp(self):
+    super().setUp()
+    self.output = self.create_tempdir().full_path
+    self.log = os.path.join(self.output, 'result_0.txt')
+    self.arguments = (
+      *processes.QUICK,
+      f'--output={self.output}',
+      f'--data_dir={digits_data.data_dir()}',
+      f'--compile_cache={os.path.join(self.output, "cache")}',
+    )
+
+  def record(self, run):
+    path = os.path.join(self.output, f'run_{run}.json')
+    with open(path, encoding='utf-8') as file:
+      return json.load(file)
+
+  def test_the_same_seed_gives_bit_equal_losses_in_two_processes(self):
+    for run in (0, 1):
+      code, out, errors = processes.run(
+        'launch.train', *self.arguments, '--seed=7', f'--run={run}'
+      )
+      self.assertEqual(code, 1, errors)  # the target is out of reach
+      self.assertIn('epoch 2', out)
+    first, second = self.record(0), self.record(1)
+    self.assertLen(first['losses'], 16)
+    self.assertEqual(first['losses'], second['losses'])
+    self.assertEqual(
+      [e['quality'] for e in first['evals']],
+      [e['quality'] for e in second['evals']],
+    )
+    self.assertEqual(first['status'], 'aborted')
+    self.assertIsNone(first['time_to_quality'])
+    for whole in ('startup', 'timed'):
+      self.assertAlmostEqual(
+        sum(first[whole]['parts'].values()), first[whole]['seconds'], places=6
+      )
+    self.assertEqual(_lines(self.log)[-1]['metadata']['status'], 'aborted')
+
+  def ended_by(self, number):
+    endless = [
+      a.replace('max_epochs=2', 'max_epochs=100000') for a in self.arguments
+    ]
+    process = processes.start('launch.train', *endless, '--progress=json')
+    for line in process.stdout:  # until it trains
+      if json.loads(line)['event'] == 'quality':
+        break
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 128 + number, errors)
+    name = signal.Signals(number).name
+    last = _lines(self.log)[-1]
+    self.assertEqual(last['key'], 'run_stop')
+    self.assertEqual(last['metadata']['status'], 'aborted')
+    self.assertEqual(last['metadata']['reason'], f'interrupted by {name}')
+    self.assertFalse(os.path.exists(os.path.join(self.output, 'run_0.json')))
+
+  def test_ctrl_c_ends_a_run_with_an_aborted_log(self):
+    self.ended_by(signal.SIGINT)
+
+  def test_sigterm_ends_a_run_with_an_aborted_log(self):
+    self.ended_by(signal.SIGTERM)
+
+  def test_a_loss_that_explodes_ends_the_run_and_names_the_step(self):
+    code, _, errors = processes.run(
+      'launch.train', *self.arguments, '--hp=base_learning_rate=1e30',
+      '--hp=opt_name=sgd', '--hp=warmup_epochs=0',
+    )  # fmt: skip
+    self.assertEqual(code, 1, errors)
+    record = self.record(0)
+    self.assertRegex(record['reason'], r'non-finite loss \(\w+\) at step \d+')
+    self.assertIsNone(record['losses'][-1][1])
+    self.assertEqual(
+      _lines(self.log)[-1]['metadata']['reason'], record['reason']
+    )
+
+  def test_list_hp_shows_every_hyperparameter_and_starts_nothing(self):
+    code, out, _ = processes.run('launch.train', '--list_hp')
+    self.assertEqual(code, 0)
+    self.assertIn('momentum=0.9', out)
+    self.assertIn('fixed', out)
+
+  def test_the_audit_finds_no_fault_in_a_log_but_the_missed_target(self):
+    processes.run('launch.train', *self.arguments)
+    errors = [
+      finding for finding in audit.check_log(self.log)
+      if finding.severity == 'error'
+    ]  # fmt: skip
+    self.assertNotEmpty(errors)
+    for finding in errors:
+      self.assertRegex(finding.text, 'target|status|aborted|accuracy')
+
+
+if __name__ == '__main__':
+  absltest.main()
