@@ -3,9 +3,9 @@ r"""Learning curves of many seeds, and of models broken on purpose.
 python benchmarks/curves.py --data_dir=data --seeds=20 --csv=FILE
 
 A target is only worth something if nearly every seed of the reference reaches
-it and a broken model does not, or needs visibly longer. This trains both kinds
+it and a broken model does not, or needs visibly longer. This trains both
 through the real loop and writes one row per eval: variant, seed, epoch, step,
-seconds on the clock, accuracy. Rows that the file has already are not made again.
+seconds on the clock, accuracy. Rows that the file has are not made again.
 """
 
 import contextlib
@@ -15,22 +15,23 @@ import os
 import sys
 from unittest import mock
 
-from absl import app
-from absl import flags
-from absl import logging
+from absl import app, flags, logging
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from input_pipelines import dataset  # noqa: E402
-from input_pipelines import imagenet  # noqa: E402
-import jax  # noqa: E402
-from models import layers  # noqa: E402
-from suite import benchmark as benchmark_lib  # noqa: E402
-from suite import hparams, loop, sharding  # noqa: E402
-from suite.clock import Clock  # noqa: E402
-from suite.feed import Data  # noqa: E402
-from suite.run_log import RunLog  # noqa: E402
-from suite.target import Target  # noqa: E402
+import jax
+
+from input_pipelines import (
+  dataset,
+  imagenet,
+)
+from models import layers
+from suite import benchmark as benchmark_lib
+from suite import hparams, loop, sharding
+from suite.clock import Clock
+from suite.feed import Data
+from suite.run_log import RunLog
+from suite.target import Target
 
 _DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'Where digits lies.')
 _SEEDS = flags.DEFINE_integer('seeds', 20, 'Seeds 0 to N-1 of each variant.')
@@ -131,9 +132,7 @@ def main(argv):
       if (name, str(seed)) in done:
         continue
       with context():
-        result = train(
-          size, change(reference), seed, directory, _TARGET.value
-        )
+        result = train(size, change(reference), seed, directory, _TARGET.value)
       _append(_CSV.value, name, seed, result)
       curve = ' '.join(f'{e.quality["accuracy"]:.3f}' for e in result.evals)
       print(f'{name}, seed {seed}: {result.timed:.1f} s, {curve}', flush=True)
@@ -153,14 +152,16 @@ def _append(path: str, variant: str, seed: int, result: loop.Result) -> None:
     if fresh:
       writer.writerow(_COLUMNS)
     for found in result.evals:
-      writer.writerow((
-        variant,
-        seed,
-        found.at['epoch_num'],
-        found.step,
-        f'{found.seconds:.2f}',
-        f'{found.quality["accuracy"]:.4f}',
-      ))
+      writer.writerow(
+        (
+          variant,
+          seed,
+          found.at['epoch_num'],
+          found.step,
+          f'{found.seconds:.2f}',
+          f'{found.quality["accuracy"]:.4f}',
+        )
+      )
     if not result.evals:  # a loss that was not finite before the first eval
       writer.writerow((variant, seed, 0, len(result.losses), '', ''))
 

@@ -3,10 +3,10 @@ r"""What the loop costs in Python around a compiled step, in milliseconds.
 JAX_PLATFORMS=cpu python benchmarks/loop_overhead.py
 
 The state is ResNet-50's, all 429 leaves of it, and the step only counts, so
-nothing but Python, dispatch and donation is left. Two ways of driving it take
-turns over batches that are ready: the bare call, waiting for the metric two
-steps back, and the loop with its clock, losses and finiteness checks. The loop's
-own cost is the difference.
+nothing but Python, dispatch and donation is left. Two ways of driving it
+take turns over batches that are ready: the bare call, waiting for the metric
+two steps back, and the loop with its clock, losses and finiteness checks. The
+loop's own cost is the difference.
 """
 
 import os
@@ -14,22 +14,21 @@ import statistics
 import sys
 import time
 
-from absl import app
-from absl import flags
+from absl import app, flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
+import jax
+import jax.numpy as jnp
 
-from models import resnet as resnet_model  # noqa: E402
-from suite import benchmark, loop, sharding  # noqa: E402
-from suite.benchmarks.resnet import ResNetTask  # noqa: E402
-from suite.clock import Clock  # noqa: E402
-from suite.feed import Block  # noqa: E402
-from suite.program import Program  # noqa: E402
-from suite.run_log import RunLog  # noqa: E402
-from suite.task import State  # noqa: E402
+from models import resnet as resnet_model
+from suite import benchmark, loop, sharding
+from suite.benchmarks.resnet import ResNetTask
+from suite.clock import Clock
+from suite.feed import Block
+from suite.program import Program
+from suite.run_log import RunLog
+from suite.task import State
 
 _STEPS = flags.DEFINE_integer('steps', 500, 'Steps per turn.')
 _TURNS = flags.DEFINE_integer('turns', 7, 'Turns of each way.')

@@ -70,7 +70,7 @@ def _new_output(request: flags.Request) -> str:
 
 
 def _settings(request: flags.Request, runs: int) -> dict[str, Any]:
-  """What must be the same for every run of a set; checks the data on the way."""
+  """What must be alike in all runs of a set; checks the data on the way."""
   task = request.benchmark.task(request.hparams, request.size.data)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
   task.verify_data(directory)
@@ -116,7 +116,7 @@ class _Runner:
     self._signal: int | None = None
 
   def run(self, run: int) -> int:
-    """Makes the run unless it is finished; returns 0, or an exit code to end on."""
+    """Makes the run if it is not finished; 0, or an exit code to end on."""
     record_path = os.path.join(self._output, f'run_{run}.json')
     log_path = os.path.join(self._output, f'result_{run}.txt')
     if os.path.exists(record_path) and run_log.ending(log_path):

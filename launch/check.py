@@ -8,12 +8,8 @@ what came, and the rule in brackets. Exit code: 0 nothing wrong (warnings may
 stand), 1 errors (with --werror also warnings), 2 no such path or flag.
 """
 
-from collections.abc import Callable, Sequence
 import os
-import sys
-from typing import NoReturn
 
-from absl import app
 from absl import flags as absl_flags
 
 from launch import flags
@@ -49,38 +45,9 @@ def counted(number: int, noun: str) -> str:
   return f'{number or "no"} {noun}{"" if number == 1 else "s"}'
 
 
-def run_on_path(
-  main: Callable[[str], int], *, define: Callable[[], None], what: str
-) -> NoReturn:
-  """Runs an entrypoint that takes one path, to a `what`, and flags.
-
-  Exits with what `main` returns, or with 2 and one line if it can't be called.
-  """
-  define()
-
-  def entry(argv: Sequence[str]) -> int:
-    if len(argv) != 2:
-      return flags.refuse(f'Expected one path, to {what}, got {len(argv) - 1}.')
-    try:
-      if not os.path.exists(argv[1]):
-        return flags.refuse(f'Expected {what}; there is no {argv[1]!r}.')
-      return main(argv[1])
-    except (ValueError, OSError) as error:
-      return flags.refuse(str(error))
-
-  app.run(entry, flags_parser=_parse)
-
-
-def _parse(argv: Sequence[str]) -> list[str]:
-  try:
-    return FLAGS(argv)
-  except absl_flags.Error as error:
-    sys.exit(flags.refuse(f'{error} (--help lists the flags)'))
-
-
 if __name__ == '__main__':
-  run_on_path(
+  flags.run(
     lambda path: main(path, werror=FLAGS.werror),
     define=define_flags,
-    what='a log or a folder of logs',
+    path_to='a log or a folder of logs',
   )

@@ -1,9 +1,9 @@
 """Flags that several entrypoints share, and what they ask for, checked."""
 
+from collections.abc import Callable, Sequence
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -94,30 +94,53 @@ def as_arguments() -> list[str]:
   return [line for text in given for line in text.splitlines() if line]
 
 
-def run(main: Callable[[], int], *, define: Callable[[], None]) -> NoReturn:
-  """Runs an entrypoint that takes flags only; exits with what `main` returns.
+def run(
+  main: Callable[..., int],
+  *,
+  define: Callable[[], None] | None = None,
+  path_to: str = '',
+) -> NoReturn:
+  """Runs an entrypoint that takes flags; exits with what `main` returns.
 
-  A ValueError or an OSError of `main` is a refusal: one line, exit code 2.
+  With `path_to` it also takes one path, to what that says, and `main` gets it.
+  What cannot be called, and a ValueError or an OSError of `main`, is a refusal:
+  one line, exit code 2.
   """
-  define()
+  if define:
+    define()
 
   def entry(argv: Sequence[str]) -> int:
-    if len(argv) > 1:
-      return refuse(f'Unexpected argument {argv[1]!r}; flags start with --.')
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # TFDS tells of every file
     try:
-      return main()
+      return main(*_paths(argv[1:], path_to))
     except (ValueError, OSError) as error:
       return refuse(str(error))
 
-  app.run(entry)
+  app.run(entry, flags_parser=_parse)
 
 
 def refuse(text: str) -> int:
   """Prints the refusal and returns the exit code that goes with it."""
   print(f'error: {text}', file=sys.stderr)
   return USAGE_ERROR
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    sys.exit(refuse(f'{error} (--help lists the flags)'))
+
+
+def _paths(given: Sequence[str], path_to: str) -> Sequence[str]:
+  if not path_to and given:
+    raise ValueError(f'Unexpected argument {given[0]!r}; flags start with --.')
+  if path_to and len(given) != 1:
+    raise ValueError(f'Expected one path, to {path_to}, got {len(given)}.')
+  if path_to and not os.path.exists(given[0]):
+    raise ValueError(f'Expected {path_to}; there is no {given[0]!r}.')
+  return given
 
 
 def _changes(texts: Sequence[str]) -> dict[str, str]:

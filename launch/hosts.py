@@ -19,8 +19,9 @@ def initialize() -> None:
   if not any(values):
     return
   if not all(values):
-    missing = [n for n, value in zip(_VARIABLES, values) if not value]
-    raise ValueError(f'Of several processes each needs {", ".join(missing)} too.')
+    missing = [name for name in _VARIABLES if not os.environ.get(name)]
+    needed = ', '.join(missing)
+    raise ValueError(f'Of several processes each needs {needed} too.')
   coordinator, processes, process = values
   if not processes.isdigit() or not process.isdigit():
     raise ValueError(

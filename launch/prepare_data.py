@@ -9,7 +9,6 @@ Exit code: 0 it is there and whole, 1 it is not there and cannot be built here,
 
 from collections.abc import Callable
 import dataclasses
-import difflib
 import importlib
 import os
 import pkgutil
@@ -19,6 +18,7 @@ from absl import flags as absl_flags
 
 from input_pipelines import dataset, imagenet, tiny
 from launch import flags
+from suite import hparams
 
 FLAGS = absl_flags.FLAGS
 
@@ -97,11 +97,8 @@ def _prepare(name: str, entry: Known, data_dir: str) -> int:
 def _unknown(name: str | None, names: list[str]) -> str:
   if name is None:
     return f'Expected --dataset, one of {", ".join(names)}, or --list.'
-  near = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
-  return (
-    f'Unknown data set {name!r}, nearest is {near!r}; there are '
-    f'{", ".join(names)}.'
-  )
+  near = hparams.nearest(name, names)
+  return f'Unknown data set {name!r}{near}; there are {", ".join(names)}.'
 
 
 def _summary(module: ModuleType) -> str:

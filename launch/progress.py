@@ -1,9 +1,9 @@
-"""What a person sees while runs work: text on a terminal, or JSON to a parent."""
+"""What a person sees while runs work: text, or JSON for a parent process."""
 
+from collections.abc import Mapping
 import json
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any, TextIO
 
 from launch import flags

@@ -12,7 +12,7 @@ import json
 import os
 from typing import Any
 
-from launch import check
+from launch import check, flags
 from suite import audit, files, scoring
 from suite import benchmark as benchmark_lib
 from suite.audit.claim import Lookup
@@ -177,4 +177,4 @@ def _row(value: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 if __name__ == '__main__':
-  check.run_on_path(main, define=lambda: None, what='a folder of logs')
+  flags.run(main, path_to='a folder of logs')

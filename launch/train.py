@@ -7,6 +7,7 @@ OUTPUT/run_<run>.json, all that the report shows. Exit code: 0 target met, 1 not
 met or failed, 2 refused before anything was started, 128 + n ended by signal n.
 """
 
+from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import logging
@@ -15,11 +16,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 from absl import flags as absl_flags
+import jax
 
 from input_pipelines import dataset
 from launch import flags, hosts, progress, system
@@ -35,7 +35,9 @@ FLAGS = absl_flags.FLAGS
 def define_flags() -> None:
   """The shared flags, and those of one run."""
   flags.define_run_flags()
-  absl_flags.DEFINE_string('output', '', 'Directory for the log and the result.')
+  absl_flags.DEFINE_string(
+    'output', '', 'Directory for the log and the result.'
+  )
   absl_flags.DEFINE_integer(
     'run', 0, 'Number of this run, from 0.', lower_bound=0
   )
@@ -263,6 +265,7 @@ def _compared(request: flags.Request) -> Mapping[str, Mapping[str, Any]]:
     for given, reference in zip(
       hparams.declared(request.hparams),
       hparams.declared(request.size.hparams),
+      strict=True,
     )
   }
 

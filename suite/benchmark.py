@@ -4,10 +4,10 @@ The folder `suite/benchmarks/` is the registry: `get('resnet')` imports
 `suite.benchmarks.resnet` and returns its `BENCHMARK`.
 """
 
+from collections.abc import Callable, Mapping
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from suite import hparams as hparams_lib

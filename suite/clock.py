@@ -3,9 +3,9 @@
 There is no way to pause it: the rules forbid that, so evals count.
 """
 
+from collections.abc import Callable, Iterator
 import contextlib
 import time
-from collections.abc import Callable, Iterator
 
 
 def wall_time() -> Callable[[], float]:

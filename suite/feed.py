@@ -1,8 +1,8 @@
 """A run's batches: they exist only once the clock is running."""
 
 import collections
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import dataclasses
 from typing import Any, Protocol
 
 import numpy as np

@@ -5,12 +5,12 @@ A benchmark's hyperparameters are a frozen dataclass whose fields are made by
 line in the log, and the check of the Closed division.
 """
 
+from collections.abc import Callable, Mapping
 import dataclasses
 import difflib
 import enum
 import math
 import typing
-from collections.abc import Callable, Mapping
 from typing import Any
 
 Key = str | Callable[[Any], str | None] | None
@@ -121,7 +121,9 @@ def override(
 def closed_faults(hparams: Any, reference: Any) -> list[str]:
   """What the Closed division does not allow, one sentence each."""
   faults = []
-  for given, expected in zip(declared(hparams), declared(reference)):
+  for given, expected in zip(
+    declared(hparams), declared(reference), strict=True
+  ):
     if not given.tunable and given.value != expected.value:
       faults.append(
         f'{given.name} is fixed at {expected.value!r}, not {given.value!r}.'

@@ -1,9 +1,9 @@
 """The one train loop, from compiled programs to a result."""
 
 import collections
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -79,13 +79,14 @@ def run(
   seed: int,
   log: RunLog,
   clock: Clock,
-  watcher: Watcher = Watcher(),
+  watcher: Watcher | None = None,
 ) -> Result:
   """Trains until `target` is met or the task's blocks are spent.
 
   The log must be past `init_start` and hold its settings. Whatever ends the
   run, the log says so; an error other than a bad loss is raised again.
   """
+  watcher = watcher or Watcher()
   progress = _Progress(clock, log, watcher)
   try:
     program, state = _start_up(task, mesh, seed, clock, watcher)
@@ -217,5 +218,3 @@ def _fetched(outputs: Iterator[Any]) -> Iterator[Any]:
       yield jax.device_get(pending.popleft())
   while pending:
     yield jax.device_get(pending.popleft())
-
-

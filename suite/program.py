@@ -1,13 +1,13 @@
 """All compilation, ahead of time and from shapes; and the warm-up on zeros."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
+import numpy as np
 
 from suite import sharding
 from suite.clock import Clock
@@ -40,7 +40,9 @@ class Program:
       lowered = _lower(task, mesh)
     with clock.spent_on('compile'):
       compiled = jax.tree.map(
-        lambda low: low.compile(), lowered, is_leaf=lambda x: hasattr(x, 'compile')
+        lambda low: low.compile(),
+        lowered,
+        is_leaf=lambda x: hasattr(x, 'compile'),
       )
     return cls(
       mesh=mesh,

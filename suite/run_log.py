@@ -1,9 +1,9 @@
-"""A run's log: mllog events, on process 0, refused when their order is wrong."""
+"""A run's log: mllog events, from process 0, refused in a wrong order."""
 
+from collections.abc import Mapping
 import json
 import logging
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from mlperf_logging.mllog import mllog
@@ -44,7 +44,7 @@ class RunLog:
   """
 
   def __init__(self, path: str | None, clock: Clock):
-    """Creates the file; FileExistsError if it is there, for a log is one run's."""
+    """Creates the file; FileExistsError if it is there: a log is one run's."""
     self._clock = clock
     self._stage = 'new'
     self._sink = logging.Logger('podium.run_log', logging.INFO)
@@ -121,7 +121,7 @@ def _require_plain(key: str, values: Any) -> None:
     json.dumps(values, allow_nan=False)
   except (TypeError, ValueError) as error:
     raise type(error)(
-      f'The log takes plain, finite Python values; {key} got {values!r}: {error}'
+      f'The log takes plain, finite values; {key} got {values!r}: {error}'
     ) from None
 
 

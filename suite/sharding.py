@@ -1,12 +1,12 @@
 """Mesh, path rules -> shardings, and a host's rows -> global arrays."""
 
-import re
 from collections.abc import Mapping, Sequence
+import re
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
 
 Rules = Sequence[tuple[str, PartitionSpec]]
 DATA = 'data'  # the mesh axis that batches are split over
@@ -16,7 +16,9 @@ def make_mesh(model: int = 1) -> Mesh:
   """All devices as [data, model], Auto axes; `model` divides their number."""
   devices = jax.device_count()
   if devices % model:
-    raise ValueError(f'A model axis of {model} does not divide {devices} devices.')
+    raise ValueError(
+      f'A model axis of {model} does not divide {devices} devices.'
+    )
   axes = (AxisType.Auto, AxisType.Auto)
   return jax.make_mesh((devices // model, model), (DATA, 'model'), axes)
 
@@ -83,8 +85,10 @@ def put_rows(rows: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
 def _check_fits(name, shape, spec, mesh) -> None:
   if len(spec) > len(shape):
     raise ValueError(f'{name} has shape {shape}; {spec} names more dimensions.')
-  for size, axes in zip(shape, spec):
+  for size, axes in zip(shape, spec, strict=False):
     axes = (axes,) if isinstance(axes, str) else axes or ()
     ways = int(np.prod([mesh.shape[axis] for axis in axes]))
     if size % ways:
-      raise ValueError(f'{name} has shape {shape}; {spec} splits {size} by {ways}.')
+      raise ValueError(
+        f'{name} has shape {shape}; {spec} splits {size} by {ways}.'
+      )

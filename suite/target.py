@@ -1,12 +1,12 @@
 """The quality that ends a run: one or several metrics, from above or below."""
 
-import dataclasses
 from collections.abc import Mapping
+import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """Bounds by metric name; all must hold. `Target(at_least={'accuracy': 0.759})`."""
+  """Bounds by metric name; all must hold: `Target(at_least={'BLEU': 25.0})`."""
 
   at_least: Mapping[str, float] = dataclasses.field(default_factory=dict)
   at_most: Mapping[str, float] = dataclasses.field(default_factory=dict)

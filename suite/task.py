@@ -1,13 +1,13 @@
 """A learning problem as pure functions, and the state that training carries."""
 
 import abc
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import jax
-import optax
 from jax.sharding import PartitionSpec
+import optax
 
 from suite.feed import Block, Data, Feed
 
@@ -81,7 +81,7 @@ class Task(abc.ABC):
   def open(self, data: Data) -> Feed:
     """The first touch of data; called once the clock runs."""
 
-  def verify_data(self, directory: str) -> None:
+  def verify_data(self, directory: str) -> None:  # noqa: B027, may do nothing
     """Raises ValueError if `directory` is not this task's data set.
 
     Called before the clock starts, so it may read metadata only.

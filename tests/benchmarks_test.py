@@ -15,7 +15,6 @@ def _all():
 
 
 class BenchmarksTest(parameterized.TestCase):
-
   def task(self, name, size_name):
     benchmark = benchmark_lib.get(name)
     size = benchmark.size(size_name)

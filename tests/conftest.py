@@ -6,7 +6,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUM_CPU_DEVICES'] = '8'
 os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 
-from absl import flags  # noqa: E402
+from absl import flags
 
 # absltest's temporary directories read flags; pytest does not parse any.
 flags.FLAGS.mark_as_parsed()

@@ -13,7 +13,12 @@ _MAY_IMPORT = {
   'models': {'models'},
   'input_pipelines': {'input_pipelines'},
   'suite': {'suite'},
-  'suite.benchmarks': {'suite', 'suite.benchmarks', 'models', 'input_pipelines'},
+  'suite.benchmarks': {
+    'suite',
+    'suite.benchmarks',
+    'models',
+    'input_pipelines',
+  },
   'launch': {*_FOLDERS, 'suite.benchmarks'},
 }
 _NO_JAX = {'input_pipelines'}
@@ -44,7 +49,6 @@ def _layer(module):
 
 
 class LayeringTest(parameterized.TestCase):
-
   @parameterized.parameters(*_modules())
   def test_imports_point_down(self, module, path):
     for imported in _imports(path):

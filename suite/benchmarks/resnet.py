@@ -1,8 +1,8 @@
 """ResNet-50 v1.5 on ImageNet-1k: image classification."""
 
+from collections.abc import Sequence
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,10 @@ class Hparams:
     4096, 'Images per step.', key='global_batch_size', rule=_POSITIVE
   )
   opt_name: str = tunable(
-    'lars', 'Optimizer: lars or sgd.', key='opt_name', rule=one_of('lars', 'sgd')
+    'lars',
+    'Optimizer: lars or sgd.',
+    key='opt_name',
+    rule=one_of('lars', 'sgd'),
   )
   base_learning_rate: float = tunable(
     10.0,
@@ -120,11 +123,17 @@ class Hparams:
   model_bn_span: int = tunable(
     64,
     'Images whose statistics batch norm shares.',
-    key='model_bn_span',
+    # The official rules want the key with sgd only.
+    key=lambda hp: (
+      'model_bn_span' if hp.opt_name == 'sgd' else 'podium_model_bn_span'
+    ),
     rule=_POSITIVE,
   )
-  gradient_accumulation_steps: int = fixed(
-    1, 'Parts of a step, summed.', key='gradient_accumulation_steps'
+  gradient_accumulation_steps: int = tunable(
+    1,
+    'Parts that a step is done in; only 1 is built so far.',
+    key='gradient_accumulation_steps',
+    rule=_POSITIVE,
   )
   compute_dtype: str = tunable(
     'float32',
@@ -183,9 +192,7 @@ class ResNetTask(Task):
   def loss(self, params, stats, batch, key):
     """Mean cross entropy against smoothed labels, in float32; see Task."""
     del key  # nothing random inside the model
-    logits, stats = self._model.apply(
-      params, stats, _pixels(batch), train=True
-    )
+    logits, stats = self._model.apply(params, stats, _pixels(batch), train=True)
     labels = jax.nn.one_hot(batch['label'], self._hp.classes)
     smoothed = optax.smooth_labels(labels, self._hp.label_smoothing)
     loss = optax.softmax_cross_entropy(logits, smoothed).mean()
@@ -272,7 +279,9 @@ class ResNetTask(Task):
   def _steps_until(self, epoch: int) -> int:
     # Batches may mix the end of one epoch with the start of the next; the
     # rules then want the eval after the mixed batch.
-    return math.ceil(epoch * self._data.train_samples / self._hp.global_batch_size)
+    return math.ceil(
+      epoch * self._data.train_samples / self._hp.global_batch_size
+    )
 
   def _optimizer(self) -> optax.GradientTransformation:
     hp = self._hp
@@ -317,6 +326,10 @@ def _require_sound(hp: Hparams) -> None:
   for name in ('global_batch_size', 'model_bn_span', 'eval_batch_size'):
     if getattr(hp, name) < 1:
       raise ValueError(f'{name} must be positive, not {getattr(hp, name)}.')
+  if hp.gradient_accumulation_steps != 1:
+    raise ValueError(
+      'gradient_accumulation_steps must be 1: accumulation is not built yet.'
+    )
   if hp.global_batch_size % hp.model_bn_span:
     raise ValueError(
       f'model_bn_span {hp.model_bn_span} does not divide '

@@ -16,7 +16,6 @@ def _digest(path):
 
 
 class BenchmarkTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     folder = self.create_tempdir().full_path
@@ -53,8 +52,10 @@ class BenchmarkTest(absltest.TestCase):
     self.assertFalse(os.path.exists(self.path('run_1.json')))
     self.assertFalse(os.path.exists(self.path('result_2.txt')))
 
-    code, out, errors = processes.run('launch.benchmark', *self.arguments)
-    self.assertEqual(code, 1, errors)  # no run reached the target: no score
+    done = processes.run('launch.benchmark', *self.arguments)
+    # No run reached the target, so there is no score.
+    self.assertEqual(done.returncode, 1, done.stderr)
+    out = done.stdout
     self.assertIn('run 0 (1 of 3): finished before', out)
     self.assertEqual(_digest(self.path('result_0.txt')), finished)
     aside = self.path('interrupted', 'run_1_0', 'result_1.txt')
@@ -73,9 +74,11 @@ class BenchmarkTest(absltest.TestCase):
     with open(self.path('set.json'), 'w', encoding='utf-8') as file:
       json.dump({'benchmark': 'resnet', 'runs': 5}, file)
     before = _digest(self.path('set.json'))
-    code, _, errors = processes.run('launch.benchmark', *self.arguments)
-    self.assertEqual(code, 2)
-    self.assertRegex(errors, r'error: .*other settings \(size, division, runs')
+    done = processes.run('launch.benchmark', *self.arguments)
+    self.assertEqual(done.returncode, 2)
+    self.assertRegex(
+      done.stderr, r'error: .*other settings \(size, division, runs'
+    )
     self.assertEqual(os.listdir(self.output), ['set.json'])
     self.assertEqual(_digest(self.path('set.json')), before)
 
@@ -83,18 +86,16 @@ class BenchmarkTest(absltest.TestCase):
     os.makedirs(self.output)
     with open(self.path('thesis.txt'), 'w', encoding='utf-8') as file:
       file.write('precious')
-    code, _, errors = processes.run('launch.benchmark', *self.arguments)
-    self.assertEqual(code, 2)
-    self.assertIn('holds other files', errors)
+    done = processes.run('launch.benchmark', *self.arguments)
+    self.assertEqual(done.returncode, 2)
+    self.assertIn('holds other files', done.stderr)
     self.assertEqual(os.listdir(self.output), ['thesis.txt'])
 
   def test_a_run_that_fails_ends_the_set_and_its_error_is_shown(self):
-    code, _, errors = processes.run(
-      'launch.benchmark', *self.arguments, '--platform=tpu'
-    )
-    self.assertEqual(code, 1)
-    self.assertIn('run 0 failed (exit code 2)', errors)
-    self.assertIn('--platform=tpu asked for, but JAX runs on cpu', errors)
+    done = processes.run('launch.benchmark', *self.arguments, '--platform=tpu')
+    self.assertEqual(done.returncode, 1)
+    self.assertIn('run 0 failed (exit code 2)', done.stderr)
+    self.assertIn('--platform=tpu asked for, but JAX runs on cpu', done.stderr)
 
 
 if __name__ == '__main__':

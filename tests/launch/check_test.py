@@ -2,14 +2,12 @@
 
 import contextlib
 import io
-import os
-import subprocess
-import sys
 
 from absl.testing import absltest
 
 from launch import check
 from suite import benchmark
+from tests.launch import processes
 from tests.suite import audit_logs
 
 
@@ -22,13 +20,7 @@ def _main(path, **changes):
 
 
 def _program(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.check', *map(str, arguments)],
-    capture_output=True,
-    text=True,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    check=False,
-  )
+  return processes.run('launch.check', *arguments)
 
 
 class CheckTest(absltest.TestCase):

@@ -10,9 +10,9 @@ from mlperf_logging.compliance_checker import mlp_compliance
 
 from launch import flags, train
 from suite import benchmark, hparams, loop, sharding
+from suite.clock import Clock
 from suite.hparams import Division
 from suite.run_log import RunLog
-from suite.clock import Clock
 from tests.suite import fake_task
 
 _RULESET = '4.0.0'
@@ -32,7 +32,6 @@ def _official(path: str) -> bool:
 
 
 class OfficialCheckerTest(parameterized.TestCase):
-
   def log(self, changes, qualities, *, startup=10.0):
     """Drives the real loop with the reference's settings and a fake task."""
     resnet = benchmark.get('resnet')

@@ -1,25 +1,12 @@
 """Tests of the command that prepares data sets."""
 
-import os
-import subprocess
-import sys
 import tempfile
 
 from absl.testing import absltest
 
 from input_pipelines import dataset, imagenet
 from tests.input_pipelines import fake_imagenet
-
-
-def _run(*flags):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.prepare_data', *flags],
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
+from tests.launch import processes
 
 
 class PrepareDataTest(absltest.TestCase):
@@ -28,7 +15,10 @@ class PrepareDataTest(absltest.TestCase):
     self.data_dir = self.enterContext(tempfile.TemporaryDirectory())
 
   def prepare(self, name):
-    return _run(f'--dataset={name}', f'--data_dir={self.data_dir}')
+    return self.run_it(f'--dataset={name}', f'--data_dir={self.data_dir}')
+
+  def run_it(self, *flags):
+    return processes.run('launch.prepare_data', *flags)
 
   def test_digits_are_built_once_and_then_found(self):
     built = self.prepare('digits')
@@ -61,17 +51,17 @@ class PrepareDataTest(absltest.TestCase):
   def test_an_unknown_name_is_refused_with_the_nearest(self):
     done = self.prepare('digts')
     self.assertEqual(done.returncode, 2)
-    self.assertIn("'digts', nearest is 'digits'", done.stderr)
+    self.assertIn("'digts' (did you mean 'digits'?)", done.stderr)
     self.assertIn('imagenet2012', done.stderr)
     self.assertNotIn('Traceback', done.stderr)
 
   def test_no_name_at_all_is_refused(self):
-    done = _run(f'--data_dir={self.data_dir}')
+    done = self.run_it(f'--data_dir={self.data_dir}')
     self.assertEqual(done.returncode, 2)
     self.assertIn('Expected --dataset', done.stderr)
 
   def test_the_list_names_every_data_set(self):
-    done = _run('--list')
+    done = self.run_it('--list')
     self.assertEqual(done.returncode, 0, done.stderr)
     names = [line.split()[0] for line in done.stdout.splitlines()]
     self.assertEqual(names, ['digits', 'imagenet2012'])

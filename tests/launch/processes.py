@@ -28,8 +28,10 @@ def start(module: str, *arguments: str) -> subprocess.Popen:
   )
 
 
-def run(module: str, *arguments: str) -> tuple[int, str, str]:
-  """Exit code, stdout and stderr of `python -m module`."""
-  process = start(module, *arguments)
+def run(module: str, *arguments: object) -> subprocess.CompletedProcess:
+  """`python -m module arguments`, to its end: its code, stdout and stderr."""
+  process = start(module, *map(str, arguments))
   out, errors = process.communicate(timeout=300)
-  return process.returncode, out, errors
+  return subprocess.CompletedProcess(
+    process.args, process.returncode, out, errors
+  )

@@ -4,13 +4,12 @@ import contextlib
 import io
 import json
 import os
-import subprocess
-import sys
 
 from absl.testing import absltest
 
 from launch import score
 from suite import benchmark
+from tests.launch import processes
 from tests.suite import audit_logs
 from tests.suite.audit_logs import find
 
@@ -128,13 +127,7 @@ class ProgramTest(absltest.TestCase):
     audit_logs.write_set(self.directory, benchmark=benchmark.get('resnet'))
 
   def run_program(self, *arguments):
-    return subprocess.run(
-      [sys.executable, '-m', 'launch.score', *map(str, arguments)],
-      capture_output=True,
-      text=True,
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-      check=False,
-    )
+    return processes.run('launch.score', *arguments)
 
   def test_a_result_is_written_as_json_and_exits_with_0(self):
     done = self.run_program(self.directory)

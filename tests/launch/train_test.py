@@ -100,11 +100,17 @@ class RefusalTest(parameterized.TestCase):
       train.main()
 
   def test_a_refusal_is_one_line_and_exit_code_2(self):
-    code, out, errors = processes.run('launch.train', '--benchmark=resnt')
-    self.assertEqual(code, 2)
-    self.assertEmpty(out)
-    self.assertLen(errors.strip().splitlines(), 1)
-    self.assertStartsWith(errors, "error: Unknown benchmark 'resnt'")
+    done = processes.run('launch.train', '--benchmark=resnt')
+    self.assertEqual((done.returncode, done.stdout), (2, ''))
+    self.assertLen(done.stderr.strip().splitlines(), 1)
+    self.assertStartsWith(done.stderr, "error: Unknown benchmark 'resnt'")
+
+  def test_an_unknown_flag_is_a_refusal_too(self):
+    done = processes.run('launch.train', '--benchmrk=resnet')
+    self.assertEqual((done.returncode, done.stdout), (2, ''))
+    self.assertRegex(
+      done.stderr, r"error: Unknown command line flag 'benchmrk'"
+    )
 
 
 class RunTest(absltest.TestCase):
@@ -128,11 +134,13 @@ class RunTest(absltest.TestCase):
 
   def test_the_same_seed_gives_bit_equal_losses_in_two_processes(self):
     for run in (0, 1):
-      code, out, errors = processes.run(
+      done = processes.run(
         'launch.train', *self.arguments, '--seed=7', f'--run={run}'
       )
-      self.assertEqual(code, 1, errors)  # the target is out of reach
-      self.assertIn('epoch 2', out)
+      self.assertEqual(
+        done.returncode, 1, done.stderr
+      )  # the target is out of reach
+      self.assertIn('epoch 2', done.stdout)
     first, second = self.record(0), self.record(1)
     self.assertLen(first['losses'], 16)
     self.assertEqual(first['losses'], second['losses'])
@@ -173,11 +181,11 @@ class RunTest(absltest.TestCase):
     self.ended_by(signal.SIGTERM)
 
   def test_a_loss_that_explodes_ends_the_run_and_names_the_step(self):
-    code, _, errors = processes.run(
+    done = processes.run(
       'launch.train', *self.arguments, '--hp=base_learning_rate=1e30',
       '--hp=opt_name=sgd', '--hp=warmup_epochs=0',
     )  # fmt: skip
-    self.assertEqual(code, 1, errors)
+    self.assertEqual(done.returncode, 1, done.stderr)
     record = self.record(0)
     self.assertRegex(record['reason'], r'non-finite loss \(\w+\) at step \d+')
     self.assertIsNone(record['losses'][-1][1])
@@ -186,10 +194,10 @@ class RunTest(absltest.TestCase):
     )
 
   def test_list_hp_shows_every_hyperparameter_and_starts_nothing(self):
-    code, out, _ = processes.run('launch.train', '--list_hp')
-    self.assertEqual(code, 0)
-    self.assertIn('momentum=0.9', out)
-    self.assertIn('fixed', out)
+    done = processes.run('launch.train', '--list_hp')
+    self.assertEqual(done.returncode, 0)
+    self.assertIn('momentum=0.9', done.stdout)
+    self.assertIn('fixed', done.stdout)
 
   def test_the_audit_finds_no_fault_in_a_log_but_the_missed_target(self):
     processes.run('launch.train', *self.arguments)

@@ -16,7 +16,6 @@ class Hand:
 
 
 class ClockTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     self.hand = Hand()

@@ -17,18 +17,21 @@ class Example:
     key=lambda hp: f'{hp.name}_rate',
     rule=Rule('at most 1', lambda v, _: v <= 1),
   )
-  name: str = tunable('sgd', 'Optimizer.', key='opt_name', rule=one_of('sgd', 'lars'))
+  name: str = tunable(
+    'sgd', 'Optimizer.', key='opt_name', rule=one_of('sgd', 'lars')
+  )
   end: float = fixed(1e-4, 'End.', key=lambda hp: None)
   widths: tuple[int, ...] = fixed((1, 2), 'Widths.')
   wide: bool = tunable(False, 'Wide.')
 
 
 class HparamsTest(parameterized.TestCase):
-
   def test_override_reads_each_type(self):
     changes = {'batch': '8', 'rate': '.5', 'wide': 'true', 'widths': '3,4,5'}
     got = hparams.override(Example(), changes, Division.OPEN)
-    self.assertEqual(got, Example(batch=8, rate=0.5, wide=True, widths=(3, 4, 5)))
+    self.assertEqual(
+      got, Example(batch=8, rate=0.5, wide=True, widths=(3, 4, 5))
+    )
 
   @parameterized.parameters(
     ({'batchh': '8'}, "did you mean 'batch'"),

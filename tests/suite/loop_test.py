@@ -18,7 +18,6 @@ TARGET = Target(at_least={'accuracy': 0.9})
 
 
 class LoopTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     self.mesh = sharding.make_mesh()
@@ -35,7 +34,7 @@ class LoopTest(absltest.TestCase):
         seed=seed,
         log=log,
         clock=self.clock,
-        watcher=watcher or loop.Watcher(),
+        watcher=watcher,
       )
     finally:
       log.close()
@@ -59,7 +58,13 @@ class LoopTest(absltest.TestCase):
 
   def test_the_log_tells_the_run_in_order(self):
     self.run_loop(fake_task.FakeTask([0.5, 0.9]))
-    block = ['block_start', 'block_stop', 'eval_start', 'eval_accuracy', 'eval_stop']
+    block = [
+      'block_start',
+      'block_stop',
+      'eval_start',
+      'eval_accuracy',
+      'eval_stop',
+    ]
     self.assertEqual(
       self.keys(),
       ['init_start', 'init_stop', 'run_start', *block, *block, 'run_stop'],

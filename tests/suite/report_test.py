@@ -8,7 +8,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import xml.etree.ElementTree
 
@@ -18,6 +17,7 @@ import numpy as np
 from launch import report
 from suite.report import figures, page, svg
 from suite.report import format as fmt
+from tests.launch import processes
 from tests.suite import sample_results
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -596,13 +596,7 @@ def _with_strings(result: dict, text: str) -> dict:
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.report', *arguments],
-    cwd=_ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  return processes.run('launch.report', *arguments)
 
 
 if __name__ == '__main__':

@@ -27,7 +27,6 @@ _GOOD = (
 
 
 class RunLogTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')

@@ -10,7 +10,6 @@ from suite import sharding
 
 
 class ShardingTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     self.mesh = sharding.make_mesh(model=2)
@@ -36,7 +35,9 @@ class ShardingTest(absltest.TestCase):
       sharding.from_rules(self.tree, rules, self.mesh)
 
   def test_a_leaf_without_a_rule_is_an_error(self):
-    with self.assertRaisesRegex(ValueError, 'No partition rule matches.*dense/0'):
+    with self.assertRaisesRegex(
+      ValueError, 'No partition rule matches.*dense/0'
+    ):
       sharding.from_rules(self.tree, ((r'table', P()),), self.mesh)
 
   def test_a_rule_that_cannot_divide_its_leaf_is_an_error(self):

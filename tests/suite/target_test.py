@@ -8,7 +8,6 @@ from suite.target import Target
 
 
 class TargetTest(absltest.TestCase):
-
   def test_all_bounds_must_hold(self):
     target = Target(at_least={'BBOX': 0.377, 'SEGM': 0.339})
     self.assertTrue(target.met_by({'BBOX': 0.377, 'SEGM': 0.4}))

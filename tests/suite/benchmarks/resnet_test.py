@@ -22,7 +22,6 @@ def _override(changes, size=REFERENCE, division=Division.CLOSED):
 
 
 class RulesTest(parameterized.TestCase):
-
   def test_the_reference_is_the_recipe_for_a_batch_of_4096(self):
     # resnet-tf2: 42 epochs of floor(1281167 / 4096) = 312 steps, 5 of warm-up;
     # decay_steps = train_steps - warmup_steps + 1.
@@ -83,7 +82,6 @@ class RulesTest(parameterized.TestCase):
 
 
 class ResNetTaskTest(parameterized.TestCase):
-
   def test_evals_come_every_four_epochs_after_the_offset(self):
     # The rules: every 4 epochs, the first after 1, 2, 3 or 4.
     task = resnet.ResNetTask(REFERENCE.hparams, REFERENCE.data)
@@ -93,9 +91,7 @@ class ResNetTaskTest(parameterized.TestCase):
 
   def test_an_epoch_ends_with_the_batch_that_holds_its_last_image(self):
     data = benchmark.DataSet('digits', train_samples=100, eval_samples=10)
-    hp = dataclasses.replace(
-      TINY.hparams, global_batch_size=32, max_epochs=4
-    )
+    hp = dataclasses.replace(TINY.hparams, global_batch_size=32, max_epochs=4)
     steps = [block.steps for block in resnet.ResNetTask(hp, data).blocks()]
     self.assertEqual(steps, [4, 3, 3, 3])  # 100, 200, 300, 400 images of 32
 
@@ -130,7 +126,9 @@ class ResNetTaskTest(parameterized.TestCase):
     # All images are alike, so all labels count as correct or none does.
     predict = jax.jit(task.predict)
     hits = [
-      float(predict(state, {**batch, 'label': np.full(8, c, np.int32)})['correct'])
+      float(
+        predict(state, {**batch, 'label': np.full(8, c, np.int32)})['correct']
+      )
       for c in range(10)
     ]
     batch['label'] = np.full(8, int(np.argmax(hits)), np.int32)
