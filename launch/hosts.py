@@ -36,8 +36,12 @@ def require_platform(platform: str) -> None:
   """ValueError unless JAX runs, and on `platform` where that is not empty."""
   try:
     found = jax.default_backend()
-  except RuntimeError as error:
-    raise ValueError(f'JAX finds no device: {error}') from None
+  except (RuntimeError, AssertionError) as error:
+    # AssertionError: a platform that JAX_PLATFORMS names has no plugin.
+    wanted = os.environ.get('JAX_PLATFORMS', 'any')
+    raise ValueError(
+      f'JAX finds no device (JAX_PLATFORMS: {wanted}). {error}'.strip()
+    ) from None
   if platform and found != platform:
     raise ValueError(
       f'--platform={platform} asked for, but JAX runs on {found}: install '

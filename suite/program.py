@@ -23,7 +23,7 @@ class Program:
   """A task's compiled functions; nothing compiles after it is built."""
 
   mesh: Mesh
-  init: Callable[[jax.Array], State]  # key -> state
+  init: Callable[[jax.Array], State]  # seed, uint32 [] -> state
   train_step: Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
   predict: Callable[[State, Batch], Any]
   staged: Mapping[str, Callable[[State, Any], Any]]
@@ -54,8 +54,7 @@ class Program:
 
   def fresh_state(self, seed: int) -> State:
     """The initial state that `seed` gives."""
-    key = jax.random.key(seed, impl=GENERATOR)
-    return self.init(jax.device_put(key, sharding.replicated(self.mesh)))
+    return self.init(sharding.put_same(np.uint32(seed), self.mesh))
 
   def warm_up(self) -> None:
     """Runs everything once on zeros and throws the results away."""
@@ -99,11 +98,14 @@ def check(task: Task, mesh: Mesh) -> None:
 
 def abstract_state(task: Task) -> State:
   """The shapes of a state, found without making one."""
-  return jax.eval_shape(task.init, _key_spec())
+  return jax.eval_shape(_seeded(task), _SEED)
 
 
-def _key_spec() -> jax.ShapeDtypeStruct:
-  return jax.eval_shape(lambda: jax.random.key(0, impl=GENERATOR))
+_SEED = jax.ShapeDtypeStruct((), np.uint32)
+
+
+def _seeded(task: Task) -> Callable[[jax.Array], State]:
+  return lambda seed: task.init(jax.random.key(seed, impl=GENERATOR))
 
 
 def _lower(task: Task, mesh: Mesh) -> dict[str, Any]:
@@ -112,9 +114,9 @@ def _lower(task: Task, mesh: Mesh) -> dict[str, Any]:
   rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
   votes = jax.ShapeDtypeStruct((mesh.size,), jnp.int32)
   return {
-    'init': jax.jit(task.init, in_shardings=same, out_shardings=states).lower(
-      _key_spec()
-    ),
+    'init': jax.jit(
+      _seeded(task), in_shardings=same, out_shardings=states
+    ).lower(_SEED),
     'train_step': jax.jit(
       task.train_step,
       in_shardings=(states, rows),

@@ -76,10 +76,18 @@ def check_batch(name: str, rows: int, mesh: Mesh) -> None:
 def put_rows(rows: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   """This host's rows of a batch -> global arrays, split over the data axis."""
   sharding = split_rows(mesh)
-  return {
-    name: jax.make_array_from_process_local_data(sharding, array)
-    for name, array in rows.items()
-  }
+  return {name: _put(array, sharding) for name, array in rows.items()}
+
+
+def put_same(array: np.ndarray, mesh: Mesh) -> jax.Array:
+  """What every host holds alike -> one global array, on every device."""
+  return _put(array, replicated(mesh))
+
+
+def _put(local: np.ndarray, sharding: NamedSharding) -> jax.Array:
+  # With several processes JAX does not see that this transfer is meant.
+  with jax.transfer_guard_host_to_device('allow'):
+    return jax.make_array_from_process_local_data(sharding, local)
 
 
 def _check_fits(name, shape, spec, mesh) -> None:

@@ -1,5 +1,6 @@
 """Runs entrypoints in processes of their own, as people do."""
 
+from collections.abc import Mapping
 import os
 import pathlib
 import subprocess
@@ -15,12 +16,14 @@ QUICK = (
 )  # fmt: skip
 
 
-def start(module: str, *arguments: str) -> subprocess.Popen:
+def start(
+  module: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen:
   """Starts `python -m module` with piped, unbuffered text output."""
   return subprocess.Popen(
     [sys.executable, '-u', '-m', module, *arguments],
     cwd=ROOT,
-    env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'},
+    env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1', **(environment or {})},
     stdin=subprocess.DEVNULL,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -28,9 +31,11 @@ def start(module: str, *arguments: str) -> subprocess.Popen:
   )
 
 
-def run(module: str, *arguments: object) -> subprocess.CompletedProcess:
+def run(
+  module: str, *arguments: object, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess:
   """`python -m module arguments`, to its end: its code, stdout and stderr."""
-  process = start(module, *map(str, arguments))
+  process = start(module, *map(str, arguments), environment=environment)
   out, errors = process.communicate(timeout=300)
   return subprocess.CompletedProcess(
     process.args, process.returncode, out, errors

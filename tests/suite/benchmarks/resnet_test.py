@@ -8,10 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from suite import benchmark, hparams
+from input_pipelines import dataset
+from suite import benchmark, hparams, loop, sharding
 from suite.benchmarks import resnet
+from suite.clock import Clock
+from suite.feed import Data
 from suite.hparams import Division
+from suite.run_log import RunLog
 from suite.task import State
+from tests.launch import digits_data
 
 REFERENCE = resnet.BENCHMARK.sizes['reference']
 TINY = resnet.BENCHMARK.sizes['tiny']
@@ -163,6 +168,48 @@ class ResNetTaskTest(parameterized.TestCase):
     )
     kinds = {leaf.dtype for leaf in jax.tree.leaves((params, stats))}
     self.assertEqual(kinds, {np.dtype(np.float32)})
+
+
+class RunTest(absltest.TestCase):
+  """The real task and pipeline through the real loop, on eight devices."""
+
+  def test_nothing_compiles_on_the_clock_and_no_transfer_is_implicit(self):
+    hp = dataclasses.replace(
+      TINY.hparams,
+      stage_blocks=(1,),
+      stage_width=4,
+      global_batch_size=512,
+      model_bn_span=64,
+      max_epochs=2,
+    )
+    directory = dataset.find(digits_data.data_dir(), 'digits')
+    mesh, clock = sharding.make_mesh(), Clock()
+    log = RunLog(None, clock)
+    log.start('init_start')
+    compiles = []
+
+    def listen(event, duration, **kwargs):
+      del duration, kwargs
+      if 'compile' in event:
+        compiles.append((clock.running, event))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+      result = loop.run(
+        resnet.ResNetTask(hp, TINY.data),
+        TINY.target,
+        Data(clock, directory, 0, lambda r: sharding.put_rows(r, mesh)),
+        mesh=mesh,
+        seed=0,
+        log=log,
+        clock=clock,
+      )
+    finally:
+      jax.monitoring.unregister_event_duration_listener(listen)
+    self.assertLen(result.losses, 16)
+    self.assertLen(result.evals, 2)
+    self.assertNotEmpty(compiles)
+    self.assertEqual([event for running, event in compiles if running], [])
 
 
 if __name__ == '__main__':

@@ -1,0 +1,32 @@
+"""The models do not lean on NNX's graph mode, which Flax may give up."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from absl.testing import absltest
+
+_FOLDER = pathlib.Path(__file__).parent
+
+
+class TreeModeTest(absltest.TestCase):
+  def test_model_tests_pass_with_nnx_in_tree_mode(self):
+    tree_mode = {'NNX_GRAPH_MODE': 'false', 'NNX_GRAPH_UPDATES': 'false'}
+    done = subprocess.run(
+      [
+        *(sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider'),
+        str(_FOLDER / 'functional_test.py'),
+        str(_FOLDER / 'layers_test.py'),
+      ],
+      env={**os.environ, **tree_mode},
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    self.assertEqual(done.returncode, 0, done.stdout)
+    self.assertRegex(done.stdout, r'\d+ passed|100%')
+
+
+if __name__ == '__main__':
+  absltest.main()
