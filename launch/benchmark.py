@@ -33,6 +33,7 @@ _SET_ASIDE = 'interrupted'
 def define_flags() -> None:
   """The shared flags, and those of a set of runs."""
   flags.define_run_flags()
+  absl_flags.adopt_module_key_flags(flags)  # so that --help shows them
   absl_flags.DEFINE_string(
     'output', '', 'Directory of the set; by default a new one under results/.'
   )
@@ -133,10 +134,9 @@ class _Runner:
       print(_tail(errors), file=sys.stderr)
       return 1
     self._took.append(time.monotonic() - before)
-    self._line.keep(
-      f'{self._head(run)} '
-      + progress.outcome(files.read_json(record_path)).partition(': ')[2]
-    )
+    came_to = progress.outcome(files.read_json(record_path)).partition(': ')[2]
+    remains = f'; {self._remains(run + 1, 0.0)}' if run + 1 < self._runs else ''
+    self._line.keep(f'{self._head(run)} {came_to}{remains}')
     return 0
 
   def _child(self, run: int) -> int:

@@ -35,6 +35,7 @@ FLAGS = absl_flags.FLAGS
 def define_flags() -> None:
   """The shared flags, and those of one run."""
   flags.define_run_flags()
+  absl_flags.adopt_module_key_flags(flags)  # so that --help shows them
   absl_flags.DEFINE_string(
     'output', '', 'Directory for the log and the result.'
   )

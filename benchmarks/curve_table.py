@@ -1,0 +1,86 @@
+r"""The table behind a target: who reaches it, and when.
+
+python benchmarks/curve_table.py docs/curves/resnet-tiny.csv 0.98
+
+Reads what benchmarks/curves.py wrote and prints, for each variant, how many
+seeds reached the target, after how many epochs, and the best accuracy seen.
+"""
+
+import collections
+from collections.abc import Sequence
+import csv
+import dataclasses
+import statistics
+import sys
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """What one variant did, over its seeds."""
+
+  variant: str
+  seeds: int
+  epochs: Sequence[float]  # to the target, sorted, of the seeds that reached it
+  best: Sequence[float]  # highest accuracy of each seed, sorted
+
+  @property
+  def median_epochs(self) -> float | None:
+    """None where more than half of the seeds never reached the target."""
+    missed = self.seeds - len(self.epochs)
+    if missed * 2 > self.seeds:
+      return None
+    return statistics.median([*self.epochs, *[float('inf')] * missed])
+
+
+def rows(path: str, target: float) -> list[Row]:
+  """One row per variant, in the order of the file."""
+  curves = collections.defaultdict(lambda: collections.defaultdict(list))
+  with open(path, encoding='utf-8', newline='') as file:
+    for line in csv.DictReader(file):
+      accuracy = float(line['accuracy'] or 'nan')
+      point = (float(line['epoch']), accuracy)
+      curves[line['variant']][line['seed']].append(point)
+  return [
+    Row(
+      variant,
+      len(seeds),
+      sorted(
+        min(epoch for epoch, accuracy in curve if accuracy >= target)
+        for curve in seeds.values()
+        if any(accuracy >= target for _, accuracy in curve)
+      ),
+      sorted(
+        max((a for _, a in curve if a == a), default=0.0)
+        for curve in seeds.values()
+      ),
+    )
+    for variant, seeds in curves.items()
+  ]
+
+
+def table(found: Sequence[Row]) -> str:
+  """The rows as a Markdown table."""
+  lines = [
+    '| variant | reached | epochs: first, median, last | best accuracy: '
+    'lowest, median, highest |',
+    '|---|---|---|---|',
+  ]
+  for row in found:
+    epochs = 'never'
+    if row.epochs:
+      middle = row.median_epochs
+      middle = 'never' if middle is None else f'{middle:g}'
+      epochs = f'{row.epochs[0]:g}, {middle}, {row.epochs[-1]:g}'
+    best = (row.best[0], statistics.median(row.best), row.best[-1])
+    lines.append(
+      f'| {row.variant} | {len(row.epochs)} of {row.seeds} | {epochs} | '
+      + ', '.join(f'{accuracy:.3f}' for accuracy in best)
+      + ' |'
+    )
+  return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+  if len(sys.argv) != 3:
+    sys.exit(__doc__)
+  print(table(rows(sys.argv[1], float(sys.argv[2]))))
