@@ -33,8 +33,8 @@ def define_run_flags() -> None:
   flags.DEFINE_multi_string(
     'hp',
     [],
-    'A hyperparameter as name=value; may be given again; launch.train --list_hp '
-    'lists them.',
+    'A hyperparameter as name=value; may be given again. launch.train '
+    '--list_hp lists them.',
   )
   flags.DEFINE_string(
     'data_dir', 'data', 'Where launch.prepare_data has put the data sets.'
