@@ -117,8 +117,9 @@ def lines(score: Mapping[str, Any]) -> Iterator[str]:
     yield f'{score["confidence"]:.0%} interval of the score: {low} to {high}'
   if score['score_seconds'] is not None:
     kept = sum(value['dropped'] is None for value in score['values'])
+    seconds = score['score_seconds']
     yield (
-      f'Score: {duration(score["score_seconds"])}, '
+      f'Score: {duration(seconds)} ({seconds / 60:.3f} minutes), '
       f'the mean of {kept} of {score["runs"]} runs'
     )
   if score['reason']:
