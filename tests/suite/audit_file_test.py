@@ -53,7 +53,7 @@ _BROKEN_TEXT = (
       '"metadata": {"file": "train.py", "lineno": 1}', '"metadata": []'),
    'metadata'),
   ('key_a_number', _replaced('"cache_clear"', '7'), 'key'),
-  ('named_twice', _replaced('"value": 0.98,', '"value": 0.1, "value": 0.98,'),
+  ('named_twice', _replaced('"value": 0.99,', '"value": 0.1, "value": 0.99,'),
    'twice'),
   ('deep', _replaced('"value": true', '"value": ' + '[' * 100_000), 'JSON'),
   ('joined', _replaced('\n', ' '), 'several'),

@@ -447,7 +447,7 @@ class LogTest(audit_logs.LogTestCase):
     self.assertEqual((summary.status, summary.converged), ('success', True))
     self.assertEqual(summary.reason, 'target met')
     self.assertEqual([found.at for found in summary.evals], [3, 7, 11])
-    self.assertEqual(summary.evals[-1].quality, {'accuracy': 0.98})
+    self.assertEqual(summary.evals[-1].quality, {'accuracy': 0.99})
     self.assertEqual(summary.settings['lars_opt_base_learning_rate'], 10.0)
     self.assertAlmostEqual(
       (summary.run_stop_ms - summary.run_start_ms) / audit_logs.MINUTE,
