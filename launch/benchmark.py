@@ -134,6 +134,8 @@ class _Runner:
       print(_tail(errors), file=sys.stderr)
       return 1
     self._took.append(time.monotonic() - before)
+    if not os.path.getsize(_errors_path(self._output, run)):
+      os.remove(_errors_path(self._output, run))
     came_to = progress.outcome(files.read_json(record_path)).partition(': ')[2]
     remains = f'; {self._remains(run + 1, 0.0)}' if run + 1 < self._runs else ''
     self._line.keep(f'{self._head(run)} {came_to}{remains}')
