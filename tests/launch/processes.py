@@ -36,7 +36,7 @@ def run(
 ) -> subprocess.CompletedProcess:
   """`python -m module arguments`, to its end: its code, stdout and stderr."""
   process = start(module, *map(str, arguments), environment=environment)
-  out, errors = process.communicate(timeout=300)
+  out, errors = process.communicate(timeout=900)
   return subprocess.CompletedProcess(
     process.args, process.returncode, out, errors
   )
