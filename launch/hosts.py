@@ -43,9 +43,10 @@ def require_platform(platform: str) -> None:
       f'JAX finds no device (JAX_PLATFORMS: {wanted}). {error}'.strip()
     ) from None
   if platform and found != platform:
+    install = f'install podium-bench[{platform}], or '
     raise ValueError(
-      f'--platform={platform} asked for, but JAX runs on {found}: install '
-      f'podium-bench[{platform}], or see what JAX_PLATFORMS is set to.'
+      f'--platform={platform} asked for, but JAX runs on {found}: '
+      f'{install if platform != "cpu" else ""}see what JAX_PLATFORMS is set to.'
     )
 
 
