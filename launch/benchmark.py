@@ -118,8 +118,8 @@ class _Runner:
 
   def run(self, run: int) -> int:
     """Makes the run if it is not finished; 0, or an exit code to end on."""
-    record_path = os.path.join(self._output, f'run_{run}.json')
-    log_path = os.path.join(self._output, f'result_{run}.txt')
+    record_path = files.record_path(self._output, run)
+    log_path = files.log_path(self._output, run)
     if os.path.exists(record_path) and run_log.ending(log_path):
       print(f'{self._head(run)} finished before', flush=True)
       return 0
@@ -128,14 +128,14 @@ class _Runner:
     code = self._child(run)
     if self._signal is not None:
       return 128 + self._signal
+    errors = _errors_path(self._output, run)
     if not os.path.exists(record_path):
-      errors = _errors_path(self._output, run)
       print(f'run {run} failed (exit code {code}):', file=sys.stderr)
       print(_tail(errors), file=sys.stderr)
       return 1
     self._took.append(time.monotonic() - before)
-    if not os.path.getsize(_errors_path(self._output, run)):
-      os.remove(_errors_path(self._output, run))
+    if not os.path.getsize(errors):
+      os.remove(errors)
     came_to = progress.outcome(files.read_json(record_path)).partition(': ')[2]
     remains = f'; {self._remains(run + 1, 0.0)}' if run + 1 < self._runs else ''
     self._line.keep(f'{self._head(run)} {came_to}{remains}')
@@ -212,11 +212,8 @@ class _Runner:
 
 def _set_aside(output: str, run: int) -> None:
   """Moves what an unfinished attempt left, so that no file is used twice."""
-  left = [
-    os.path.join(output, name)
-    for name in (f'result_{run}.txt', f'run_{run}.json', f'run_{run}.err')
-  ]
-  left = [path for path in left if os.path.exists(path)]
+  paths = (files.log_path, files.record_path, _errors_path)
+  left = [path for of in paths if os.path.exists(path := of(output, run))]
   if not left:
     return
   attempts = glob.glob(os.path.join(output, _SET_ASIDE, f'run_{run}_*'))

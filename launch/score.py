@@ -22,19 +22,15 @@ from suite.report.format import count, duration, percent
 _UNKNOWN_DROPPED = 1  # what most benchmarks leave out on either side
 
 
-def main(directory: str) -> int:
-  """Prints and writes the score of a folder; returns the exit code."""
-  return run(directory)
-
-
 def run(
   directory: str,
   *,
   command: Sequence[str] | None = None,
   get: Lookup = benchmark_lib.get,
 ) -> int:
-  """The same as `main`; `command` is how the result was asked for.
+  """Prints and writes the score of a folder; returns the exit code.
 
+  `command` is how the result was asked for, by default through this module.
   Raises ValueError if `directory` is no folder with logs in it.
   """
   score = score_directory(directory, command=command, get=get)
@@ -178,4 +174,4 @@ def _row(value: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 if __name__ == '__main__':
-  flags.run(main, path_to='a folder of logs')
+  flags.run(run, path_to='a folder of logs')

@@ -1,5 +1,6 @@
 """What a run was made on and with: hardware, versions, source."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -34,8 +35,13 @@ def describe() -> dict[str, Any]:
   }
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-  """Versions of what the result depends on, and the commit of the source."""
+  """Versions of what the result depends on, and the commit of the source.
+
+  Found once: the log and the record of a run name the same source, that which
+  it was started from. Not to be changed by callers.
+  """
   found = {}
   for package in _PACKAGES:
     try:

@@ -117,8 +117,8 @@ def _prepare(request: flags.Request) -> Job:
   seed = FLAGS.seed
   if seed is None:
     seed = int.from_bytes(os.urandom(4), 'little')
-  log_path = os.path.join(FLAGS.output, f'result_{FLAGS.run}.txt')
-  record_path = os.path.join(FLAGS.output, f'run_{FLAGS.run}.json')
+  log_path = files.log_path(FLAGS.output, FLAGS.run)
+  record_path = files.record_path(FLAGS.output, FLAGS.run)
   if hosts.is_primary():
     files.claim_directory(FLAGS.output)
     for path in (log_path, record_path):

@@ -6,6 +6,16 @@ import tempfile
 from typing import Any
 
 
+def log_path(directory: str, run: int) -> str:
+  """Where the log of a run lies, by the name that checkers look for."""
+  return os.path.join(directory, f'result_{run}.txt')
+
+
+def record_path(directory: str, run: int) -> str:
+  """Where all that is known of a finished run lies, for the report."""
+  return os.path.join(directory, f'run_{run}.json')
+
+
 def claim_directory(path: str) -> None:
   """Makes the directory if it is not there; ValueError if it can't be used."""
   try:

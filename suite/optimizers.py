@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from suite import sharding
+
 
 class MomentumState(NamedTuple):
   """Steps taken, [] int32, and the velocity of every parameter."""
@@ -158,8 +160,7 @@ def _skipped(skip: str | None, params):
   """A tree like `params` of bools: does the path match?"""
 
   def matches(path, _):
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
-    return skip is not None and re.search(skip, name) is not None
+    return skip is not None and bool(re.search(skip, sharding.path_of(path)))
 
   skipped = jax.tree_util.tree_map_with_path(matches, params)
   if skip is not None and not any(jax.tree.leaves(skipped)):

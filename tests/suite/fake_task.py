@@ -1,5 +1,6 @@
 """A task that learns a line: small enough to run the real loop in a blink."""
 
+import contextlib
 import itertools
 
 import jax
@@ -89,6 +90,23 @@ class FakeTask(Task):
 
   def _rows(self, x, weight):
     return {'x': x.astype(np.float32), 'weight': weight.astype(np.float32)}
+
+
+@contextlib.contextmanager
+def recorded_compiles(running):
+  """Yields a list that gets (running(), event) at every compilation."""
+  compiles = []
+
+  def listen(event, duration, **kwargs):
+    del duration, kwargs
+    if 'compile' in event:
+      compiles.append((running(), event))
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield compiles
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def ready(log_path=None, *, now=None):

@@ -157,18 +157,8 @@ class LoopTest(absltest.TestCase):
     self.assertNotEmpty(task.trained_rows)
 
   def test_nothing_compiles_between_run_start_and_run_stop(self):
-    compiles = []
-
-    def listen(event, duration, **kwargs):
-      del duration, kwargs
-      if 'compile' in event:
-        compiles.append((self.clock.running, event))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with fake_task.recorded_compiles(lambda: self.clock.running) as compiles:
       self.run_loop(fake_task.FakeTask([0.1, 0.5, 0.9]))
-    finally:
-      jax.monitoring.unregister_event_duration_listener(listen)
     self.assertNotEmpty(compiles)
     self.assertEqual([event for running, event in compiles if running], [])
 

@@ -17,6 +17,7 @@ from suite.hparams import Division
 from suite.run_log import RunLog
 from suite.task import State
 from tests.launch import digits_data
+from tests.suite import fake_task
 
 REFERENCE = resnet.BENCHMARK.sizes['reference']
 TINY = resnet.BENCHMARK.sizes['tiny']
@@ -186,15 +187,7 @@ class RunTest(absltest.TestCase):
     mesh, clock = sharding.make_mesh(), Clock()
     log = RunLog(None, clock)
     log.start('init_start')
-    compiles = []
-
-    def listen(event, duration, **kwargs):
-      del duration, kwargs
-      if 'compile' in event:
-        compiles.append((clock.running, event))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with fake_task.recorded_compiles(lambda: clock.running) as compiles:
       result = loop.run(
         resnet.ResNetTask(hp, TINY.data),
         TINY.target,
@@ -204,8 +197,6 @@ class RunTest(absltest.TestCase):
         log=log,
         clock=clock,
       )
-    finally:
-      jax.monitoring.unregister_event_duration_listener(listen)
     self.assertLen(result.losses, 16)
     self.assertLen(result.evals, 2)
     self.assertNotEmpty(compiles)
