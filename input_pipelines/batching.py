@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import dataclasses
 import os
 import sys
+import threading
 
 import grain
 import numpy as np
@@ -20,6 +21,7 @@ Batch = dict[str, np.ndarray]
 # Decoding drops Python's lock, everything around it does not: past this many
 # threads one process gains little, and each holds a batch in memory.
 _MOST_THREADS = 16
+_AHEAD_PER_PROCESS = 2  # batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,65 @@ class Rows:
   first: int
   records: np.ndarray  # int64 [B], the record at each position
   weight: np.ndarray  # float32 [B], 0 where the row is padding
+
+
+class Skips:
+  """Counts training records that cannot be read; past a limit they end a run.
+
+  Which records make up a batch is then no longer as the rules have it, so this
+  is for the Open division. Evals skip nothing.
+  """
+
+  def __init__(self, limit: int):
+    if limit < 1:
+      raise ValueError(f'Expected to skip a record or more, came {limit}.')
+    self.limit = limit
+    self._lock = threading.Lock()
+    self._records: set[int] = set()
+
+  def count(self, record: int, error: ValueError) -> None:
+    """Counts a record, once however often it comes; raises past the limit."""
+    with self._lock:
+      self._records.add(record)
+      count = len(self._records)
+    if count > self.limit:
+      raise ValueError(
+        f'Expected to skip {self.limit} records at most, came {count}: {error}'
+      ) from error
+
+  @property
+  def records(self) -> list[int]:
+    """The records that were skipped so far."""
+    with self._lock:
+      return sorted(self._records)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How a host reads: it changes how fast batches come, not what they hold.
+
+  Memory is bounded: of batches that nobody has asked for yet there are at most
+  `threads` in this process, or with processes, two a process and one more for
+  each of its threads.
+  """
+
+  threads: int | None = None  # None: one a core; 0: on demand, in the caller's
+  processes: int = 0  # that share the work; 0: threads of this process only
+  skips: Skips | None = None  # None: a record that cannot be read is an error
+
+  def __post_init__(self):
+    if self.threads is not None and self.threads < 0:
+      raise ValueError(f'Expected 0 threads or more, came {self.threads}.')
+    if self.processes < 0:
+      raise ValueError(f'Expected 0 processes or more, came {self.processes}.')
+    if self.processes and self.skips:
+      raise ValueError(
+        'Expected no worker processes where records may be skipped, came '
+        f'{self.processes}: their skips could not be counted.'
+      )
+
+
+DEFAULT_READING = Reading()
 
 
 def training_rows(
@@ -120,29 +181,37 @@ def batches(
   read: Callable[[Rows], Batch],
   *,
   first_step: int = 0,
-  threads: int | None = None,
+  reading: Reading = DEFAULT_READING,
 ) -> Iterator[Batch]:
-  """Reads the rows of `first_step` and on, a few batches ahead, in threads.
+  """Reads the rows of `first_step` and on, a few batches ahead.
 
   Args:
     rows: a `MapDataset` of `Rows`, by step.
-    read: makes a batch of rows; called from several threads at once.
+    read: makes a batch of rows; called from several threads at once. Processes
+      get a copy of it, so what it holds must be picklable then.
     first_step: where a restarted run goes on.
-    threads: None for one a core; 0 reads in the caller's thread, on demand.
+    reading: by how many threads and processes.
 
   Returns:
-    An iterator of batches. Its threads end with it.
+    An iterator of batches with a method `close`, which ends its threads and
+    processes; they also end with it.
   """
   if first_step < 0:
     raise ValueError(f'Expected a first step from 0 on, came {first_step}.')
-  threads = default_threads() if threads is None else threads
-  if threads < 0:
-    raise ValueError(f'Expected 0 threads or more, came {threads}.')
+  threads = default_threads() if reading.threads is None else reading.threads
+  if reading.processes:
+    threads = max(1, threads // reading.processes)
   # A buffer of one batch a thread keeps all of them at work; Grain's default of
   # 500 elements would be 500 batches here.
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
   rest = rows.slice(slice(first_step, len(rows)))
-  return iter(rest.map(read).to_iter_dataset(options))
+  stream = rest.map(read).to_iter_dataset(options)
+  if not reading.processes:
+    return iter(stream)
+  workers = grain.MultiprocessingOptions(
+    reading.processes, per_worker_buffer_size=_AHEAD_PER_PROCESS
+  )
+  return iter(stream.mp_prefetch(workers))
 
 
 def default_threads() -> int:

@@ -4,7 +4,8 @@ Images leave as uint8; the mean is subtracted on the device, so that a quarter
 of the bytes travel.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import dataclasses
 
 from etils import epath
@@ -66,9 +67,8 @@ class Preprocessing:
 
 
 def train_batches(
-  directory: epath.PathLike,
+  split: dataset.Split,
   *,
-  split: str = 'train',
   batch_size: int,
   seed: int,
   preprocessing: Preprocessing,
@@ -76,13 +76,12 @@ def train_batches(
   hosts: int = 1,
   first_step: int = 0,
   shuffle: bool = True,
-  threads: int | None = None,
+  reading: batching.Reading = batching.DEFAULT_READING,
 ) -> Iterator[batching.Batch]:
   """This host's rows of the training batches, without end.
 
   Args:
-    directory: a data set of ImageNet's schema.
-    split: a split of it, or a slice of one.
+    split: the records, of ImageNet's schema.
     batch_size: over all hosts.
     seed: in [0, 2**32); orders the records and draws crops and flips.
     preprocessing: crop, flip and resize.
@@ -91,72 +90,45 @@ def train_batches(
     first_step: where a restarted run goes on.
     shuffle: False reads in the order on disk, to measure what an unshuffled
       pipeline does. Not legal in the Closed division.
-    threads: None for one a core.
+    reading: by how many threads and processes, and what may be skipped.
 
   Returns:
     An iterator of batches, B = batch_size / hosts: `image` uint8 [B, S, S, 3],
     `label` int32 [B], `weight` float32 [B] of ones.
   """
-  source = dataset.Split(directory, split)
   share = batching.Share(batch_size, host, hosts)
-  rows = batching.training_rows(len(source), share, seed=seed, shuffle=shuffle)
-  box = preprocessing.crops()
-
-  def read(rows: batching.Rows) -> batching.Batch:
-    batch, jpegs = _start(source, rows, preprocessing.image_size)
-    sizes = np.array([_size(source, i, jpeg) for i, jpeg in jpegs])
-    boxes = box.draw(sizes, seed=seed, first=rows.first)
-    mirrored = crops.flips(
-      len(jpegs), preprocessing.flip_probability, seed=seed, first=rows.first
-    )
-    for row, (i, jpeg) in enumerate(jpegs):
-      y, x, h, w = boxes[row]
-      image = _decode(source, i, jpeg)[y : y + h, x : x + w]
-      images.resize(image, batch['image'][row], mirrored=bool(mirrored[row]))
-    return batch
-
-  return batching.batches(rows, read, first_step=first_step, threads=threads)
+  rows = batching.training_rows(len(split), share, seed=seed, shuffle=shuffle)
+  read = _Training(split, preprocessing, seed, reading.skips)
+  return batching.batches(rows, read, first_step=first_step, reading=reading)
 
 
 def eval_batches(
-  directory: epath.PathLike,
+  split: dataset.Split,
   *,
-  split: str = 'validation',
   batch_size: int,
   preprocessing: Preprocessing,
   host: int = 0,
   hosts: int = 1,
-  threads: int | None = None,
+  reading: batching.Reading = batching.DEFAULT_READING,
 ) -> Iterator[batching.Batch]:
   """This host's rows of one pass: every record once, over all hosts.
 
   Args:
-    directory: a data set of ImageNet's schema.
-    split: a split of it, or a slice of one.
+    split: the records, of ImageNet's schema.
     batch_size: over all hosts.
     preprocessing: resize and crop.
     host: which of the `hosts` this is.
     hosts: how many share the batch.
-    threads: None for one a core.
+    reading: by how many threads and processes.
 
   Returns:
     An iterator of batches as from `train_batches`, equally many on every host.
     Rows that pad the last ones are zero, and so is their weight.
   """
-  source = dataset.Split(directory, split)
   share = batching.Share(batch_size, host, hosts)
-
-  def read(rows: batching.Rows) -> batching.Batch:
-    batch, jpegs = _start(source, rows, preprocessing.image_size)
-    for row, (i, jpeg) in enumerate(jpegs):  # padding comes last
-      image = _decode(source, i, jpeg)
-      images.resize_and_crop(
-        image, batch['image'][row], preprocessing.resize_size
-      )
-    return batch
-
-  rows = batching.evaluation_rows(len(source), share)
-  return batching.batches(rows, read, threads=threads)
+  rows = batching.evaluation_rows(len(split), share)
+  read = _Evaluation(split, preprocessing)
+  return batching.batches(rows, read, reading=reading)
 
 
 def verify(
@@ -196,39 +168,106 @@ def _verify_features(directory, features) -> None:
     )
 
 
-def _start(
-  source: dataset.Split, rows: batching.Rows, image_size: int
-) -> tuple[batching.Batch, list[tuple[int, bytes]]]:
-  """A batch without its images yet, and the JPEGs of its real rows."""
-  batch = {
-    'image': np.zeros((len(rows.weight), image_size, image_size, 3), np.uint8),
+@dataclasses.dataclass(frozen=True)
+class _Photo:
+  """A record before it is decoded."""
+
+  record: int
+  jpeg: bytes
+  label: int
+  size: tuple[int, int]  # height, width
+
+
+def _photo(split: dataset.Split, record: int) -> _Photo:
+  features = split[record]
+  image = features['image'].bytes_list.value
+  label = features['label'].int64_list.value
+  if not image or not label:
+    missing = 'label' if image else 'image'
+    raise split.corrupt(record, f'it has no {missing}.')
+  with _naming(split, record):
+    return _Photo(record, image[0], label[0], images.size(image[0]))
+
+
+@contextlib.contextmanager
+def _naming(split: dataset.Split, record: int) -> Iterator[None]:
+  """Errors about a JPEG say which record it is."""
+  try:
+    yield
+  except ValueError as error:
+    raise split.corrupt(record, error) from error
+
+
+def _blank(rows: batching.Rows, image_size: int) -> batching.Batch:
+  shape = (len(rows.weight), image_size, image_size, 3)
+  return {
+    'image': np.zeros(shape, np.uint8),
     'label': np.zeros(len(rows.weight), np.int32),
     'weight': rows.weight,
   }
-  jpegs = []
-  for row in np.flatnonzero(rows.weight):
-    record = int(rows.records[row])
-    features = source[record]
-    if not features['image'].bytes_list.value:
-      raise source.corrupt(record, 'it has no image.')
-    if not features['label'].int64_list.value:
-      raise source.corrupt(record, 'it has no label.')
-    batch['label'][row] = features['label'].int64_list.value[0]
-    jpegs.append((record, features['image'].bytes_list.value[0]))
-  return batch, jpegs
 
 
-def _reading(what: Callable) -> Callable:
-  """`what` of a JPEG, with errors that name the record."""
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+  """Rows -> a batch of resized centres; padding stays zero."""
 
-  def read(source: dataset.Split, record: int, jpeg: bytes):
-    try:
-      return what(jpeg)
-    except ValueError as error:
-      raise source.corrupt(record, error) from error
+  split: dataset.Split
+  preprocessing: Preprocessing
 
-  return read
+  def __call__(self, rows: batching.Rows) -> batching.Batch:
+    batch = _blank(rows, self.preprocessing.image_size)
+    for row in np.flatnonzero(rows.weight):
+      photo = _photo(self.split, int(rows.records[row]))
+      batch['label'][row] = photo.label
+      with _naming(self.split, photo.record):
+        image = images.decode(photo.jpeg)
+      images.resize_and_crop(
+        image, batch['image'][row], self.preprocessing.resize_size
+      )
+    return batch
 
 
-_size = _reading(images.size)
-_decode = _reading(images.decode)
+@dataclasses.dataclass(frozen=True)
+class _Training:
+  """Rows -> a batch of random crops, each drawn by its place in the stream."""
+
+  split: dataset.Split
+  preprocessing: Preprocessing
+  seed: int
+  skips: batching.Skips | None = None
+
+  def __call__(self, rows: batching.Rows) -> batching.Batch:
+    batch = _blank(rows, self.preprocessing.image_size)
+    records = [int(record) for record in rows.records]
+    if self.skips is None:
+      self._fill(batch, 0, rows.first, [_photo(self.split, i) for i in records])
+    else:
+      for row, record in enumerate(records):
+        self._fill_or_skip(batch, row, rows.first + row, record)
+    return batch
+
+  def _fill(self, batch, row: int, first: int, photos: list[_Photo]) -> None:
+    """Writes rows from `row` on, which stand from `first` on in the stream."""
+    sizes = np.array([photo.size for photo in photos])
+    boxes = self.preprocessing.crops().draw(sizes, seed=self.seed, first=first)
+    mirrored = crops.flips(
+      len(photos),
+      self.preprocessing.flip_probability,
+      seed=self.seed,
+      first=first,
+    )
+    for i, photo in enumerate(photos, start=row):
+      with _naming(self.split, photo.record):
+        crop = images.decode_crop(photo.jpeg, *boxes[i - row])
+      images.resize(crop, batch['image'][i], mirrored=bool(mirrored[i - row]))
+      batch['label'][i] = photo.label
+
+  def _fill_or_skip(self, batch, row: int, position: int, record: int) -> None:
+    """Writes one row, from the next record that can be read."""
+    while True:
+      try:
+        self._fill(batch, row, position, [_photo(self.split, record)])
+        return
+      except dataset.CorruptRecordError as error:
+        self.skips.count(record, error)
+        record = (record + 1) % len(self.split)

@@ -29,6 +29,11 @@ def decode(jpeg: bytes) -> np.ndarray:
   return simplejpeg.decode_jpeg(jpeg, 'RGB', fastdct=True, strict=False)
 
 
+def decode_crop(jpeg: bytes, y: int, x: int, h: int, w: int) -> np.ndarray:
+  """The pixels of `decode(jpeg)` under a box: uint8 [h, w, 3]."""
+  return decode(jpeg)[y : y + h, x : x + w]
+
+
 def resize(
   image: np.ndarray, out: np.ndarray, *, mirrored: bool = False
 ) -> None:

@@ -144,6 +144,7 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
     lambda rows: sharding.put_rows(rows, job.mesh),
     host=jax.process_index(),
     hosts=jax.process_count(),
+    reading=job.request.reading,
   )
   return loop.run(
     job.task,
@@ -172,9 +173,15 @@ def settings(request: flags.Request, seed: int) -> dict[str, Any]:
     'podium_commit': versions['commit'],
     'seed': seed,
     **hparams.logged(request.hparams),
+    **_may_skip(request),
     'train_samples': request.size.data.train_samples,
     'eval_samples': request.size.data.eval_samples,
   }
+
+
+def _may_skip(request: flags.Request) -> dict[str, int]:
+  skips = request.reading.skips
+  return {'podium_may_skip_records': skips.limit} if skips else {}
 
 
 def _platform() -> str:
@@ -208,6 +215,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
   training = timed.get('compute', 0.0) + timed.get('input', 0.0)
   allowance = request.division.startup_allowance
   met = result.status == SUCCESS
+  skips = request.reading.skips
   return {
     'format': 1,
     'benchmark': request.benchmark.name,
@@ -241,6 +249,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
     'data': {
       'name': request.size.data.name,
       'fingerprint': dataset.fingerprint(job.directory),
+      'skipped_records': skips.records if skips else [],
     },
     'command': ['python', '-m', 'launch.train', *sys.argv[1:]],
     'started': time.strftime(

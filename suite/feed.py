@@ -32,6 +32,7 @@ class Data:
   put: Callable[[Rows], Any]  # host rows -> global arrays
   host: int = 0
   hosts: int = 1
+  reading: Any = None  # how the pipeline is to read; the core only hands it on
 
   @property
   def directory(self) -> str:
@@ -56,6 +57,9 @@ class Feed(Protocol):
   def eval_batches(self) -> Iterator[Any]:
     """Yields every eval example once, in batches padded with weight 0."""
 
+  def close(self) -> None:
+    """Ends what reads ahead; called once, when the clock has stopped."""
+
 
 class SupervisedFeed:
   """Batches from a stream on disk, put on the devices a few steps ahead."""
@@ -76,7 +80,8 @@ class SupervisedFeed:
       put: host rows -> global arrays; asynchronous on accelerators.
       ahead: batches that lie on the devices before they are asked for.
     """
-    self._train = _put_ahead(iter(train), put, ahead)
+    self._stream = iter(train)
+    self._train = _put_ahead(self._stream, put, ahead)
     self._evaluation = evaluation
     self._put = put
     self._ahead = ahead
@@ -90,6 +95,12 @@ class SupervisedFeed:
   def eval_batches(self):
     """See Feed."""
     return _put_ahead(iter(self._evaluation()), self._put, self._ahead)
+
+  def close(self):
+    """See Feed."""
+    self._train.close()
+    if hasattr(self._stream, 'close'):
+      self._stream.close()
 
 
 def _put_ahead(rows: Iterator[Rows], put, ahead: int) -> Iterator[Any]:

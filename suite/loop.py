@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import math
 from typing import Any
@@ -86,14 +87,19 @@ def run(
   The log must be past `init_start` and hold its settings. Whatever ends the
   run, the log says so; an error other than a bad loss is raised again.
   """
-  watcher = watcher or Watcher()
-  progress = _Progress(clock, log, watcher)
+  progress = _Progress(clock, log, watcher or Watcher())
+  with contextlib.ExitStack() as opened:  # closed when the clock has stopped
+    return _run(task, target, data, mesh, seed, progress, opened)
+
+
+def _run(task, target, data, mesh, seed, progress, opened) -> Result:
+  clock, log = progress.clock, progress.log
   try:
-    program, state = _start_up(task, mesh, seed, clock, watcher)
+    program, state = _start_up(task, mesh, seed, clock, progress.watcher)
     log.end('init_stop')
     program.any_host(False)  # all hosts meet here before the clock starts
     log.start('run_start', at=clock.start())
-    reason = _train(task, target, data, program, state, progress)
+    reason = _train(task, target, data, program, state, progress, opened)
     status = SUCCESS
   except Aborted as end:
     status, reason = ABORTED, str(end)
@@ -129,10 +135,11 @@ def _start_up(task, mesh, seed, clock, watcher) -> tuple[Program, State]:
   return program, state
 
 
-def _train(task, target, data, program, state, progress) -> str:
+def _train(task, target, data, program, state, progress, opened) -> str:
   # Opening the data is the first thing on the clock.
   with progress.clock.spent_on('input'):
     feed = task.open(data)
+  opened.callback(feed.close)
   with jax.transfer_guard('disallow'):
     for block in task.blocks():
       state = progress.train(program, feed, block, state)

@@ -48,6 +48,7 @@ def check(log: Log, claim: Claim) -> Iterator[Finding]:
   yield from _seed(log, claim)
   yield from _samples(log, claim)
   yield from _sizes(log)
+  yield from _skipped(log, claim)
   if claim.hparams is not None:
     yield from _hyperparameters(log, claim)
     if claim.closed:
@@ -65,6 +66,14 @@ def _cache_clear(log: Log) -> Iterator[Finding]:
   elif log.value(key) is not True:
     text = f'expected cache_clear = true, got {show(log.value(key))}'
     yield log.error(log.line(key), text, 'cold caches')
+
+
+def _skipped(log: Log, claim: Claim) -> Iterator[Finding]:
+  key = 'podium_may_skip_records'
+  if claim.closed and key in log.settings:
+    text = f'expected every record to be trained on, got {key} '
+    text += show(log.value(key))
+    yield log.error(log.line(key), text, 'samples')
 
 
 def _repeats(log: Log, claim: Claim) -> Iterator[Finding]:

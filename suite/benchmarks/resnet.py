@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from input_pipelines import imagenet
+from input_pipelines import batching, dataset, imagenet
 from models import resnet
 from models.functional import Functional
 from suite import optimizers
@@ -251,27 +251,26 @@ class ResNetTask(Task):
   def open(self, data: Data) -> Feed:
     """See Task."""
     hp, directory = self._hp, data.directory
-    share = {'host': data.host, 'hosts': data.hosts}
-    preprocessing = imagenet.Preprocessing(
-      image_size=hp.image_size,
-      resize_size=hp.resize_size,
-      crop_area=(hp.crop_area_min, hp.crop_area_max),
-      crop_aspect=(hp.crop_aspect_min, hp.crop_aspect_max),
-      flip_probability=hp.flip_probability,
+    reading = data.reading or batching.DEFAULT_READING
+    validation = dataset.Split(directory, 'validation')
+    how = {
+      'preprocessing': _preprocessing(hp),
+      'host': data.host,
+      'hosts': data.hosts,
+    }
+    train = imagenet.train_batches(
+      dataset.Split(directory, 'train'),
+      batch_size=hp.global_batch_size,
+      seed=data.seed,
+      reading=reading,
+      **how,
     )
+    # An eval comes and goes too fast for worker processes of its own.
+    threads = batching.Reading(reading.threads)
     return SupervisedFeed(
-      imagenet.train_batches(
-        directory,
-        batch_size=hp.global_batch_size,
-        seed=data.seed,
-        preprocessing=preprocessing,
-        **share,
-      ),
+      train,
       lambda: imagenet.eval_batches(
-        directory,
-        batch_size=hp.eval_batch_size,
-        preprocessing=preprocessing,
-        **share,
+        validation, batch_size=hp.eval_batch_size, reading=threads, **how
       ),
       data.put,
     )
@@ -306,6 +305,16 @@ class ResNetTask(Task):
       weight_decay=hp.weight_decay,
       skip=resnet.BATCH_NORM,
     )
+
+
+def _preprocessing(hp: Hparams) -> imagenet.Preprocessing:
+  return imagenet.Preprocessing(
+    image_size=hp.image_size,
+    resize_size=hp.resize_size,
+    crop_area=(hp.crop_area_min, hp.crop_area_max),
+    crop_aspect=(hp.crop_aspect_min, hp.crop_aspect_max),
+    flip_probability=hp.flip_probability,
+  )
 
 
 def _pixels(batch: Batch) -> jax.Array:

@@ -1,8 +1,10 @@
 """Tests of which records make up a batch."""
 
 import itertools
+import os
 from unittest import mock
 
+from absl import flags
 from absl.testing import absltest, parameterized
 import grain
 import numpy as np
@@ -108,8 +110,13 @@ class BatchesTest(parameterized.TestCase):
   def read(self, rows):
     return {'record': rows.records, 'first': np.array(rows.first)}
 
-  def take(self, count, **kwargs):
-    stream = batching.batches(self.rows, self.read, **kwargs)
+  def take(self, count, *, threads=0, first_step=0):
+    stream = batching.batches(
+      self.rows,
+      self.read,
+      first_step=first_step,
+      reading=batching.Reading(threads),
+    )
     taken = list(itertools.islice(stream, count))
     return np.stack([batch['record'] for batch in taken])
 
@@ -125,13 +132,32 @@ class BatchesTest(parameterized.TestCase):
     expected = np.stack([self.rows[step + i].records for i in range(5)])
     np.testing.assert_array_equal(begun, expected)
 
+  def test_worker_processes_share_the_reading_and_end_with_the_stream(self):
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # Grain's workers want it
+    stream = batching.batches(
+      self.rows,
+      lambda rows: {'record': rows.records, 'process': np.array(os.getpid())},
+      reading=batching.Reading(2, processes=2),
+    )
+    taken = list(itertools.islice(stream, 6))
+    processes = {int(batch['process']) for batch in taken}
+    self.assertLen(processes - {os.getpid()}, 2)
+    np.testing.assert_array_equal(
+      np.stack([batch['record'] for batch in taken]), self.take(6)
+    )
+    stream.close()
+    for process in processes:
+      with self.assertRaises(ProcessLookupError):
+        os.kill(process, 0)
+
   def test_an_error_in_a_thread_reaches_the_reader(self):
     def read(rows):
       if rows.first == 8:
         raise ValueError('position 8 is broken')
       return self.read(rows)
 
-    stream = batching.batches(self.rows, read, threads=2)
+    stream = batching.batches(self.rows, read, reading=batching.Reading(2))
     next(stream), next(stream)
     with self.assertRaisesRegex(ValueError, 'position 8 is broken'):
       next(stream)
@@ -147,7 +173,24 @@ class BatchesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'first step from 0 on, came -1'):
       batching.batches(self.rows, self.read, first_step=-1)
     with self.assertRaisesRegex(ValueError, '0 threads or more, came -2'):
-      batching.batches(self.rows, self.read, threads=-2)
+      batching.Reading(-2)
+    with self.assertRaisesRegex(ValueError, '0 processes or more, came -1'):
+      batching.Reading(processes=-1)
+    with self.assertRaisesRegex(ValueError, 'no worker processes .* came 2'):
+      batching.Reading(processes=2, skips=batching.Skips(1))
+    with self.assertRaisesRegex(ValueError, 'skip a record or more, came 0'):
+      batching.Skips(0)
+
+  def test_skips_are_counted_once_each_up_to_a_limit(self):
+    skips = batching.Skips(2)
+    error = ValueError('record 7 is broken')
+    for record in (7, 3, 7, 7):
+      skips.count(record, error)
+    self.assertEqual(skips.records, [3, 7])
+    with self.assertRaisesRegex(
+      ValueError, 'skip 2 records at most, came 3: record 7 is broken'
+    ):
+      skips.count(8, error)
 
   def test_there_is_a_thread_for_a_core_up_to_a_limit(self):
     self.assertBetween(batching.default_threads(), 1, 16)

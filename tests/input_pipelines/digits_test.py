@@ -86,7 +86,7 @@ class DigitsTest(absltest.TestCase):
   def test_imagenets_pipeline_reads_it(self):
     small = imagenet.Preprocessing(28, 28, flip_probability=0.0)
     stream = imagenet.train_batches(
-      _directory, batch_size=64, seed=0, preprocessing=small
+      dataset.Split(_directory, 'train'), batch_size=64, seed=0, preprocessing=small
     )
     batches = list(itertools.islice(stream, 4))
     labels = np.concatenate([batch['label'] for batch in batches])
@@ -95,7 +95,9 @@ class DigitsTest(absltest.TestCase):
     seen = sum(
       batch['weight'].sum()
       for batch in imagenet.eval_batches(
-        _directory, batch_size=128, preprocessing=small
+        dataset.Split(_directory, 'validation'),
+        batch_size=128,
+        preprocessing=small,
       )
     )
     self.assertEqual(seen, 1000)

@@ -8,11 +8,12 @@ import sys
 import tempfile
 import types
 
+from absl import flags
 from absl.testing import absltest, parameterized
 import numpy as np
 import simplejpeg
 
-from input_pipelines import dataset, imagenet
+from input_pipelines import batching, dataset, imagenet
 from tests.input_pipelines import fake_imagenet
 
 _SMALL = imagenet.Preprocessing(image_size=16, resize_size=20)
@@ -32,10 +33,18 @@ def tearDownModule():
   shutil.rmtree(_data_dir)
 
 
-def _train(steps, *, batch_size=12, seed=3, preprocessing=_SMALL, **kwargs):
+def _train(
+  steps,
+  *,
+  split='train',
+  batch_size=12,
+  seed=3,
+  preprocessing=_SMALL,
+  **kwargs,
+):
   """The first batches, each field stacked: [steps, batch_size / hosts, ...]."""
   stream = imagenet.train_batches(
-    _directory,
+    dataset.Split(_directory, split),
     batch_size=batch_size,
     seed=seed,
     preprocessing=preprocessing,
@@ -47,7 +56,10 @@ def _train(steps, *, batch_size=12, seed=3, preprocessing=_SMALL, **kwargs):
 def _eval(*, batch_size=4, **kwargs):
   return _stack(
     imagenet.eval_batches(
-      _directory, batch_size=batch_size, preprocessing=_SMALL, **kwargs
+      dataset.Split(_directory, 'validation'),
+      batch_size=batch_size,
+      preprocessing=_SMALL,
+      **kwargs,
     )
   )
 
@@ -85,7 +97,18 @@ class TrainBatchesTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 5)
   def test_threads_do_not_change_the_batches(self, threads):
-    _assert_equal(_train(6, threads=threads), _train(6, threads=0))
+    _assert_equal(
+      _train(6, reading=batching.Reading(threads)),
+      _train(6, reading=batching.Reading(0)),
+    )
+
+  @parameterized.parameters(1, 2)
+  def test_worker_processes_do_not_change_the_batches(self, processes):
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # Grain's workers want it
+    reading = batching.Reading(2, processes)
+    _assert_equal(_train(6, reading=reading, first_step=1),
+                  _train(6, first_step=1))  # fmt: skip
 
   @parameterized.parameters(2, 3)
   def test_hosts_side_by_side_make_the_batches_of_one(self, hosts):
@@ -172,7 +195,10 @@ class EvalBatchesTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 5)
   def test_threads_do_not_change_the_batches(self, threads):
-    _assert_equal(_eval(threads=threads), _eval(threads=0))
+    _assert_equal(
+      _eval(reading=batching.Reading(threads)),
+      _eval(reading=batching.Reading(0)),
+    )
 
   def test_nothing_about_an_eval_is_random(self):
     _assert_equal(_eval(), _eval())
@@ -185,7 +211,7 @@ class BrokenRecordTest(absltest.TestCase):
 
   def read(self, directory):
     stream = imagenet.train_batches(
-      directory,
+      dataset.Split(directory, 'train'),
       batch_size=3,
       seed=0,
       preprocessing=_SMALL,
@@ -218,6 +244,72 @@ class BrokenRecordTest(absltest.TestCase):
     batch = self.read(self.write(dot, dot, dot))
     expected = np.broadcast_to((10, 200, 90), (3, 16, 16, 3))
     np.testing.assert_allclose(batch['image'], expected, atol=4)
+
+
+class SkippingTest(absltest.TestCase):
+  """Records that cannot be read, where they may be left out."""
+
+  def setUp(self):
+    super().setUp()
+    jpegs = [fake_imagenet.jpeg(i) for i in range(8)]
+    jpegs[2] = jpegs[2][: len(jpegs[2]) // 2]  # ends early
+    jpegs[3] = b'no picture'
+    data_dir = self.enterContext(tempfile.TemporaryDirectory())
+    directory = fake_imagenet.write(
+      data_dir, {'train': jpegs, 'validation': jpegs}
+    )
+    self.train = dataset.Split(directory, 'train')
+    self.validation = dataset.Split(directory, 'validation')
+
+  def batches(self, skips, steps=3, **kwargs):
+    stream = imagenet.train_batches(
+      self.train,
+      batch_size=8,
+      seed=1,
+      preprocessing=_SMALL,
+      reading=batching.Reading(2, skips=skips),
+      **kwargs,
+    )
+    return _stack(itertools.islice(stream, steps))
+
+  def test_the_next_readable_record_takes_the_place(self):
+    labels = self.batches(batching.Skips(2), 1, shuffle=False)['label'][0]
+    np.testing.assert_array_equal(labels, [0, 1, 4, 4, 4, 5, 6, 7])
+
+  def test_each_is_counted_once(self):
+    skips = batching.Skips(2)
+    self.batches(skips)
+    self.assertEqual(skips.records, [2, 3])
+
+  def test_more_than_allowed_end_the_run_with_the_error(self):
+    with self.assertRaisesRegex(ValueError, 'skip 1 .*came 2: .*train'):
+      self.batches(batching.Skips(1))
+
+  def test_hosts_side_by_side_make_the_batches_of_one(self):
+    alone = self.batches(batching.Skips(2))
+    shares = [
+      self.batches(batching.Skips(2), host=host, hosts=2) for host in range(2)
+    ]
+    together = {
+      name: np.concatenate([share[name] for share in shares], axis=1)
+      for name in alone
+    }
+    _assert_equal(together, alone)
+
+  def test_where_all_can_be_read_nothing_changes(self):
+    _assert_equal(_train(4, reading=batching.Reading(skips=batching.Skips(1))),
+                  _train(4))  # fmt: skip
+
+  def test_an_eval_skips_nothing(self):
+    with self.assertRaises(dataset.CorruptRecordError):
+      _stack(
+        imagenet.eval_batches(
+          self.validation,
+          batch_size=8,
+          preprocessing=_SMALL,
+          reading=batching.Reading(0, skips=batching.Skips(8)),
+        )
+      )
 
 
 class VerifyTest(absltest.TestCase):
@@ -274,10 +366,11 @@ class PreprocessingTest(parameterized.TestCase):
 
 _READ = """
 import itertools, sys
-from input_pipelines import imagenet
+from input_pipelines import batching, dataset, imagenet
 small = imagenet.Preprocessing(image_size=16, resize_size=20)
 stream = imagenet.train_batches(
-  sys.argv[1], batch_size=4, seed=0, preprocessing=small, threads=3)
+  dataset.Split(sys.argv[1], 'train'), batch_size=4, seed=0,
+  preprocessing=small, reading=batching.Reading(3))
 print(next(stream)['label'].shape)
 """
 

@@ -59,6 +59,11 @@ class RefusalTest(parameterized.TestCase):
     ({'platform': 'tpu'}, '--platform=tpu asked for, but JAX runs on cpu'),
     ({'model_axis': 3}, 'model axis of 3'),
     ({'output': ''}, '--output=DIR is needed'),
+    ({'skip_corrupt_records': 3}, 'needs --division=open'),
+    (
+      {'skip_corrupt_records': 3, 'division': 'open', 'input_processes': 2},
+      'no worker processes',
+    ),
   )
   def test_what_cannot_be_had_is_refused(self, values, says):
     self.refused(says, **values)

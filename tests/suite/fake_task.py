@@ -52,6 +52,7 @@ class FakeTask(Task):
       for n in range(1, len(qualities) + 1)
     ]
     self.opened_at = None
+    self.closed_at = []  # at each close: whether the clock ran, seconds on it
     self.trained_rows = []
 
   def init_model(self, key):
@@ -78,15 +79,20 @@ class FakeTask(Task):
     draws = np.random.default_rng(data.seed)
 
     def train():
-      for step in itertools.count():
-        self.trained_rows.append(step)
-        yield self._rows(draws.normal(size=ROWS), np.ones(ROWS))
+      try:
+        for step in itertools.count():
+          self.trained_rows.append(step)
+          yield self._rows(draws.normal(size=ROWS), np.ones(ROWS))
+      finally:
+        self.closed_at.append((data.clock.running, data.clock.timed))
 
     def evaluation():
       for weight in (np.ones(ROWS), np.arange(ROWS) < 4):
         yield self._rows(np.ones(ROWS), weight)
 
-    return SupervisedFeed(train(), evaluation, data.put)
+    # Kept, so that nothing but `close` ends its stream.
+    self.feed = SupervisedFeed(train(), evaluation, data.put)
+    return self.feed
 
   def _rows(self, x, weight):
     return {'x': x.astype(np.float32), 'weight': weight.astype(np.float32)}

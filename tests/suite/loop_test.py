@@ -72,6 +72,20 @@ class LoopTest(absltest.TestCase):
     times = [line['time_ms'] for line in self.lines()]
     self.assertEqual(times, sorted(times))
 
+  def test_the_feed_is_closed_once_when_the_clock_has_stopped(self):
+    for qualities in ([0.5, 0.9], [0.5], [0.5, float('nan')]):
+      self.path += '.'  # a log each
+      task = fake_task.FakeTask(qualities)
+      result = self.run_loop(task)
+      self.assertEqual(task.closed_at, [(False, result.timed)])
+
+  def test_the_feed_is_closed_after_an_error_too(self):
+    task = fake_task.FakeTask([])
+    task.blocks = lambda: [fake_task.FakeTask([0.9]).blocks()[0]]
+    with self.assertRaises(StopIteration):
+      self.run_loop(task)
+    self.assertEqual([running for running, _ in task.closed_at], [False])
+
   def test_the_log_and_the_result_agree_on_the_time(self):
     result = self.run_loop(fake_task.FakeTask([0.9]))
     at = {line['key']: line['time_ms'] for line in self.lines()}
