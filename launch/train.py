@@ -22,7 +22,7 @@ from absl import flags as absl_flags
 import jax
 
 from input_pipelines import dataset
-from launch import flags, hosts, progress, system
+from launch import environment, flags, hosts, progress, system
 from suite import files, hparams, loop, program, sharding
 from suite.clock import Clock
 from suite.feed import Data
@@ -252,6 +252,8 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
       'skipped_records': skips.records if skips else [],
     },
     'command': ['python', '-m', 'launch.train', *sys.argv[1:]],
+    'flags': flags.as_arguments(),
+    'environment': environment.variables(),
     'started': time.strftime(
       '%Y-%m-%dT%H:%M:%S+00:00', time.gmtime(clock.created)
     ),

@@ -1,0 +1,210 @@
+r"""Repeats a run from its record and says whether it comes out the same.
+
+python -m launch.reproduce results/first/run_0.json
+
+The same flags, seed and environment variables go to a new `launch.train`; what
+differs from the machine, versions, source and data of the record is told first.
+Then every loss and every eval is compared. Exit code: 0 they agree bit for bit,
+or within --tolerance; 1 they do not, or the run failed; 2 refused.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from absl import flags as absl_flags
+
+from input_pipelines import dataset
+from launch import environment, flags, system
+from suite import benchmark as benchmark_lib
+from suite import files
+
+FLAGS = absl_flags.FLAGS
+
+_NEEDED = (
+  'benchmark', 'size', 'seed', 'flags', 'environment', 'losses', 'evals',
+  'system', 'versions', 'data',
+)  # fmt: skip
+# Where a run was made, not what it computed on.
+_PLACES = ('host', 'started')
+
+
+def define_flags() -> None:
+  """The flags of this command."""
+  absl_flags.DEFINE_float(
+    'tolerance',
+    0.0,
+    'Relative difference of a loss, and absolute one of a quality, that still '
+    'counts as agreement; 0: bit for bit.',
+    lower_bound=0.0,
+  )
+  absl_flags.DEFINE_string(
+    'output', '', 'Directory for the new log and record; empty: none is kept.'
+  )
+  absl_flags.DEFINE_string(
+    'data_dir', '', 'Where the data sets lie, if not where they lay then.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """How two runs of one seed differ."""
+
+  steps: tuple[int, int]  # trained, then and now
+  first_step: int | None  # whose loss differs at all, counted from 1
+  worst_loss: float  # largest relative difference; inf: only one is finite
+  worst_quality: float  # largest absolute difference
+
+  def agrees(self, tolerance: float) -> bool:
+    """Whether all of it lies within the tolerance; 0 asks for equal bits."""
+    return (
+      self.steps[0] == self.steps[1]
+      and self.worst_loss <= tolerance
+      and self.worst_quality <= tolerance
+    )
+
+  def __str__(self) -> str:
+    if self.agrees(0.0):
+      return f'all {self.steps[0]} losses and every eval agree bit for bit'
+    parts = []
+    if self.steps[0] != self.steps[1]:
+      parts.append(f'{self.steps[0]} steps then, {self.steps[1]} now')
+    if self.first_step is not None:
+      parts.append(
+        f'losses differ from step {self.first_step} on, by at most '
+        f'{self.worst_loss:.3g} of their size'
+      )
+    if self.worst_quality:
+      parts.append(f'qualities differ by at most {self.worst_quality:.3g}')
+    return '; '.join(parts)
+
+
+def main(path: str) -> int:
+  """Repeats the run of a record; returns the exit code."""
+  before = _read(path)
+  for line in _differences(before):
+    print(f'differs: {line}')
+  with tempfile.TemporaryDirectory() as scratch:
+    output = FLAGS.output or scratch
+    code = _train(before, output)
+    record = files.record_path(output, 0)
+    if not os.path.exists(record):
+      print(f'error: the run failed, exit code {code}', file=sys.stderr)
+      return 1
+    found = compare(before, files.read_json(record))
+  agrees = found.agrees(FLAGS.tolerance)
+  bound = f' within {FLAGS.tolerance:g}' if FLAGS.tolerance else ''
+  print(f'{"Reproduced" if agrees else "Not reproduced"}{bound}: {found}.')
+  return 0 if agrees else 1
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
+  """Compares the losses and evals of two records."""
+  losses = [[loss for _, loss in run['losses']] for run in (before, after)]
+  apart = [_apart(a, b, relative=True) for a, b in zip(*losses, strict=False)]
+  evals = zip(before['evals'], after['evals'], strict=False)
+  qualities = [
+    _apart(value, now['quality'].get(name), relative=False)
+    for then, now in evals
+    for name, value in then['quality'].items()
+  ]
+  return Comparison(
+    steps=(len(losses[0]), len(losses[1])),
+    first_step=next((i for i, d in enumerate(apart, 1) if d), None),
+    worst_loss=max(apart, default=0.0),
+    worst_quality=max(qualities, default=0.0),
+  )
+
+
+def _apart(a: float | None, b: float | None, *, relative: bool) -> float:
+  """How far two numbers lie apart; None stands for one that is not finite."""
+  if a == b:
+    return 0.0
+  if a is None or b is None:
+    return math.inf
+  return abs(a - b) / (max(abs(a), abs(b)) if relative else 1.0)
+
+
+def _read(path: str) -> dict[str, Any]:
+  record = files.read_json(path)
+  missing = [name for name in _NEEDED if name not in record]
+  if missing:
+    raise ValueError(
+      f'Expected the record of a run, run_<i>.json; {path} lacks '
+      f'{", ".join(missing)}.'
+    )
+  processes = record['system'].get('processes', 1)
+  if processes != 1:
+    raise ValueError(
+      f'Expected a run of one process, {path} is of {processes}: start its '
+      'command under the same launcher, with the same --seed.'
+    )
+  return record
+
+
+def _differences(record: Mapping[str, Any]) -> Sequence[str]:
+  """What is not as it was, one line each: 'numpy: 2.4.6 then, 2.5.0 now'."""
+  versions = record['versions']
+  commit = versions.get('commit', 'unknown')
+  lines = _changed(versions, system.versions())
+  if commit.endswith('+changes'):
+    lines.append('the source then had changes that no commit holds')
+  lines += _changed(_sought(record['system']), _sought(system.describe()))
+  fingerprint = _fingerprint(record)
+  if fingerprint != record['data'].get('fingerprint'):
+    lines.append(
+      f'data set {record["data"].get("name")}: fingerprint '
+      f'{record["data"].get("fingerprint")} then, {fingerprint} now'
+    )
+  return lines
+
+
+def _sought(described: Mapping[str, Any]) -> dict[str, Any]:
+  # The variables are set as they were, so that XLA's flags do not differ.
+  skipped = (*_PLACES, 'xla_flags', 'devices')
+  return {
+    name: value
+    for name, value in described.items()
+    if name not in skipped and isinstance(value, str | int | float)
+  }
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+  names = dict.fromkeys([*then, *now])
+  return [
+    f'{name}: {then.get(name, "none")} then, {now.get(name, "none")} now'
+    for name in names
+    if then.get(name) != now.get(name)
+  ]
+
+
+def _data_dir(record: Mapping[str, Any]) -> str:
+  given = [f for f in record['flags'] if f.startswith('--data_dir=')]
+  then = given[-1].partition('=')[2] if given else 'data'
+  return FLAGS.data_dir or then
+
+
+def _fingerprint(record: Mapping[str, Any]) -> str:
+  benchmark = benchmark_lib.get(record['benchmark'])
+  name = benchmark.size(record['size']).data.name
+  return dataset.fingerprint(dataset.find(_data_dir(record), name))
+
+
+def _train(record: Mapping[str, Any], output: str) -> int:
+  shared = [f for f in record['flags'] if not f.startswith('--data_dir=')]
+  command = [
+    sys.executable, '-m', 'launch.train', *shared,
+    f'--data_dir={_data_dir(record)}', f'--seed={record["seed"]}',
+    f'--output={output}',
+  ]  # fmt: skip
+  given = environment.with_only(record['environment'])
+  return subprocess.run(command, env=given, check=False).returncode
+
+
+if __name__ == '__main__':
+  flags.run(main, define=define_flags, path_to='the record of a run')

@@ -1,0 +1,137 @@
+"""Tests of repeating a run from its record."""
+
+import json
+import os
+
+from absl.testing import absltest, parameterized
+
+from launch import environment, reproduce
+from tests.launch import digits_data, processes
+
+
+def _record(losses, qualities=()):
+  return {
+    'losses': [[step, loss] for step, loss in enumerate(losses, start=1)],
+    'evals': [{'quality': {'accuracy': quality}} for quality in qualities],
+  }
+
+
+class ComparisonTest(parameterized.TestCase):
+  def test_equal_runs_agree_bit_for_bit(self):
+    found = reproduce.compare(
+      _record([2.5, 1.0], [0.5]), _record([2.5, 1.0], [0.5])
+    )
+    self.assertTrue(found.agrees(0.0))
+    self.assertEqual(
+      str(found), 'all 2 losses and every eval agree bit for bit'
+    )
+
+  def test_the_last_bit_is_a_difference_and_within_a_tolerance(self):
+    found = reproduce.compare(
+      _record([2.5, 1.0, 0.5]), _record([2.5, 1.0 + 2**-23, 0.5])
+    )
+    self.assertEqual(found.first_step, 2)
+    self.assertFalse(found.agrees(0.0))
+    self.assertTrue(found.agrees(1e-6))
+    self.assertIn('from step 2 on, by at most 1.19e-07', str(found))
+
+  @parameterized.parameters(
+    ([1.0], [1.0, 1.0], 'steps then'),
+    ([1.0, None], [1.0, 0.5], 'from step 2 on, by at most inf'),
+  )
+  def test_no_tolerance_covers_another_length_or_a_lost_loss(
+    self, then, now, says
+  ):
+    found = reproduce.compare(_record(then), _record(now))
+    self.assertFalse(found.agrees(1e9))
+    self.assertIn(says, str(found))
+
+  def test_losses_that_are_not_finite_in_both_agree(self):
+    self.assertTrue(
+      reproduce.compare(_record([1.0, None]), _record([1.0, None])).agrees(0.0)
+    )
+
+  def test_qualities_are_compared_too(self):
+    found = reproduce.compare(_record([1.0], [0.5]), _record([1.0], [0.75]))
+    self.assertFalse(found.agrees(0.1))
+    self.assertTrue(found.agrees(0.25))
+    self.assertEqual(str(found), 'qualities differ by at most 0.25')
+
+
+class ReproduceTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir().full_path
+    self.path = os.path.join(self.folder, 'run_0.json')
+
+  def edit(self, **changes):
+    with open(self.path, encoding='utf-8') as file:
+      record = json.load(file)
+    with open(self.path, 'w', encoding='utf-8') as file:
+      json.dump({**record, **changes}, file)
+    return record
+
+  def reproduce(self, *arguments):
+    return processes.run(
+      'launch.reproduce', self.path, *arguments,
+      environment={'JAX_NUM_CPU_DEVICES': '4', 'XLA_UNRELATED': 'x'},
+    )  # fmt: skip
+
+  def test_a_run_is_repeated_to_the_last_bit_and_a_tampered_one_is_not(self):
+    cache = f'--compile_cache={os.path.join(self.folder, "cache")}'
+    processes.run(
+      'launch.train', *processes.QUICK, f'--output={self.folder}', cache,
+      f'--data_dir={digits_data.data_dir()}',
+    )  # fmt: skip
+    done = self.reproduce()
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    self.assertIn(
+      'Reproduced: all 16 losses and every eval agree bit for bit', done.stdout
+    )
+    self.assertNotIn(' then, ', done.stdout)
+
+    record = self.edit()
+    losses = record['losses']
+    losses[4][1] *= 1.001
+    self.edit(losses=losses, versions={**record['versions'], 'jax': '0.0.1'})
+    done = self.reproduce()
+    self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+    self.assertIn('differs: jax: 0.0.1 then', done.stdout)
+    self.assertRegex(
+      done.stdout,
+      r'Not reproduced: losses differ from step 5 on, by .*0\.00099',
+    )
+
+  def test_what_is_no_record_is_refused(self):
+    with open(self.path, 'w', encoding='utf-8') as file:
+      file.write('{"seed": 1}')
+    done = self.reproduce()
+    self.assertEqual((done.returncode, done.stdout), (2, ''))
+    self.assertRegex(done.stderr, 'run_0.json lacks benchmark')
+
+  def test_a_run_of_several_processes_is_refused(self):
+    names = (*reproduce._NEEDED,)
+    with open(self.path, 'w', encoding='utf-8') as file:
+      json.dump({**dict.fromkeys(names), 'system': {'processes': 4}}, file)
+    done = self.reproduce()
+    self.assertEqual(done.returncode, 2)
+    self.assertIn('one process', done.stderr)
+    self.assertIn('of 4', done.stderr)
+
+
+class EnvironmentTest(absltest.TestCase):
+  def test_a_runs_variables_take_the_place_of_ours(self):
+    self.enter_context(
+      absltest.mock.patch.dict(
+        os.environ, {'JAX_ENABLE_X64': '1', 'PATH_OF_MINE': 'kept'}
+      )
+    )
+    self.assertEqual(environment.variables()['JAX_ENABLE_X64'], '1')
+    given = environment.with_only({'XLA_FLAGS': '--of_the_run'})
+    self.assertNotIn('JAX_ENABLE_X64', given)
+    self.assertEqual(given['XLA_FLAGS'], '--of_the_run')
+    self.assertEqual(given['PATH_OF_MINE'], 'kept')
+
+
+if __name__ == '__main__':
+  absltest.main()
