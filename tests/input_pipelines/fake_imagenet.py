@@ -3,14 +3,14 @@
 The production code reads it byte for byte as it reads the real one.
 """
 
-from collections.abc import Mapping, Sequence
-import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 import io
-import os
 
 import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
+
+from tests.input_pipelines import fake_tfds
 
 
 def photo(index: int) -> np.ndarray:
@@ -39,6 +39,7 @@ def write(
   classes: int = 1000,
   shards: int = 3,
   file_name: str = 'file_name',
+  file_format: str = 'array_record',
 ) -> str:
   """Writes the data set; a record's label is its place in the split.
 
@@ -48,64 +49,34 @@ def write(
     classes: the number of classes.
     shards: the number of files of each split, or its records if fewer.
     file_name: the name of that feature.
+    file_format: 'array_record' or 'tfrecord'.
 
   Returns:
     The data set's own directory.
   """
-  jpegs = {
-    split: [jpeg(i) for i in range(of)] if isinstance(of, int) else of
-    for split, of in splits.items()
+  features = {
+    'image': tfds.features.Image(encoding_format='jpeg'),
+    'label': tfds.features.ClassLabel(num_classes=classes),
+    file_name: tfds.features.Text(),
   }
-  builder = _Builder(
-    jpegs, classes, file_name, data_dir=data_dir, file_format='array_record'
+  return fake_tfds.write(
+    data_dir,
+    name='imagenet2012',
+    version='5.1.0',
+    features=tfds.features.FeaturesDict(features),
+    examples={split: _examples(of, file_name) for split, of in splits.items()},
+    shards=shards,
+    file_format=file_format,
+    supervised_keys=('image', 'label'),
   )
-  with contextlib.redirect_stdout(io.StringIO()):
-    tfds.disable_progress_bar()
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(
-        num_shards=min(shards, *map(len, jpegs.values()))
-      )
-    )
-  return os.fspath(builder.data_path)
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  name = 'imagenet2012'
-  VERSION = tfds.core.Version('5.1.0')
-
-  def __init__(self, jpegs, classes: int, file_name: str, **kwargs):
-    self._jpegs = jpegs
-    self._classes = classes
-    self._file_name = file_name
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    features = {
-      'image': tfds.features.Image(encoding_format='jpeg'),
-      'label': tfds.features.ClassLabel(num_classes=self._classes),
-      self._file_name: tfds.features.Text(),
+def _examples(jpegs: int | Sequence[bytes], file_name: str) -> Iterator[dict]:
+  if isinstance(jpegs, int):
+    jpegs = [jpeg(i) for i in range(jpegs)]
+  for i, image in enumerate(jpegs):
+    yield {
+      'image': io.BytesIO(image),
+      'label': i,
+      file_name: f'n{i:08d}.JPEG',
     }
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(features),
-      supervised_keys=('image', 'label'),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {
-      split: self._generate_examples(jpegs)
-      for split, jpegs in self._jpegs.items()
-    }
-
-  def _generate_examples(self, jpegs: Sequence[bytes]):
-    for i, image in enumerate(jpegs):
-      yield (
-        i,
-        {
-          'image': io.BytesIO(image),
-          'label': i,
-          self._file_name: f'n{i:08d}.JPEG',
-        },
-      )

@@ -1,10 +1,14 @@
 """Tests of decoding and resizing against TensorFlow's numbers."""
 
+import concurrent.futures
+
 from absl.testing import absltest, parameterized
 import numpy as np
 import simplejpeg
 
-from input_pipelines import images
+from input_pipelines import images, restart_jpeg
+from input_pipelines.prepare import restart_markers
+from tests.input_pipelines import odd_jpegs
 
 
 def _pattern(height, width):
@@ -185,6 +189,76 @@ class DecodeTest(absltest.TestCase):
     for other in (b'', b'hello', b'\x89PNG\r\n\x1a\n' + b'\0' * 99):
       with self.assertRaises(ValueError):
         images.decode(other)
+
+  def test_a_sampling_without_a_name_is_no_obstacle(self):
+    jpeg = bytearray(simplejpeg.encode_jpeg(self.image, 95, 'RGB', '444'))
+    luma = restart_jpeg.header(bytes(jpeg)).frame + 6
+    self.assertEqual(jpeg[luma], 0x11)
+    jpeg[luma] = 0x14  # four units of light above each other for one of colour
+    self.assertEqual(images.size(bytes(jpeg)), (20, 31))
+
+
+class CropTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.plain = odd_jpegs.jpeg(90, 128, restart_marker_blocks=2)
+    self.marked = restart_markers.add_table(self.plain)
+
+  @parameterized.product(
+    marked=[True, False],
+    mirrored=[True, False],
+    box=[[0, 0, 90, 128], [31, 5, 20, 37], [89, 127, 1, 1]],
+  )
+  def test_it_is_resized_as_if_it_had_been_decoded_alone(
+    self, marked, mirrored, box
+  ):
+    jpeg = self.marked if marked else self.plain
+    crop = images.decode_crop(jpeg, box)
+    out = np.zeros((24, 26, 3), np.uint8)
+    images.crop_and_resize(jpeg, box, out, mirrored=mirrored)
+    error = np.abs(out - _exact(crop[:, ::-1] if mirrored else crop, 24, 26))
+    # To walk backwards or forwards may round differently.
+    self.assertLess(error.max(), 0.52)
+
+  @parameterized.parameters(True, False)
+  def test_the_centre_is_that_of_the_whole_image(self, marked):
+    jpeg = self.marked if marked else self.plain
+    whole, out = np.zeros((2, 24, 26, 3), np.uint8)
+    images.resize_and_crop(images.decode(jpeg), whole, 30)
+    images.decode_centre(jpeg, out, 30)
+    # Three channels and four may round differently.
+    self.assertLessEqual(np.abs(whole.astype(int) - out).max(), 1)
+    self.assertLess((whole != out).mean(), 0.01)
+
+  def test_crops_of_one_thread_do_not_share_memory(self):
+    first = images.decode_crop(self.marked, [0, 0, 40, 50])
+    kept = first.copy()
+    images.decode_crop(self.marked, [40, 60, 40, 50])
+    np.testing.assert_array_equal(first, kept)
+
+  def test_threads_do_not_share_memory(self):
+    boxes = [[i % 40, i % 70, 45, 50] for i in range(200)]
+    whole = images.decode(self.marked)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      crops = pool.map(lambda b: images.decode_crop(self.marked, b), boxes)
+      for (y, x, h, w), crop in zip(boxes, crops, strict=True):
+        np.testing.assert_array_equal(crop, whole[y : y + h, x : x + w])
+
+  @parameterized.parameters(
+    {'box': [-1, 0, 5, 5]},
+    {'box': [0, 100, 5, 29]},
+    {'box': [86, 0, 5, 5]},
+    {'box': [0, 0, 0, 5]},
+  )
+  def test_a_box_outside_of_the_image_is_refused(self, box):
+    with self.assertRaisesRegex(ValueError, 'within 90 x 128'):
+      images.decode_crop(self.marked, box)
+
+  def test_one_pixel_is_enough(self):
+    jpeg = odd_jpegs.jpeg(1, 1)
+    out = np.zeros((3, 3, 3), np.uint8)
+    images.crop_and_resize(jpeg, [0, 0, 1, 1], out)
+    np.testing.assert_array_equal(out, np.tile(images.decode(jpeg), (3, 3, 1)))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,1 @@
+"""What is done once, offline, to bring data into the form that is read."""
