@@ -164,7 +164,16 @@ def outcome(record: Mapping[str, Any]) -> str:
   return (
     f'run {record["run"]}: {record["status"]}, {came_to}; '
     f'{qualities(final) or "no eval"}; startup {duration(startup)}; {spent}'
+    f'{_skipped(record)}'
   )
+
+
+def _skipped(record: Mapping[str, Any]) -> str:
+  count = len(record['data'].get('skipped_records', ()))
+  if not count:
+    return ''
+  records = 'record' if count == 1 else 'records'
+  return f'; {count} training {records} could not be read'
 
 
 def hparams_table(request: flags.Request) -> str:

@@ -154,8 +154,11 @@ def _differences(record: Mapping[str, Any]) -> Sequence[str]:
   lines = _changed(versions, system.versions())
   if commit.endswith('+changes'):
     lines.append('the source then had changes that no commit holds')
-  lines += _changed(_sought(record['system']), _sought(system.describe()))
-  fingerprint = _fingerprint(record)
+  directory = _data(record)
+  lines += _changed(
+    _sought(record['system']), _sought(system.describe(directory))
+  )
+  fingerprint = dataset.fingerprint(directory)
   if fingerprint != record['data'].get('fingerprint'):
     lines.append(
       f'data set {record["data"].get("name")}: fingerprint '
@@ -165,8 +168,8 @@ def _differences(record: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _sought(described: Mapping[str, Any]) -> dict[str, Any]:
-  # The variables are set as they were, so that XLA's flags do not differ.
-  skipped = (*_PLACES, 'xla_flags', 'devices')
+  # The variables will be set as they were, so these will not differ.
+  skipped = (*_PLACES, 'xla_flags', 'devices', 'devices_per_process')
   return {
     name: value
     for name, value in described.items()
@@ -189,10 +192,10 @@ def _data_dir(record: Mapping[str, Any]) -> str:
   return FLAGS.data_dir or then
 
 
-def _fingerprint(record: Mapping[str, Any]) -> str:
+def _data(record: Mapping[str, Any]) -> str:
   benchmark = benchmark_lib.get(record['benchmark'])
   name = benchmark.size(record['size']).data.name
-  return dataset.fingerprint(dataset.find(_data_dir(record), name))
+  return dataset.find(_data_dir(record), name)
 
 
 def _train(record: Mapping[str, Any], output: str) -> int:

@@ -244,7 +244,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
     'samples_per_second': samples / training if training else None,
     'flops_per_step': result.flops_per_step,
     'hyperparameters': _compared(request),
-    'system': system.describe(),
+    'system': system.describe(job.directory),
     'versions': system.versions(),
     'data': {
       'name': request.size.data.name,

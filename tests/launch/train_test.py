@@ -1,14 +1,19 @@
 """Tests of one run, from its flags to its files."""
 
+import itertools
 import json
 import os
 import signal
+from unittest import mock
 
 from absl import flags as absl_flags
 from absl.testing import absltest, flagsaver, parameterized
+import simplejpeg
 
+from input_pipelines.tiny import digits
 from launch import train
 from suite import audit
+from tests.input_pipelines import fake_bucket
 from tests.launch import digits_data, processes
 
 
@@ -160,6 +165,46 @@ class RunTest(absltest.TestCase):
         sum(first[whole]['parts'].values()), first[whole]['seconds'], places=6
       )
     self.assertEqual(_lines(self.log)[-1]['metadata']['status'], 'aborted')
+
+  def test_a_data_set_in_a_bucket_gives_the_losses_of_the_local_one(self):
+    short = [a.replace('max_epochs=2', 'max_epochs=1') for a in self.arguments]
+    processes.run('launch.train', *short, '--seed=7')
+    with fake_bucket.serve(digits_data.data_dir()) as bucket:
+      done = processes.run(
+        'launch.train', *short, '--seed=7', '--run=1',
+        f'--data_dir={bucket.url}',
+      )  # fmt: skip
+      self.assertTrue(any('array_record' in name for name in bucket.requests))
+    self.assertEqual(done.returncode, 1, done.stderr)
+    local, remote = self.record(0), self.record(1)
+    self.assertLen(local['losses'], 8)
+    self.assertEqual(remote['losses'], local['losses'])
+    self.assertEqual(remote['data'], local['data'])
+
+  def test_a_broken_record_ends_a_run_unless_open_may_skip_it(self):
+    encode, count = simplejpeg.encode_jpeg, itertools.count()
+
+    def break_the_third(*args):
+      jpeg = encode(*args)
+      return jpeg[:100] if next(count) == 2 else jpeg
+
+    data_dir = self.create_tempdir().full_path
+    with mock.patch.object(simplejpeg, 'encode_jpeg', break_the_third):
+      digits.build(data_dir)
+    arguments = (*self.arguments, f'--data_dir={data_dir}')
+    done = processes.run('launch.train', *arguments)
+    self.assertEqual(done.returncode, 1)
+    names = r"Record \d+ of the split 'train' .*array_record-0000\d-of-00004"
+    self.assertRegex(done.stderr, names)
+    self.assertRegex(_lines(self.log)[-1]['metadata']['reason'], names)
+
+    done = processes.run(
+      'launch.train', *arguments, '--run=1', '--skip_corrupt_records=2'
+    )
+    record = self.record(1)
+    self.assertLen(record['losses'], 16, done.stderr)
+    self.assertLen(record['data']['skipped_records'], 1)
+    self.assertIn('1 training record could not be read', done.stdout)
 
   def ended_by(self, number):
     endless = [
