@@ -1,19 +1,25 @@
-"""Audits one log, or a folder of logs that are to be one result.
+"""Audits a log, a folder of runs, or a whole submission, ours or anyone's.
 
 python -m launch.check results/first/result_0.txt
 python -m launch.check results/first
+python -m launch.check --ruleset=4.0.0 submissions/acme
 
-Prints one finding a line: its severity, file and line, what was expected and
-what came, and the rule in brackets. Exit code: 0 nothing wrong (warnings may
-stand), 1 errors (with --werror also warnings), 2 no such path or flag.
+It finds out by itself which of these it is: a log, a system description
+(.json), a folder of logs, a folder of such folders, or a submission (systems/
+and results/, of one organisation or several). Prints one finding a line: its
+severity, file and line, what was expected and what came, and the rule in
+brackets; then a line on each folder of logs. Nothing is written, and no link is
+followed. Exit code: 0 nothing wrong (warnings may stand), 1 errors (with
+--werror also warnings), 2 no such path or flag.
 """
 
-import os
+import sys
 
 from absl import flags as absl_flags
 
-from launch import flags
+from launch import flags, progress
 from suite import audit
+from suite.audit.findings import printable
 
 FLAGS = absl_flags.FLAGS
 
@@ -21,17 +27,27 @@ FLAGS = absl_flags.FLAGS
 def define_flags() -> None:
   """The flags of this program."""
   absl_flags.DEFINE_bool('werror', False, 'Count warnings as errors.')
-
-
-def main(path: str, *, werror: bool) -> int:
-  """Prints what is wrong at `path`; returns the exit code."""
-  findings = (
-    audit.check_set(path) if os.path.isdir(path) else audit.check_log(path)
+  absl_flags.DEFINE_string(
+    'ruleset',
+    None,
+    'The official ruleset that logs are held to, as 4.0.0; by default the one '
+    'that each log names or fits.',
   )
-  for finding in findings:
+
+
+def main(path: str, *, werror: bool, ruleset: str | None = None) -> int:
+  """Prints what is wrong at `path`; returns the exit code."""
+  line = progress.LiveLine(sys.stderr)
+  found = audit.examine(
+    path, ruleset=ruleset, tell=lambda text: line.show(printable(text))
+  )
+  line.clear()
+  for finding in found.findings:
     print(finding)
-  errors = len(audit.errors(findings))
-  warnings = len(findings) - errors
+  for note in found.notes:
+    print(printable(note))
+  errors = len(audit.errors(list(found.findings)))
+  warnings = len(found.findings) - errors
   failed = errors or (werror and warnings)
   print(
     f'{path}: {"not in order" if failed else "in order"}, '
@@ -47,7 +63,7 @@ def counted(number: int, noun: str) -> str:
 
 if __name__ == '__main__':
   flags.run(
-    lambda path: main(path, werror=FLAGS.werror),
+    lambda path: main(path, werror=FLAGS.werror, ruleset=FLAGS.ruleset),
     define=define_flags,
-    path_to='a log or a folder of logs',
+    path_to='a log, a folder of logs or a submission',
   )

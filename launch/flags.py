@@ -97,7 +97,7 @@ class Request:
   size: benchmark_lib.Size
   division: Division
   hparams: Any
-  reading: batching.Reading
+  reading: batching.Reading = batching.DEFAULT_READING
 
 
 def request() -> Request:

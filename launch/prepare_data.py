@@ -222,12 +222,11 @@ def _build_by_tfds(wanted: recipe.Recipe, data_dir: str) -> str:
 
 
 def _convert(wanted: recipe.Recipe, source: str, data_dir: str) -> str:
-  info = dataset.load(source).info
-  came = {name: split.num_examples for name, split in info.splits.items()}
+  info, came = dataset.load(source).info, _records(source)
   lacks = {
     name: records
     for name, records in wanted.splits.items()
-    if came.get(name) != records
+    if came.get(name) != (records or came.get(name, -1))
   }
   if lacks or not info.full_name.startswith(f'{wanted.name}/'):
     raise ValueError(
@@ -246,6 +245,12 @@ def _convert(wanted: recipe.Recipe, source: str, data_dir: str) -> str:
     threads=FLAGS.threads,
     progress=stages.Stage('Converting', 'records'),
   )
+
+
+def _records(directory: str) -> dict[str, int]:
+  """Split -> the number of its records, by the metadata."""
+  splits = dataset.load(directory).info.splits
+  return {name: split.num_examples for name, split in splits.items()}
 
 
 def _index_if_it_is_tfrecord(directory: str) -> None:
@@ -273,9 +278,10 @@ def _verify(wanted: recipe.Recipe, directory: str) -> None:
       progress=stages.Stage('Checking the sums', 'bytes'),
     )
   if FLAGS.verify != 'metadata':
+    there = _records(directory)
     records = verify.records(
       directory,
-      wanted.splits,
+      {name: there[name] for name in wanted.splits},
       wanted.check,
       sample=None if full else FLAGS.sample,
       threads=FLAGS.threads,

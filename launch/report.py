@@ -1,9 +1,14 @@
-"""Writes the report of a folder of runs as one HTML page.
+r"""Writes the report of one set of runs, or of several side by side, as HTML.
 
 python -m launch.report --output=results/first
+python -m launch.report --output=results/compared --set=results/first \
+  --set=results/second
 
-Reads run_<i>.json and score.json of the folder, writes report.html there and
-prints its path. Exit code: 0 written, 2 nothing to report on.
+Of one set it reads run_<i>.json and score.json in OUTPUT. With --set, given
+once for each folder, it puts several beside each other: systems by their times,
+and sets of the same system as its history. It writes OUTPUT/report.html, and
+into OUTPUT/report/ every figure as SVG and every number as CSV and JSON, and
+prints the path of the page. Exit code: 0 written, 2 nothing to report on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +21,7 @@ from absl import flags as absl_flags
 
 from launch import flags
 from suite import files
-from suite.report import page
+from suite.report import compare, export, page
 
 FLAGS = absl_flags.FLAGS
 
@@ -34,30 +39,51 @@ _SCORE_FIELDS = (
 
 
 def define_flags() -> None:
+  """Flags of this program."""
   absl_flags.DEFINE_string(
     'output',
     '',
-    'Directory that holds run_<i>.json and score.json; report.html goes there.',
+    'Directory that report.html goes to. Without --set it holds run_<i>.json '
+    'and score.json.',
+  )
+  absl_flags.DEFINE_multi_string(
+    'set',
+    [],
+    'Directory of a set of runs to compare, or name=directory; once for each.',
   )
 
 
 def main() -> int:
   """Writes the report; see the module."""
   if not FLAGS.output:
-    raise ValueError('--output=DIR is needed: where the runs and score are.')
-  print(write(FLAGS.output))
+    raise ValueError('--output=DIR is needed: where the report goes.')
+  print(write_several(FLAGS.output, FLAGS.set) if FLAGS.set else
+        write(FLAGS.output))  # fmt: skip
   return 0
 
 
 def write(directory: str | os.PathLike) -> str:
-  """Writes report.html into a directory of results; returns its path.
+  """Writes the report of a directory of results there; the path of its page.
 
   Raises ValueError or OSError, in one line, if it cannot be made or written.
   """
-  results, score = read(directory)
-  path = os.path.join(directory, 'report.html')
-  files.write_text(path, page.render(results, score))
-  return path
+  return _write(directory, page.build(*read(directory)))
+
+
+def write_several(directory: str | os.PathLike, sets: Sequence[str]) -> str:
+  """Writes the report of several sets, as --set names them, into a directory.
+
+  Raises ValueError or OSError, in one line, if it cannot be made or written.
+  """
+  named = _named(sets)
+  found = [compare.Set(name, *read(folder)) for name, folder in named.items()]
+  if (pathlib.Path(directory) / 'score.json').exists():
+    raise ValueError(
+      f'Expected a directory of its own for the comparison; {directory} holds '
+      'a set of runs, with a report of that.'
+    )
+  files.claim_directory(os.fspath(directory))
+  return _write(directory, compare.build(found))
 
 
 def read(
@@ -82,6 +108,31 @@ def read(
   score = _read_object(path)
   _require(score, _SCORE_FIELDS, path)
   return results, score
+
+
+def _write(directory: str | os.PathLike, report: page.Report) -> str:
+  export.write(os.path.join(directory, 'report'), report.figures, report.tables)
+  path = os.path.join(directory, 'report.html')
+  files.write_text(path, report.html)
+  return path
+
+
+def _named(sets: Sequence[str]) -> dict[str, str]:
+  """The folders by the names to show; a name of several is told apart."""
+  found: dict[str, str] = {}
+  for text in sets:
+    name, equals, folder = text.partition('=')
+    if not equals or os.path.isdir(text):
+      folder, name = text, os.path.basename(os.path.abspath(text))
+    if not name or not folder:
+      raise ValueError(f'Expected --set=DIR or --set=NAME=DIR, got {text!r}.')
+    if name in found:
+      raise ValueError(
+        f'Expected sets of different names, got {name} twice; --set=NAME=DIR '
+        'gives one.'
+      )
+    found[name] = folder
+  return found
 
 
 def _run_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -1,33 +1,33 @@
-"""What a log claims to be, and the declaration that it is held to."""
+"""What a log claims to be, and the rules that it is held to."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
 from typing import Any
 
 from suite import hparams as hparams_lib
-from suite.audit.findings import Finding, show
-from suite.audit.log import Log, Record, is_number
+from suite.audit import official
+from suite.audit.findings import ERROR, WARNING, Finding, show
+from suite.audit.log import TIMELINE, Log, Record, is_number
+from suite.audit.official import Verdict
 from suite.benchmark import Benchmark, Size
 from suite.hparams import Division
+from suite.target import Target
 
 Lookup = Callable[[str], Benchmark]  # ValueError for a name that it lacks
 
-# Benchmarks of official rounds: a name here that Podium lacks is no mistake.
-OFFICIAL = frozenset({
-  'bert', 'cosmoflow', 'deepcam', 'deepseekv3_671b', 'dlrm', 'dlrm_dcnv2',
-  'dlrmv4', 'flux1', 'gnmt', 'gnn', 'gpt3', 'gpt_oss_20b', 'llama2_70b_lora',
-  'llama31_405b', 'llama31_8b', 'maskrcnn', 'minigo', 'ncf', 'oc20',
-  'openfold', 'qwen35_397b_grpo', 'resnet', 'retinanet', 'rgat', 'rnnt', 'ssd',
-  'stable_diffusion', 'transformer', 'unet3d',
-})  # fmt: skip
+# Names of official rounds without rules for training, or without any.
+_OTHERS = frozenset({'ncf', 'cosmoflow', 'deepcam', 'oc20', 'openfold'})
+_NEEDED = ('submission_benchmark', 'submission_division')
 UNITS = ('epoch_num', 'samples_count', 'step_num')
-_UNOFFICIAL = 'podium'  # how the name of a ruleset of our own begins
+OWN = 'podium'  # how the name of a ruleset of our own begins
 # How settings that the suites share are named, for benchmarks unknown here.
 _COMMON = (
   'submission_', 'opt_', 'lars_', 'sgd_', 'global_batch_size',
   'gradient_accumulation_steps', 'train_samples', 'eval_samples',
   'max_sequence_length',
 )  # fmt: skip
+# Keys of the rules that are no setting of a run: they come when they come.
+_NO_SETTINGS = TIMELINE | {'cache_clear', 'weights_initialization', 'seed'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,51 +42,122 @@ class Claim:
   size_name: str
   division: Division | None
   benchmark: Benchmark | None  # None: unknown here
-  size: Size | None  # None: unknown here
+  # The declaration that a log is held to beside the official rules. None where
+  # it is unknown, or was made for the ruleset of another round.
+  size: Size | None
   ours: bool
-  hparams: Any = None  # rebuilt from the log; None: the benchmark is unknown
+  ruleset: str | None = None  # that the log was held to
+  chosen: str = ''  # how that came: 'told', 'logged', 'found from its keys'
+  verdict: Verdict | None = None  # of an official ruleset
+  hparams: Any = None  # rebuilt from the log; None: no declaration holds
 
   @property
   def official(self) -> bool:
     """Whether the rules are those of an official round."""
+    if self.verdict is not None:
+      return True
     if self.size is None:
       return not self.ours
-    return not self.size.ruleset.startswith(_UNOFFICIAL)
+    return not self.size.ruleset.startswith(OWN)
 
   @property
   def closed(self) -> bool:
     """Whether the Closed division's rules hold; they do unless it is Open."""
     return self.division is not Division.OPEN
 
+  @property
+  def target(self) -> Target | None:
+    """The target of the benchmark, in Open too; None where it is unknown."""
+    if self.size is not None:
+      return self.size.target
+    return self.verdict.target if self.verdict else None
+
   def is_setting(self, key: str) -> bool:
     """Whether a key says how a run was set up, alike in all runs of a set."""
     if key.startswith(('podium_', *_COMMON)):
       return True
+    if self.verdict and key in self.verdict.once:
+      return key not in _NO_SETTINGS
     return self.hparams is not None and key in hparams_lib.logged(self.hparams)
 
+  def several(self, key: str) -> bool:
+    """Whether the rules let a log hold a setting more than once."""
+    known = self.verdict is not None and key in self.verdict.asked
+    return known and key not in self.verdict.once
 
-def resolve(log: Log, get: Lookup) -> tuple[Claim, list[Finding]]:
-  """The claim of a log, still without `hparams`, and what is wrong with it."""
+
+def resolve(
+  log: Log, get: Lookup, ruleset: str | None = None
+) -> tuple[Claim, list[Finding]]:
+  """The claim of a log, still without `hparams`, and what is wrong with it.
+
+  `ruleset` is the one that it is to be held to, where that is known.
+  """
+  _require_known(ruleset)
   findings: list[Finding] = []
   ours = any(key.startswith('podium_') for key in log.settings)
   benchmark = _benchmark(log, get, ours, findings)
-  size_name = log.value('podium_size') or 'reference'
-  size = None
-  if benchmark and isinstance(size_name, str):
-    size = benchmark.sizes.get(size_name)
-    if size is None:
-      text = f'expected one of {", ".join(benchmark.sizes)}'
-      findings.append(_refused(log, 'podium_size', text, 'size'))
   name = log.value('submission_benchmark')
   claim = Claim(
     name=name if isinstance(name, str) else None,
-    size_name=str(size_name),
+    size_name=str(log.value('podium_size') or 'reference'),
     division=_division(log),
     benchmark=benchmark,
-    size=size,
+    size=None,
     ours=ours,
   )
-  return claim, [*findings, *_submission(log, claim)]
+  if benchmark:
+    claim = _sized(log, claim, findings)
+  claim = _ruled(log, claim, ruleset)
+  findings += _unknown(log, claim)
+  return claim, [*findings, *_submission(log, claim, ruleset)]
+
+
+def official_findings(
+  log: Log, claim: Claim, own: list[Finding]
+) -> Iterator[Finding]:
+  """What the official rules find, where our own checks have not said it."""
+  if claim.verdict is None:
+    return
+  lines = {f.line for f in own if f.severity == ERROR and f.line}
+  missing = {
+    f.text.partition(',')[0].split(' ')[1]
+    for f in own
+    if f.severity == ERROR and f.line is None and f.text.startswith('expected ')
+  }
+  for fault in claim.verdict.faults:
+    if fault.line in lines or (fault.line is None and fault.key in missing):
+      continue
+    severity = ERROR if fault.error and _for_cause(claim, fault) else WARNING
+    yield Finding(severity, log.name, fault.line, fault.text, fault.rule)
+
+
+def _for_cause(claim: Claim, fault: official.Fault) -> bool:
+  """Whether a rule means what it says.
+
+  Open files of benchmarks whose quality is a loss (llama31_8b is one) ask for
+  an eval_accuracy below 1, as for the accuracies that they were copied from. No
+  real run can pass, and the rules free the Open division of a target.
+  """
+  loss = claim.target is not None and bool(claim.target.at_most)
+  return claim.closed or not (loss and fault.key == official.ACCURACY
+                              and 'below 1' in fault.text)  # fmt: skip
+
+
+def _require_known(ruleset: str | None) -> None:
+  if ruleset is None or ruleset.startswith(OWN):
+    return
+  if ruleset == official.FORMER:
+    raise ValueError(
+      f'Expected a ruleset after {ruleset}, got that: logs of {ruleset} are '
+      'lines of another format, which is not read here.'
+    )
+  if ruleset not in official.rulesets():
+    names = ', '.join(official.rulesets()[1:])
+    raise ValueError(
+      f'Expected one of the rulesets {names}, or one of our own that begins '
+      f'with {OWN!r}, got {ruleset!r}.'
+    )
 
 
 def _benchmark(
@@ -99,18 +170,69 @@ def _benchmark(
   try:
     return get(name)
   except ValueError as error:
-    if ours or name not in OFFICIAL:
+    known = name in official.benchmarks() or name in _OTHERS
+    if ours or not known:
       findings.append(log.error(log.line(key), str(error), 'benchmark'))
-    else:
-      findings.append(
-        log.warning(
-          log.line(key),
-          f'the rules of benchmark {name} are unknown here: its target, '
-          'hyperparameters and sample counts were not checked',
-          'unknown benchmark',
-        )
-      )
     return None
+
+
+def _sized(log: Log, claim: Claim, findings: list[Finding]) -> Claim:
+  size = claim.benchmark.sizes.get(claim.size_name)
+  if size is None and isinstance(log.value('podium_size'), str):
+    text = f'expected one of {", ".join(claim.benchmark.sizes)}'
+    findings.append(_refused(log, 'podium_size', text, 'size'))
+  return dataclasses.replace(claim, size=size)
+
+
+def _ruled(log: Log, claim: Claim, told: str | None) -> Claim:
+  """Settles the ruleset, and whether our declaration was made for it."""
+  logged = log.value('podium_ruleset')
+  if told is None and claim.ours:
+    declared = claim.size.ruleset if claim.size else None
+    name = logged if isinstance(logged, str) else declared
+    return _held(log, claim, name, 'logged')
+  if told is not None:
+    return _held(log, claim, told, 'told')
+  verdict = None
+  if claim.name:
+    optimizer = log.value('opt_name')
+    verdict = official.choose(
+      log.ruled,
+      claim.name,
+      claim.division.value if claim.division else Division.CLOSED.value,
+      optimizer if isinstance(optimizer, str) else '',
+    )
+  name = verdict.ruleset if verdict else None
+  return _judged(claim, name, 'found from its keys', verdict)
+
+
+def _held(log: Log, claim: Claim, name: str | None, chosen: str) -> Claim:
+  verdict = None
+  if name in official.rulesets() and name != official.FORMER:
+    verdict = official.check(log.ruled, name, claim.name)
+  return _judged(claim, name, chosen, verdict)
+
+
+def _judged(
+  claim: Claim, name: str | None, chosen: str, verdict: Verdict | None
+) -> Claim:
+  size = claim.size
+  if size and not claim.ours and name not in (None, size.ruleset):
+    size = None
+  return dataclasses.replace(
+    claim, size=size, ruleset=name, chosen=chosen, verdict=verdict
+  )
+
+
+def _unknown(log: Log, claim: Claim) -> Iterator[Finding]:
+  known = claim.name in _OTHERS or claim.name in official.benchmarks()
+  if known and claim.verdict is None and claim.benchmark is None:
+    yield log.warning(
+      log.line('submission_benchmark'),
+      f'the rules of benchmark {claim.name} are unknown here: its target, '
+      'hyperparameters and sample counts were not checked',
+      'unknown benchmark',
+    )
 
 
 def _division(log: Log) -> Division | None:
@@ -118,8 +240,9 @@ def _division(log: Log) -> Division | None:
   return next((d for d in Division if d.value == value), None)
 
 
-def _submission(log: Log, claim: Claim) -> Iterator[Finding]:
+def _submission(log: Log, claim: Claim, told: str | None) -> Iterator[Finding]:
   yield from _named(log, claim)
+  yield from _paths(log)
   choices = {
     'submission_division': [division.value for division in Division],
     'submission_status': ['onprem', 'cloud', 'preview', 'research'],
@@ -127,36 +250,58 @@ def _submission(log: Log, claim: Claim) -> Iterator[Finding]:
   for key, allowed in choices.items():
     if key in log.settings and log.value(key) not in allowed:
       text = f'expected {key} to be one of {", ".join(allowed)}'
-      yield _refused(log, key, text, 'submission')
+      found = _refused(log, key, text, 'submission')
+      if claim.verdict and not claim.ours and key not in claim.verdict.asked:
+        found = dataclasses.replace(found, severity=WARNING)
+      yield found
   key = 'podium_ruleset'
   given = log.value(key) if key in log.settings else None
   if claim.size and given not in (None, claim.size.ruleset):
     text = f'expected ruleset {claim.size.ruleset!r} for {claim.name}'
     text += f' at size {claim.size_name}'
     yield _refused(log, key, text, 'ruleset')
+  elif told and given not in (None, told):
+    yield _refused(log, key, f'expected ruleset {told!r} as told', 'ruleset')
 
 
 def _named(log: Log, claim: Claim) -> Iterator[Finding]:
-  required = ['submission_benchmark', 'submission_division']
   # Rulesets 4.1 to 6.1 ask for some of these only.
   varying = ['submission_org', 'submission_platform', 'submission_status']
   ours = ['podium_size', 'podium_ruleset', 'podium_version']
-  for key in required + varying + (ours if claim.ours else []):
+  for key in [*_NEEDED, *varying, *(ours if claim.ours else [])]:
     if key in log.settings:
-      yield from _text(log, key)
-    elif key in varying and claim.size is None:
-      continue
+      yield from _text(log, key, claim)
+    elif key in varying and not claim.ours:
+      continue  # the ruleset says so where it wants it
     else:
       yield log.error(None, f'expected {key}, got none', 'submission')
 
 
-def _text(log: Log, key: str) -> Iterator[Finding]:
+def _text(log: Log, key: str, claim: Claim) -> Iterator[Finding]:
   value = log.value(key)
-  if not isinstance(value, str) or not value.strip():
+  if value is None and key not in _NEEDED and not claim.ours:
+    # The official rules let a key pass that has no value.
+    text = f'expected a text as {key}, got no value'
+    yield log.warning(log.line(key), text, 'submission')
+  elif not isinstance(value, str) or not value.strip():
     yield _refused(log, key, f'expected a text as {key}', 'submission')
   elif not value.isprintable() or _is_path(value):
     text = f'expected {key} without control characters and without paths'
     yield _refused(log, key, text, 'safe text')
+
+
+def _paths(log: Log) -> Iterator[Finding]:
+  """A file's name in a log may lead into folders, but not out of them."""
+  key = 'config_filename'
+  value = log.value(key)
+  if not isinstance(value, str):
+    return
+  if not value.isprintable():
+    text = f'expected {key} without control characters'
+    yield _refused(log, key, text, 'safe text')
+  elif _is_path(value):
+    text = f'expected {key} inside the submission, got {show(value)}'
+    yield log.warning(log.line(key), text, 'safe text')
 
 
 def _is_path(text: str) -> bool:

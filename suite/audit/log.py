@@ -4,7 +4,7 @@ Logs are untrusted. Nothing in them is opened or executed, and no line, key or
 count of theirs makes this program keep more than the limits below.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 import dataclasses
 import hashlib
 import json
@@ -29,6 +29,7 @@ _MAX_TEXT = 512  # characters of a text in the metadata
 _MAX_DEPTH = 8  # lists in lists
 _MAX_TIMELINE = 20_000  # records
 _MAX_SETTINGS = 4_096  # different keys ...
+_MAX_RULED = 20_000  # records of keys that official rules name
 _MAX_KEY = 200  # ... of so many characters
 _MAX_FINDINGS = 50  # per file, of reading alone
 
@@ -61,6 +62,9 @@ class Log:
   records: int = 0
   timeline: list[Record] = dataclasses.field(default_factory=list)
   settings: dict[str, Setting] = dataclasses.field(default_factory=dict)
+  # Those of the timeline and of keys that official rules name, as they came;
+  # of equal ones that follow each other, two.
+  ruled: list[Record] = dataclasses.field(default_factory=list)
   findings: list[Finding] = dataclasses.field(default_factory=list)
   digest: str = ''
   odd_time: Record | None = None  # the first that is not ms since 1970
@@ -99,8 +103,11 @@ class _Malformed(ValueError):
   """A line that is no record; the message says why."""
 
 
-def read(path: str | os.PathLike) -> Log:
-  """Reads a log; what can't be read or parsed becomes a finding."""
+def read(path: str | os.PathLike, ruled: Set[str] = frozenset()) -> Log:
+  """Reads a log; what can't be read or parsed becomes a finding.
+
+  `ruled` are the keys beyond the timeline of which the order matters.
+  """
   path = pathlib.Path(path)
   log = Log(path.name)
   try:
@@ -108,7 +115,7 @@ def read(path: str | os.PathLike) -> Log:
     if not stat.S_ISREG(path.stat().st_mode):
       return _unreadable(log, 'it is no regular file')
     with path.open('rb') as stream:
-      _read(stream, log)
+      _read(stream, log, ruled)
   except (OSError, ValueError) as error:  # ValueError: a NUL in the name
     return _unreadable(log, str(getattr(error, 'strerror', None) or error))
   if not log.records and not log.findings:
@@ -128,19 +135,18 @@ def same(a: Any, b: Any) -> bool:
   return isinstance(a, bool) == isinstance(b, bool) and a == b
 
 
-def _read(stream: BinaryIO, log: Log) -> None:
+def _read(stream: BinaryIO, log: Log, ruled: Set[str]) -> None:
   digest = hashlib.sha256()
-  builder = _Builder(log)
+  builder = _Builder(log, ruled)
   for number, text, cut in _lines(stream, digest):
-    if TOKEN not in text:
-      continue
-    try:
-      record = _parse(number, text, cut)
-    except _Malformed as error:
-      builder.malformed(number, str(error))
-      continue
-    if record:
-      builder.add(record)
+    if TOKEN in text:
+      try:
+        record = _parse(number, text, cut)
+      except _Malformed as error:
+        builder.malformed(number, str(error))
+      else:
+        if record:
+          builder.add(record)
   log.digest = digest.hexdigest()
   builder.finish()
 
@@ -151,6 +157,10 @@ def _lines(stream: BinaryIO, digest) -> Iterator[tuple[int, bytes, bool]]:
   while chunk := stream.readline(_MAX_LINE):
     digest.update(chunk)
     ended = chunk.endswith(b'\n')
+    if ended and not carry and not skipping and b'\r' not in chunk:
+      yield number, chunk, False  # as nearly all are
+      number += 1
+      continue
     chunk = carry + chunk if carry else chunk
     # Progress bars overwrite their line with a carriage return.
     pieces = chunk.split(b'\r') if b'\r' in chunk else [chunk]
@@ -176,7 +186,7 @@ def _parse(number: int, text: bytes, cut: bool) -> Record | None:
   """One line -> its record; None where the token stands in mere prose."""
   start = text.rfind(TOKEN)
   body = text[start + len(TOKEN) :]
-  if not body.lstrip().startswith(b'{') and not body.startswith(b' '):
+  if not body.startswith((b' ', b'{')) and not body.lstrip().startswith(b'{'):
     return None
   if cut:
     raise _Malformed(f'expected a line below {_MAX_LINE} bytes, got a longer')
@@ -192,7 +202,13 @@ def _parse(number: int, text: bytes, cut: bool) -> Record | None:
 
 def _decoded(body: bytes) -> Any:
   try:
-    return _DECODER.decode(body.decode('utf-8').strip())
+    text = body.decode('utf-8').strip()
+    fields, end = _SCAN(text, 0)
+    if end != len(text):
+      raise ValueError(f'more after its end in column {end}')
+    return fields
+  except StopIteration:
+    raise _Malformed(f'expected a JSON object, got {show(body[:60])}') from None
   except UnicodeDecodeError as error:
     raise _Malformed(
       f'expected UTF-8, got {show(body[error.start :])}'
@@ -206,9 +222,9 @@ def _decoded(body: bytes) -> Any:
 def _record(number: int, fields: Any, size: int) -> Record:
   if not isinstance(fields, dict):
     raise _Malformed(f'expected a JSON object, got {show(fields)}')
-  missing = {'time_ms', 'key', 'value', 'metadata'} - fields.keys()
-  if missing:
-    raise _Malformed(f'expected the fields {", ".join(sorted(missing))}')
+  if not fields.keys() >= _FIELDS:
+    missing = ', '.join(sorted(_FIELDS - fields.keys()))
+    raise _Malformed(f'expected the fields {missing}')
   time_ms, key, metadata = fields['time_ms'], fields['key'], fields['metadata']
   if not is_number(time_ms):
     raise _Malformed(f'expected a number as time_ms, got {show(time_ms)}')
@@ -218,22 +234,28 @@ def _record(number: int, fields: Any, size: int) -> Record:
     raise _Malformed(f'expected an object as metadata, got {show(metadata)}')
   value = fields['value']
   limit = _MAX_TIMELINE_VALUE if key in TIMELINE else _MAX_VALUE
-  if size > limit or _deeper(value, _MAX_DEPTH):
+  if size > limit or (
+    isinstance(value, list | dict) and _deeper(value, _MAX_DEPTH)
+  ):
     value = f'<{size} bytes>'
   kept = {n: _brief(v) for n, v in metadata.items() if n in _METADATA}
   return Record(number, time_ms, fields.get('event_type'), key, value, kept)
 
 
+_FIELDS = frozenset({'time_ms', 'key', 'value', 'metadata'})
 _METADATA = frozenset({
   'status', 'reason', 'first_epoch_num', 'epoch_count', 'epoch_num',
-  'samples_count', 'step_num', 'metric', 'file', 'lineno',
+  'samples_count', 'step_num', 'metric', 'file', 'lineno', 'tensor', 'method',
+  'timestamp', 'iteration',
 })  # fmt: skip
 
 
 def _brief(value: Any) -> Any:
+  if isinstance(value, str):
+    return value[:_MAX_TEXT]
   if isinstance(value, list | dict):
     return f'<{type(value).__name__}>'
-  return value[:_MAX_TEXT] if isinstance(value, str) else value
+  return value
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -250,7 +272,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   return fields
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+# What `JSONDecoder.raw_decode` calls, in C where there is one.
+_SCAN = json.JSONDecoder(object_pairs_hook=_unique).scan_once
 
 
 class _Builder:
@@ -259,11 +282,13 @@ class _Builder:
   # 2001 to 2286: what milliseconds since 1970 look like, and no other unit.
   _MILLISECONDS = (1e12, 1e13)
 
-  def __init__(self, log: Log):
+  def __init__(self, log: Log, ruled: Set[str]):
     self._log = log
+    self._ruled = ruled
+    self._last: dict[str, tuple[Record, int]] = {}  # of a key, how often
     self._latest: Record | None = None
     self._malformed = 0
-    self._beyond = {'timeline': 0, 'settings': 0}
+    self._beyond = {'timeline': 0, 'settings': 0, 'ruled': 0}
 
   def malformed(self, line: int, text: str) -> None:
     self._malformed += 1
@@ -276,10 +301,13 @@ class _Builder:
     if record.key in TIMELINE:
       if len(self._log.timeline) < _MAX_TIMELINE:
         self._log.timeline.append(record)
+        self._log.ruled.append(record)
       else:
         self._beyond['timeline'] += 1
     else:
       self._set(record)
+      if record.key in self._ruled:
+        self._rule(record)
 
   def finish(self) -> None:
     log = self._log
@@ -288,7 +316,11 @@ class _Builder:
       log.findings.append(
         log.error(None, f'{more} more lines are no records', 'record')
       )
-    limits = {'timeline': _MAX_TIMELINE, 'settings': _MAX_SETTINGS}
+    limits = {
+      'timeline': _MAX_TIMELINE,
+      'settings': _MAX_SETTINGS,
+      'ruled': _MAX_RULED,
+    }
     for what, count in self._beyond.items():
       if count:
         text = f'expected at most {limits[what]} different {what} records'
@@ -308,6 +340,21 @@ class _Builder:
     setting.count += 1
     if setting.other is None and not same(record.value, setting.first.value):
       setting.other = record
+
+  def _rule(self, record: Record) -> None:
+    last, count = self._last.get(record.key, (None, 0))
+    again = (
+      last is not None
+      and same(last.value, record.value)
+      and last.metadata.get('tensor') == record.metadata.get('tensor')
+    )
+    self._last[record.key] = (record, count + 1 if again else 1)
+    if again and count >= 2:
+      return
+    if self._beyond['ruled'] or len(self._log.ruled) >= _MAX_RULED * 2:
+      self._beyond['ruled'] += 1
+    else:
+      self._log.ruled.append(record)
 
   def _watch_time(self, record: Record) -> None:
     low, high = self._MILLISECONDS

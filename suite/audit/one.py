@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from suite.audit import claim as claims
-from suite.audit import order, quality, settings, timing
+from suite.audit import official, order, quality, settings, timing
 from suite.audit.findings import ERROR, Finding
 from suite.audit.log import Log, read
 from suite.audit.quality import Eval
@@ -28,6 +28,9 @@ class LogSummary:
   evals: Sequence[Eval]
   settings: Mapping[str, Any]
   converged: bool  # it ended with success, the target met by its last eval
+  ruleset: str | None = None  # that the log was held to; None: none is known
+  # How that came: 'told', 'logged', 'found from its keys'; '' without one.
+  ruleset_chosen: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +43,18 @@ class LogAudit:
   findings: Sequence[Finding]
 
 
-def examine(path: str | os.PathLike, get: claims.Lookup) -> LogAudit:
-  """Reads a log once and checks it in every way."""
-  log = read(path)
-  claim, findings = claims.resolve(log, get)
+def examine(
+  path: str | os.PathLike, get: claims.Lookup, ruleset: str | None = None
+) -> LogAudit:
+  """Reads a log once and checks it in every way.
+
+  `ruleset` is the one that the log is to be held to: '4.0.0', or one of our own
+  that begins with 'podium'. Without it that is taken which the log names, or
+  the official one that fits its keys best (`official.choice`). Raises
+  ValueError for a ruleset that there is not.
+  """
+  log = read(path, official.keys())
+  claim, findings = claims.resolve(log, get, ruleset)
   claim = dataclasses.replace(claim, hparams=settings.rebuild(log, claim))
   if log.records:
     findings = [
@@ -54,6 +65,7 @@ def examine(path: str | os.PathLike, get: claims.Lookup) -> LogAudit:
       *quality.check(log, claim),
       *settings.check(log, claim),
     ]
+    findings += claims.official_findings(log, claim, findings)
   else:
     findings = log.findings
   findings = sorted(findings, key=lambda f: (f.line or 0, f.severity))
@@ -83,6 +95,8 @@ def _summary(
       if claim.is_setting(key)
     },
     converged=_converged(log, claim, found, findings),
+    ruleset=claim.ruleset,
+    ruleset_chosen=claim.chosen if claim.ruleset else '',
   )
 
 
@@ -100,7 +114,6 @@ _DECISIVE = ('converged', 'target', 'quality', 'quality unit', 'durations',
 def _converged(log, claim, found, findings) -> bool:
   if _text(log.first('run_stop'), 'status') != 'success' or not found:
     return False
-  bound = claim.size is not None and (claim.closed or claim.ours)
-  if bound and not quality.met(claim, found[-1].quality):
+  if quality.bound(claim) and not quality.met(claim, found[-1]):
     return False
   return not any(f.severity == ERROR and f.rule in _DECISIVE for f in findings)

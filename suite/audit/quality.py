@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
+import itertools
+import statistics
 
 from suite.audit import order
 from suite.audit.claim import Claim, at, unit
@@ -47,13 +49,22 @@ def evals(log: Log, claim: Claim) -> list[Eval]:
   ]
 
 
-def met(claim: Claim, quality: Mapping[str, float]) -> bool:
-  """Whether a quality meets the target; False where the target is unknown."""
-  return claim.size is not None and claim.size.target.met_by(quality)
+def bound(claim: Claim) -> bool:
+  """Whether a log must meet a target, and the target is known."""
+  if not claim.closed and not claim.ours:
+    return False
+  return claim.size is not None or bool(claim.verdict and claim.verdict.met)
+
+
+def met(claim: Claim, one: Eval) -> bool:
+  """Whether an eval meets the target; False where the target is unknown."""
+  if claim.size is not None:
+    return claim.size.target.met_by(one.quality)
+  return claim.verdict is not None and claim.verdict.met.get(one.line, False)
 
 
 def _metrics(claim: Claim) -> list[str]:
-  return list(claim.size.target.as_dict()) if claim.size else []
+  return list(claim.target.as_dict()) if claim.target else []
 
 
 def _quality(record: Record, claim: Claim) -> dict[str, float]:
@@ -61,13 +72,17 @@ def _quality(record: Record, claim: Claim) -> dict[str, float]:
     return record.value
   metrics = _metrics(claim)
   other = record.metadata.get('metric')
-  name = metrics[0] if metrics else other if isinstance(other, str) else None
+  other = other if isinstance(other, str) else None
+  name = metrics[0] if metrics else other
+  if other in metrics:
+    name = other  # some log each metric of an eval by itself
   return {name or 'eval_accuracy': record.value}
 
 
 def _value_faults(record: Record, claim: Claim) -> Iterator[tuple[str, str]]:
   value, metrics = record.value, _metrics(claim)
-  if len(metrics) > 1 and not isinstance(value, dict):
+  alone = record.metadata.get('metric') in metrics
+  if len(metrics) > 1 and not isinstance(value, dict) and not alone:
     yield f'expected {", ".join(metrics)}, got {show(value)}', 'quality'
     return
   if isinstance(value, dict):
@@ -85,23 +100,46 @@ def _value_faults(record: Record, claim: Claim) -> Iterator[tuple[str, str]]:
 def _unit_faults(
   name: str, number: float, claim: Claim
 ) -> Iterator[tuple[str, str]]:
-  if claim.size is None:
+  if claim.target is None:
     return
-  bounds = claim.size.target.as_dict().get(name, {})
+  bounds = claim.target.as_dict().get(name, {})
   # A target between 0 and 1 to be exceeded is a fraction of a whole.
   if not 0 < bounds.get('at_least', -1) <= 1:
+    if bounds and 'at_least' not in bounds and number < 0:
+      text = f'expected {name} of 0 or more, got {number:g}'
+      yield text, 'quality unit'
     return
   if number > 1:
     text = f'expected {name} as a fraction of 1, got {number:g}'
     yield text + ' (is it in percent?)', 'quality unit'
-  elif number == 1 and claim.official:
+  elif number == 1 and claim.official and claim.size:
     # The official checker takes no perfect score for real either.
     yield f'expected {name} below 1, got {number:g}', 'quality unit'
   elif number < 0:
     yield f'expected {name} of 0 or more, got {number:g}', 'quality unit'
 
 
+def _spacing(log: Log, found: list[Eval]) -> Iterator[Finding]:
+  """Evals stand at even distances, the first and the last aside."""
+  places = sorted({one.at for one in found if one.at is not None})
+  steps = [b - a for a, b in itertools.pairwise(places)][1:-1]
+  if len(steps) < 3 or len({one.unit for one in found}) > 1:
+    return
+  usual = statistics.median(steps)
+  for number, step in enumerate(steps):
+    # Where a batch does not divide the distance, evals round to whole ones.
+    if not 0.5 * usual <= step <= 1.5 * usual:
+      place = places[number + 2]
+      line = next(one.line for one in found if one.at == place)
+      text = f'expected an eval about every {usual:g} as before or after'
+      yield log.warning(line, f'{text}, got {step:g}', 'eval cadence')
+      return
+
+
 def _cadence(log: Log, claim: Claim, found: list[Eval]) -> Iterator[Finding]:
+  if claim.size is None:
+    yield from _spacing(log, found)
+    return
   between = getattr(claim.hparams, 'epochs_between_evals', None)
   if not is_number(between) or between <= 0 or not found:
     return
@@ -133,26 +171,27 @@ def _outcome(log: Log, claim: Claim, found: list[Eval]) -> Iterator[Finding]:
     reason = show(stop.metadata.get('reason', 'no reason'))
     text = f'expected status success, got aborted: {reason}'
     yield log.error(stop.line, text, CONVERGED)
-  if not found or claim.size is None:
-    return
-  if claim.closed or claim.ours:
+  if found and bound(claim):
     yield from _target(log, claim, found, stop)
 
 
 def _target(
   log: Log, claim: Claim, found: list[Eval], stop: Record
 ) -> Iterator[Finding]:
-  last, target = found[-1], claim.size.target
-  first_met = next((e for e in found if met(claim, e.quality)), None)
+  last = found[-1]
+  target = claim.size.target if claim.size else claim.verdict.goal
+  first_met = next((one for one in found if met(claim, one)), None)
   came = ', '.join(f'{n} {v:g}' for n, v in last.quality.items())
   if order.aborted(log):
-    if met(claim, last.quality):
+    if met(claim, last):
       text = f'expected an aborted run to miss {target}, got {came}'
       yield log.warning(stop.line, text, 'status')
   elif first_met is None:
     text = f'expected {target} at the last eval, got {came}'
     yield log.error(last.line, text, 'target')
-  elif not met(claim, last.quality):
+  elif not met(claim, last) and claim.name not in order.SCORED_AFTERWARDS:
+    # The rules stop the clock when the target is known to be met: a run that
+    # goes on and loses it has not stopped there.
     text = f'expected {target} at the last eval, got {came}'
     text += f'; line {first_met.line} met it, but not the end'
     yield log.error(last.line, text, 'target')

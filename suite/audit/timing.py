@@ -91,7 +91,7 @@ def _startup(log: Log, claim: Claim) -> Iterator[Finding]:
 
 def _late_clock(log: Log) -> Iterator[Finding]:
   """A first block that is far too fast began before the clock did."""
-  spans = list(_seconds_per_epoch(log))
+  spans = list(_seconds_per_epoch(log)) or list(_seconds_of_epochs(log))
   if len(spans) < 5:
     return
   # The last block may have been cut short.
@@ -112,6 +112,17 @@ def _seconds_per_epoch(log: Log) -> Iterator[tuple[float, int]]:
       epochs = start.metadata.get('epoch_count')
       if is_number(epochs) and epochs > 0:
         yield (record.time_ms - start.time_ms) / 1000.0 / epochs, start.line
+      start = None
+
+
+def _seconds_of_epochs(log: Log) -> Iterator[tuple[float, int]]:
+  """The same of logs that have a start and a stop for every epoch."""
+  start: Record | None = None
+  for record in log.timeline:
+    if record.key == 'epoch_start':
+      start = record
+    elif record.key == 'epoch_stop' and start:
+      yield (record.time_ms - start.time_ms) / 1000.0, start.line
       start = None
 
 

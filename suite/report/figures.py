@@ -1,4 +1,4 @@
-"""The figures of the report, as SVG: run times, curves and stacked bars."""
+"""The figures of the report, as SVG: run times and curves."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -12,7 +12,7 @@ from suite.report import svg
 STYLES = 6  # colours that stay apart for every kind of colour vision
 FONT = 12.5
 _ROW = 17  # height of a row of labels
-_MARKERS = (  # one shape a style, drawn around 0, 0 with a radius near 1
+MARKERS = (  # one shape a style, drawn around 0, 0 with a radius near 1
   'M-1 0A1 1 0 1 0 1 0A1 1 0 1 0-1 0Z',
   'M-.9-.9H.9V.9H-.9Z',
   'M0-1.2L1.15.85H-1.15Z',
@@ -37,26 +37,22 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-  name: str
-  seconds: float
-  style: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Bar:
-  label: str
-  parts: tuple[Part, ...]
-  seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Bound:
   """The level that ends a run, and on which side of it quality is good."""
 
   value: float
   words: str
   from_below: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+  """Where on the x axis others end: their mean, and a range around it."""
+
+  low: float
+  middle: float
+  high: float
+  words: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +113,7 @@ def times(
     children.append(
       svg.line(x(mean / size), top + 8, x(mean / size), bottom, 'mean')
     )
-  children += _x_axis(x, bottom, width, unit, grid_top=None)
+  children += x_axis(x, bottom, width, unit, grid_top=None)
   ends = [_End(*spot) for spot in zip(places, heights, lines, strict=True)]
   children.append(_end_labels(ends, words, rows, start=0, end=width, top=0))
   children += [_mark(end.line, end.x, end.y, radius) for end in ends]
@@ -142,6 +138,7 @@ def curves(
   x_label: str,
   y_label: str,
   bound: Bound | None = None,
+  band: Band | None = None,
   logarithmic: bool = False,
   marks: bool = True,
 ) -> Markup:
@@ -149,11 +146,13 @@ def curves(
   drawn = [line for line in lines if line.points]
   words, rows = _label_rows(drawn, width - 30)
   top = _ROW + 4 + rows * _ROW
-  x, y = _axes(drawn, bound, width, (height, top + 10), logarithmic)
+  x, y = _axes(drawn, bound, band, width, (height, top + 10), logarithmic)
   characters = int(width / (FONT * svg.CHARACTER))
   children = [svg.text(0, 12, fmt.shorten(y_label, characters), 'axis-name')]
-  children += _x_axis(x, y.start, width, x_label, grid_top=y.end)
+  children += x_axis(x, y.start, width, x_label, grid_top=y.end)
   children += _y_axis(x, y)
+  if band:
+    children += _band(band, x, y)
   ends = [
     _End(x(line.points[-1][0]), y(line.points[-1][1]), line) for line in drawn
   ]
@@ -183,35 +182,23 @@ def curves(
   )
 
 
-def bars(
-  name: str,
-  rows: Sequence[Bar],
-  *,
-  width: int,
-  title: str,
-  description: str,
-) -> Markup:
-  """Stacked horizontal bars, one a run, the parts in the same order."""
-  thick, gap = (26, 12) if len(rows) <= 12 else (14, 5)
-  left = max(svg.text_width(row.label, FONT) for row in rows) + 12
-  totals = [fmt.duration(row.seconds) for row in rows]
-  right = max(svg.text_width(total, FONT) for total in totals) + 10
-  longest = max([row.seconds for row in rows] + [1e-9])
-  unit, size = time_unit(longest)
-  x = svg.Scale(0.0, longest / size, left, width - right)
-  bottom = len(rows) * (thick + gap) + 2.0
-  children = _x_axis(x, bottom, width, unit, grid_top=0)
-  for index, (row, total) in enumerate(zip(rows, totals, strict=True)):
-    y = index * (thick + gap) + gap / 2
-    children.append(_bar(row, total, x, y, thick, size))
-  return svg.figure(
-    name,
-    *children,
-    width=width,
-    height=bottom + 42,
-    title=title,
-    description=description,
+def x_axis(
+  x: svg.Scale, y: float, width: int, label: str, *, grid_top: float | None
+) -> list[Markup]:
+  """The axis at height `y`; its grid lines reach up to `grid_top`."""
+  values = x.ticks(9 if width > 600 else 5)
+  children = [svg.line(x.start, y, x.end, y, 'axis')]
+  for value, words in zip(values, svg.tick_texts(values), strict=True):
+    if grid_top is not None:
+      children.append(svg.line(x(value), grid_top, x(value), y, 'grid'))
+    children.append(svg.line(x(value), y, x(value), y + 4, 'axis'))
+    children.append(
+      svg.text(x(value), y + 18, words, 'tick', text_anchor='middle')
+    )
+  children.append(
+    svg.text(x.end, y + 36, label, 'axis-name', text_anchor='end')
   )
+  return children
 
 
 def thinned(
@@ -245,11 +232,13 @@ def _levels(places: Sequence[float], gap: float) -> list[int]:
 def _axes(
   lines: Sequence[Line],
   bound: Bound | None,
+  band: Band | None,
   width: int,
   depth: tuple[float, float],
   logarithmic: bool,
 ) -> tuple[svg.Scale, svg.Scale]:
   xs = [x for line in lines for x, _ in line.points] or [1.0]
+  xs += [band.high] if band else []
   ys = [y for line in lines for _, y in line.points]
   ys += [bound.value] if bound else []
   ys = ys or [0.0, 1.0]
@@ -266,24 +255,6 @@ def _axes(
   x = svg.Scale(0.0, max(xs) * 1.02 or 1.0, left, width - 12.0)
   height, top = depth
   return x, svg.Scale(low, high, height - 46.0, top, logarithmic)
-
-
-def _x_axis(
-  x: svg.Scale, y: float, width: int, label: str, *, grid_top: float | None
-) -> list[Markup]:
-  values = x.ticks(9 if width > 600 else 5)
-  children = [svg.line(x.start, y, x.end, y, 'axis')]
-  for value, words in zip(values, svg.tick_texts(values), strict=True):
-    if grid_top is not None:
-      children.append(svg.line(x(value), grid_top, x(value), y, 'grid'))
-    children.append(svg.line(x(value), y, x(value), y + 4, 'axis'))
-    children.append(
-      svg.text(x(value), y + 18, words, 'tick', text_anchor='middle')
-    )
-  children.append(
-    svg.text(x.end, y + 36, label, 'axis-name', text_anchor='end')
-  )
-  return children
 
 
 def _y_axis(x: svg.Scale, y: svg.Scale) -> list[Markup]:
@@ -309,6 +280,24 @@ def _bound(
       below if bound.from_below else level - 7,
       fmt.shorten(bound.words, int(width / 2 / (FONT * svg.CHARACTER))),
       'target-name',
+    ),
+  ]
+
+
+def _band(band: Band, x: svg.Scale, y: svg.Scale) -> list[Markup]:
+  low, middle = x(max(band.low, x.low)), x(band.middle)
+  return [
+    svg.tag(
+      'rect',
+      x=low,
+      y=y.end,
+      width=x(band.high) - low,
+      height=y.start - y.end,
+      class_='interval',
+    ),
+    svg.line(middle, y.end, middle, y.start, 'mean'),
+    svg.text(
+      middle - 6, y.start - 8, band.words, 'band-name', text_anchor='end'
     ),
   ]
 
@@ -343,7 +332,7 @@ def _mark(line: Line, x: float, y: float, size: float) -> Markup:
 def _shape(
   line: Line, x: float, y: float, size: float, cross: bool = False
 ) -> Markup:
-  shape = _CROSS if cross else _MARKERS[line.style or 0]
+  shape = _CROSS if cross else MARKERS[line.style or 0]
   return svg.tag(
     'path',
     d=shape,
@@ -411,38 +400,6 @@ def _end_labels(
 def _end_label(line: Line, words: str, x: float, y: float) -> Markup:
   name = svg.text(x, y, words, 'run-name', text_anchor='middle')
   return svg.tag('g', name, class_=_classes(line))
-
-
-def _bar(
-  row: Bar, total: str, x: svg.Scale, y: float, thick: float, size: float
-) -> Markup:
-  middle = y + thick / 2 + 4.5
-  children = [svg.text(0, middle, row.label, 'row-name')]
-  edge = 0.0
-  for part in row.parts:
-    left, right = x(edge / size), x((edge + part.seconds) / size)
-    edge += part.seconds
-    if part.seconds > 0:
-      children.append(_segment(row, part, left, right, y, thick))
-  children.append(svg.text(x(edge / size) + 7, middle, total, 'total'))
-  return svg.tag('g', *children)
-
-
-def _segment(
-  row: Bar, part: Part, left: float, right: float, y: float, thick: float
-) -> Markup:
-  share = part.seconds / row.seconds if row.seconds else 0.0
-  width = max(right - left - 1.5, 0.5)
-  children = [
-    svg.tag('title', f'{part.name}: {fmt.duration(part.seconds)}'),
-    svg.tag('rect', x=left, y=y, width=width, height=thick, rx=1.5),
-  ]
-  for words in (f'{part.name} {share * 100:.0f} %', f'{share * 100:.0f} %'):
-    if thick > 20 and svg.text_width(words, FONT) + 12 < width:
-      middle = y + thick / 2 + 4.5
-      children.append(svg.text(left + 7, middle, words, 'share'))
-      break
-  return svg.tag('g', *children, class_=f'part part-{part.style}')
 
 
 def _times_in_words(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import datetime
 import math
 import numbers
+import re
 
 NOTHING = '\u2013'  # a dash: what stands where there is no number
 
@@ -108,6 +109,12 @@ def moment(text: str) -> str:
     return text
   zone = time.strftime(' %Z') if time.tzinfo else ''
   return f'{time.day} {time:%B %Y, %H:%M}{zone}'
+
+
+def slug(words: str) -> str:
+  """Words as part of a file's name."""
+  kept = re.sub(r'[^A-Za-z0-9]+', '-', words).strip('-').lower()
+  return kept[:60] or 'x'
 
 
 def enumeration(words: Sequence[str]) -> str:

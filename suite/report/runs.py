@@ -17,12 +17,13 @@ class Run:
   index: int
   result: Mapping
   place: Mapping | None  # what the score says of the run; None: nothing
-  standing: str  # counts, fastest, slowest, unscored
+  standing: str  # counts, fastest, slowest, window, unscored
   style: int | None  # colour and marker; None where there are too many runs
+  name: str = ''  # instead of its number
 
   @property
   def label(self) -> str:
-    return f'run {self.index}'
+    return self.name or f'run {self.index}'
 
   @property
   def reached(self) -> bool:
@@ -76,6 +77,7 @@ class Run:
       'counts': 'counts',
       'fastest': 'left out: fastest',
       'slowest': 'left out: slowest',
+      'window': 'left out: not in the median window',
       'unscored': fmt.NOTHING,
     }[self.standing]
 
@@ -94,10 +96,10 @@ class Run:
   def line(self, points: Sequence[tuple[float, float]], **more) -> figures.Line:
     return figures.Line(
       label=self.label,
-      short=str(self.index),
+      short=self.name or str(self.index),
       points=tuple(points),
       style=self.style,
-      counts=self.standing not in ('fastest', 'slowest'),
+      counts=self.standing not in ('fastest', 'slowest', 'window'),
       tooltip=self.tooltip,
       **more,
     )

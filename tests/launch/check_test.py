@@ -8,7 +8,7 @@ from absl.testing import absltest
 from launch import check
 from suite import benchmark
 from tests.launch import processes
-from tests.suite import audit_logs
+from tests.suite import audit_logs, submissions
 
 
 def _main(path, **changes):
@@ -65,8 +65,27 @@ class CheckTest(absltest.TestCase):
     self.assertEqual(code, 1)
     self.assertIn('expected 5 runs, got 1', text)
 
+  def test_a_submission_is_checked_as_a_whole(self):
+    org = submissions.write(self.directory / 'round')
+    code, text = _main(org.parent)
+    self.assertEqual(code, 0)
+    self.assertIn('acme/results/toy/resnet: 5 runs of resnet, ruleset 4.', text)
+    self.assertEndsWith(text, 'in order, no errors, no warnings\n')
+    (org / 'systems/toy.json').unlink()
+    code, text = _main(org.parent)
+    self.assertEqual(code, 1)
+    self.assertIn('error acme/results/toy: expected systems/toy.json', text)
+
+  def test_the_ruleset_can_be_told(self):
+    org = submissions.write(self.directory / 'round')
+    code, text = _main(org, ruleset='3.0.0')
+    self.assertEqual(code, 0)
+    self.assertIn('ruleset 3.0.0', text)
+    with self.assertRaisesRegex(ValueError, '3.0.0, 3.1.0'):
+      _main(org, ruleset='3.2.0')
+
   def test_bad_usage_is_refused_in_one_line(self):
-    for arguments in ((), ('none',), (self.path, '--warnings')):
+    for arguments in ((), ('none',), (self.path, '--ruleset=9')):
       done = _program(*arguments)
       self.assertEqual(done.returncode, 2)
       self.assertEqual(done.stdout, '')

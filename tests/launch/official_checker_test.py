@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 
-from absl import flags as absl_flags
 from absl.testing import absltest, parameterized
 from mlperf_logging.compliance_checker import mlp_compliance
 
@@ -13,14 +12,19 @@ from suite import benchmark, hparams, loop, sharding
 from suite.clock import Clock
 from suite.hparams import Division
 from suite.run_log import RunLog
+from tests.launch import entrypoint_flags
 from tests.suite import fake_task
 
 _RULESET = '4.0.0'
 
 
 def setUpModule():
-  if 'benchmark' not in absl_flags.FLAGS:
-    train.define_flags()
+  global _flags
+  _flags = entrypoint_flags.define(train)
+
+
+def tearDownModule():
+  entrypoint_flags.remove(_flags)
 
 
 def _official(path: str) -> bool:

@@ -6,7 +6,6 @@ import os
 import signal
 from unittest import mock
 
-from absl import flags as absl_flags
 from absl.testing import absltest, flagsaver, parameterized
 import simplejpeg
 
@@ -14,12 +13,16 @@ from input_pipelines.tiny import digits
 from launch import train
 from suite import audit
 from tests.input_pipelines import fake_bucket
-from tests.launch import digits_data, processes
+from tests.launch import digits_data, entrypoint_flags, processes
 
 
 def setUpModule():
-  if 'benchmark' not in absl_flags.FLAGS:
-    train.define_flags()
+  global _flags
+  _flags = entrypoint_flags.define(train)
+
+
+def tearDownModule():
+  entrypoint_flags.remove(_flags)
 
 
 def _lines(path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mlperf_logging.compliance_checker import mlp_compliance
 
 from suite import audit, benchmark
+from suite.audit import one
 from tests.suite import audit_logs
 
 _VALUES = (None, '', 'x', 0, -1, 0.5, 1e9, float('nan'), [], True)
@@ -65,7 +66,9 @@ class OracleTest(parameterized.TestCase):
   def accepts(self, events) -> bool:
     """Whether our audit finds no error."""
     audit_logs.write(self.path, events)
-    return not audit.errors(audit.check_log(self.path, get=audit_logs.get))
+    # Told, for without a key of ours an older ruleset may fit a mutant.
+    found = one.examine(self.path, audit_logs.get, '4.0.0').findings
+    return not audit.errors(list(found))
 
   @parameterized.product(
     opt_name=('lars', 'sgd'), division=('closed', 'open'), ours=(True, False)

@@ -5,8 +5,8 @@ import shutil
 
 from absl.testing import absltest, parameterized
 
-from suite import audit
-from tests.suite import audit_logs
+from suite import audit, benchmark
+from tests.suite import audit_logs, submissions
 from tests.suite.audit_logs import find
 
 
@@ -58,6 +58,15 @@ class SetTest(parameterized.TestCase):
       (self.directory / name).write_text('{}')
     (self.directory / 'interrupted').mkdir()
     self.assert_nothing()
+
+  @parameterized.parameters(('bert', False), ('rnnt', True))
+  def test_only_bert_logs_the_samples_that_a_run_took(self, name, found):
+    for run in range(5):
+      self.logs[run] = audit_logs.good(run=run, ours=False)
+      find(self.logs[run], 'submission_benchmark').value = name
+      self.change(run, 'train_samples', 1000 + run)
+    rules = {f.rule for f in self.check() if 'train_samples' in f.text}
+    self.assertEqual('one set' in rules, found)
 
   def test_a_slow_outlier_is_no_fault(self):
     slow = audit_logs.good(run=2, minutes_per_epoch=9)
@@ -140,17 +149,27 @@ class SetTest(parameterized.TestCase):
     audit_logs.write(self.path(2), other)
     self.assert_found('one set', 'submission_benchmark')
 
-  def test_settings_of_benchmarks_unknown_here_are_compared_too(self):
-    for run, rate in enumerate((1e-3, 1e-3, 2e-3)):
-      events = audit_logs.good(run=run, size='reference', ours=False)
-      find(events, 'submission_benchmark').value = 'bert'
-      find(events, 'lars_opt_base_learning_rate').value = rate
-      audit_logs.write(self.path(run), events)
-    self.path(3).unlink()
-    self.path(4).unlink()
-    errors = audit.errors(self.check())
+  def test_benchmarks_that_are_only_official_are_compared_too(self):
+    place = self.directory / 'llama'
+    submissions.write_set(place, 'llama31_8b')
+    events = submissions.events('llama31_8b', run=3)
+    find(events, 'opt_base_learning_rate').value = 1e-3
+    audit_logs.write(place / 'result_3.txt', events)
+    errors = audit.errors(audit.check_set(place))
     self.assertEqual(
-      [(f.file, f.rule) for f in errors], [('result_2.txt', 'one set')]
+      [(f.file, f.rule) for f in errors], [('result_3.txt', 'one set')]
+    )
+    (place / 'result_9.txt').unlink()
+    self.assertIn(
+      'expected 10 runs, got 9', ' '.join(map(str, audit.check_set(place)))
+    )
+
+  def test_a_log_that_is_a_link_is_not_read(self):
+    self.path(4).rename(self.directory / 'elsewhere')
+    self.path(4).symlink_to('elsewhere')
+    self.assert_found('links', 'result_4.txt')
+    self.assertLen(
+      audit.examine_set(self.directory, get=audit_logs.get).runs, 4
     )
 
   def test_one_run_may_fail_to_converge(self):
@@ -163,6 +182,15 @@ class SetTest(parameterized.TestCase):
     self.assert_found('converged', 'got 2 of 5')
     self.assertLen(audit.errors(self.check()), 3)
 
+  def test_one_run_may_have_been_killed(self):
+    self.logs[1] = [e for e in self.logs[1] if e.key != 'run_stop'][:-2]
+    self.write(1)
+    self.assert_found('required event', 'counts as the slowest', audit.WARNING)
+    self.assertEmpty([*map(str, audit.errors(self.check()))])
+    self.logs[2] = [e for e in self.logs[2] if e.key != 'run_stop']
+    self.write(2)
+    self.assert_found('converged', 'got 2 of 5')
+
   def test_a_run_that_claims_a_success_it_had_not_is_never_tolerated(self):
     find(self.logs[1], 'eval_accuracy', 2).value = 0.6
     self.write(1)
@@ -174,6 +202,41 @@ class SetTest(parameterized.TestCase):
     self.assertEqual(list(runs), [0, 1, 2, 3, 4])
     converged = [run.summary.converged for run in runs.values()]
     self.assertEqual(converged, [True, False, True, True, True])
+
+  def test_convergence_is_compared_with_the_official_points(self):
+    place = self.directory / 'official'
+    submissions.write_set(place)
+    checked = audit.examine_set(place)
+    self.assertEmpty([*map(str, checked.findings)])
+    self.assertEqual((checked.name, checked.ruleset), ('resnet', '4.0.0'))
+    self.assertEqual(checked.verdict.mean, 39)
+    for run in range(5):
+      events = submissions.events(run=run, evals=8)
+      audit_logs.write(place / f'result_{run}.txt', events)
+    (found,) = audit.check_set(place)
+    self.assertEqual(found.rule, 'convergence points')
+    self.assertIn('Too fast: 31 epochs', found.text)
+
+  def test_an_open_set_is_compared_with_no_points(self):
+    place = self.directory / 'official'
+    place.mkdir()
+    for run in range(5):
+      events = submissions.events(run=run, evals=8)
+      find(events, 'submission_division').value = 'open'
+      audit_logs.write(place / f'result_{run}.txt', events)
+    self.assertIsNone(audit.examine_set(place).verdict)
+
+  def test_our_own_points_are_for_our_own_declarations(self):
+    real = benchmark.get('resnet')
+    for run in range(5):
+      events = audit_logs.good(run=run, benchmark=real)
+      audit_logs.write(self.path(run), events)
+    rules = [f.rule for f in audit.errors(audit.check_set(self.directory))]
+    self.assertEqual(rules, ['convergence points'])
+    self.assertEmpty(self.check_own('convergence points'))
+
+  def check_own(self, rule):
+    return [finding for finding in self.check() if finding.rule == rule]
 
   def test_bool_and_number_are_different_settings(self):
     logs = [audit_logs.good(run=run) for run in range(2)]

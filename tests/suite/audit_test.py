@@ -318,9 +318,12 @@ class LogTest(audit_logs.LogTestCase):
   def test_a_good_log_of_every_benchmark_has_no_findings(self, name):
     declared = benchmark.get(name)
     for size in declared.sizes:
-      path = audit_logs.write(
-        self.path, audit_logs.good(benchmark=declared, size=size)
+      events = audit_logs.good(
+        benchmark=declared,
+        size=size,
+        qualities=audit_logs.qualities(declared.sizes[size].target),
       )
+      path = audit_logs.write(self.path, events)
       self.assert_nothing(audit.check_log(path))
 
   @parameterized.named_parameters(*_FAULTS)
@@ -414,9 +417,9 @@ class LogTest(audit_logs.LogTestCase):
 
   def test_a_benchmark_unknown_here_is_checked_in_general_and_said_so(self):
     events = audit_logs.good(size='reference', ours=False)
-    find(events, 'submission_benchmark').value = 'bert'
+    find(events, 'submission_benchmark').value = 'cosmoflow'
     findings = self.check(events)
-    self.assert_found(findings, 'unknown benchmark', 'bert', audit.WARNING)
+    self.assert_found(findings, 'unknown benchmark', 'cosmoflow', audit.WARNING)
     self.assertLen(findings, 1)
     move(events, 'run_start', None)
     self.assert_found(self.check(events), 'order', 'run_start')

@@ -21,8 +21,8 @@ from absl.testing import absltest, parameterized
 import numpy as np
 import PIL.Image
 
-from suite.report import page
-from tests.suite import sample_results
+from suite.report import compare, export, page
+from tests.suite import report_compare_test, sample_results
 
 _BROWSER = shutil.which('chromium')
 _WIDTHS = (320, 390, 768, 830, 1280)
@@ -52,7 +52,7 @@ addEventListener('load', () => {
       content: root.scrollWidth,
       window: root.clientWidth,
       height: root.scrollHeight,
-      score: box(inside.querySelector('.score')),
+      score: box(inside.querySelector('.score') ?? root),
       figures: Object.fromEntries(seen.map(e => [e.id, box(e)])),
       letters: Math.min(...seen.map(
         e => 12.5 * box(e)[2] / e.viewBox.baseVal.width)),
@@ -122,6 +122,40 @@ class BrowserTest(parameterized.TestCase):
       self.assertGreater(len(shades), 20, name)
 
   @parameterized.parameters(*_LOOKS)
+  def test_every_figure_of_a_comparison_is_drawn(self, width, dark):
+    look = _look(width, dark, 'compare')
+    self.assertLen(look.figures, 5)
+    for name in look.figures:
+      pixels = look.figure(name)
+      painted = (pixels != _colours(dark, 'page')[0]).any(-1).mean()
+      self.assertBetween(painted, 0.01, 0.9, name)
+    suffix = 'phone' if width < 760 else 'wide'
+    pixels = look.figure(f'g0-times-{suffix}')
+    for colour in _colours(dark, 'run')[:3]:
+      self.assertGreater(_near(pixels, colour).sum(), 20)
+
+  @parameterized.parameters(*_LOOKS)
+  def test_the_reference_is_a_shade_behind_the_curves(self, width, dark):
+    suffix = 'phone' if width < 760 else 'wide'
+    pixels = _look(width, dark).figure(f'progress-0-{suffix}')
+    flat = pixels.reshape(-1, 3).astype(int) @ (1 << 16, 1 << 8, 1)
+    shades, counts = np.unique(flat, return_counts=True)
+    second = shades[np.argsort(counts)[-2]]  # the page is the first
+    self.assertGreater(sorted(counts)[-2], 0.1 * flat.size)
+    paper = int(_colours(dark, 'page')[0].astype(int) @ (1 << 16, 1 << 8, 1))
+    self.assertNotEqual(second, paper)
+
+  def test_a_figure_alone_looks_as_it_does_on_a_bright_page(self):
+    results = sample_results.results(5)
+    report = page.build(results, sample_results.score(results))
+    text = export.figure(report.figures['timed'])
+    height = float(re.search(r'viewBox="0 0 1000 ([\d.]+)"', text)[1])
+    pixels = _shot(text, 1000, round(height), dark=True, suffix='.svg')
+    np.testing.assert_array_equal(pixels[1, -1], _colours(False, 'page')[0])
+    compute = _near(pixels, _colours(False, 'run')[0]).mean()
+    self.assertBetween(compute, 0.2, 0.7)
+
+  @parameterized.parameters(*_LOOKS)
   def test_every_run_has_its_colour_in_the_curves(self, width, dark):
     look = _look(width, dark)
     suffix = 'phone' if width < 760 else 'wide'
@@ -181,10 +215,18 @@ def _pages() -> Mapping[str, str]:
     'failed': failed,
     'long': long,
   }
+  band = sample_results.convergence()
   pages = {
-    name: page.render(results, sample_results.score(results))
+    name: page.render(results, sample_results.score(results, convergence=band))
     for name, results in made.items()
   }
+  several = report_compare_test.several()
+  pages['compare'] = compare.build(several).html
+  long_names = [
+    dataclasses.replace(each, name=f'{i}' + 300 * 'x')
+    for i, each in enumerate(several)
+  ]
+  pages['compare-long'] = compare.build(long_names).html
   too_wide = '<main><div style="width: 2000px">wide</div>'
   return pages | {'broken': pages['usual'].replace('<main>', too_wide)}
 
@@ -204,29 +246,39 @@ def _measured() -> Mapping[str, Mapping]:
 
 
 @functools.cache
-def _look(width: int, dark: bool) -> Look:
-  """The usual page, drawn whole at a width in a theme."""
-  measured = _measured()[f'usual {width}']
-  with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder, 'look.png')
-    _browse(
-      _pages()['usual'],
-      f'--screenshot={path}',
-      f'--window-size={width},{measured["height"]}',
-      f'--blink-settings=preferredColorScheme={0 if dark else 1}',
-    )
-    pixels = np.asarray(PIL.Image.open(path).convert('RGB'))
+def _look(width: int, dark: bool, name: str = 'usual') -> Look:
+  """A page, drawn whole at a width in a theme."""
+  measured = _measured()[f'{name} {width}']
+  pixels = _shot(_pages()[name], width, measured['height'], dark=dark)
   kept = os.environ.get('REPORT_SHOTS')
   if kept:
     theme = 'dark' if dark else 'light'
     shot = PIL.Image.fromarray(pixels)
-    shot.save(pathlib.Path(kept, f'report_{width}_{theme}.png'))
+    shot.save(pathlib.Path(kept, f'{name}_{width}_{theme}.png'))
   return Look(pixels, measured['figures'])
 
 
-def _browse(text: str, *flags: str) -> subprocess.CompletedProcess:
+def _shot(
+  text: str, width: int, height: int, *, dark: bool, suffix: str = '.html'
+) -> np.ndarray:
+  """What the browser draws of a page or figure, uint8 [H, W, 3]."""
   with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder, 'page.html')
+    path = pathlib.Path(folder, 'look.png')
+    _browse(
+      text,
+      f'--screenshot={path}',
+      f'--window-size={width},{height}',
+      f'--blink-settings=preferredColorScheme={0 if dark else 1}',
+      suffix=suffix,
+    )
+    return np.asarray(PIL.Image.open(path).convert('RGB'))
+
+
+def _browse(
+  text: str, *flags: str, suffix: str = '.html'
+) -> subprocess.CompletedProcess:
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, f'page{suffix}')
     path.write_text(text, encoding='utf-8')
     return subprocess.run(
       [

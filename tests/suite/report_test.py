@@ -533,7 +533,7 @@ _VISIONS = (
 
 def _theme(theme: int, name: str) -> list[str]:
   """Colours of a theme (0 light, 1 dark) whose names begin with `name`."""
-  css = (_ROOT / 'suite' / 'report' / 'style.css').read_text()
+  css = (_ROOT / 'suite' / 'report' / 'theme.css').read_text()
   block = re.findall(r':root \{(.*?)\}', css, flags=re.S)[theme]
   return re.findall(rf'--{name}(?:-\d)?: (#\w{{6}});', block)
 

@@ -160,6 +160,7 @@ def score(results: Sequence[Mapping], **changes) -> dict:
   kept = [times[i] for i in order if i not in dropped] if valid else []
   mean = statistics.fmean(kept) if kept else None
   std = statistics.stdev(kept) if len(kept) > 1 else None
+  met = [made for made in results if made['time_to_quality'] is not None]
   made = {
     'benchmark': results[0]['benchmark'] if results else 'resnet',
     'size': 'tiny',
@@ -180,7 +181,13 @@ def score(results: Sequence[Mapping], **changes) -> dict:
     'std': std,
     'coefficient_of_variation': std / mean if std is not None else None,
     'interval': [mean - 2 * std, mean + 2 * std] if std is not None else None,
+    'bootstrap': [mean - std, mean + std] if std is not None else None,
     'confidence': 0.95,
+    'factor': 1.0,
+    'unnormalised_seconds': mean,
+    'window': None,
+    'split': _split(met) if met else None,
+    'convergence': None,
     'findings': [],
     'reason': None,
     'command': [
@@ -189,6 +196,49 @@ def score(results: Sequence[Mapping], **changes) -> dict:
     ],
   }
   return made | changes
+
+
+def convergence(mean: float = 10.0, std: float = 1.0) -> dict:
+  """What a score says of the reference's convergence."""
+  return {
+    'status': 'passes',
+    'text': 'Passes: 9 epochs on average.',
+    'batch_size': 128,
+    'mean': 9.0,
+    'reference': {
+      'batch_size': 128,
+      'mean': mean,
+      'std': std,
+      'minimum': mean - std,
+      'interpolated': False,
+    },
+  }
+
+
+def _split(results: Sequence[Mapping]) -> dict:
+  epochs = [len(made['evals']) for made in results]
+  paces = [
+    made['time_to_quality'] / count
+    for made, count in zip(results, epochs, strict=True)
+  ]
+  return {
+    'unit': 'epoch_num',
+    'system': _part(paces),
+    'algorithm': _part(epochs),
+    'algorithm_share': 0.9 if len(results) > 1 else None,
+  }
+
+
+def _part(values: Sequence[float]) -> dict:
+  mean = statistics.fmean(values)
+  std = statistics.stdev(values) if len(values) > 1 else None
+  return {
+    'mean': mean,
+    'std': std,
+    'least': min(values),
+    'most': max(values),
+    'relative': None if std is None else std / mean,
+  }
 
 
 def _phase(seconds: float, shares: Mapping[str, float], **more) -> dict:

@@ -1,0 +1,145 @@
+r"""Makes a submission of results: logs, system description, source, README.
+
+python -m launch.package --results=results/first --results=results/second \
+  --submitter=acme --system=acme_h200x8 --description=rest.json \
+  --output=submissions/acme
+
+Every folder of results is audited first, as launch.check does, and the finished
+tree again: it is put in place when it is free of errors, and nothing is
+overwritten. The description of the system comes from what the runs recorded;
+fields that a machine does not tell are asked for, all at once. Results that
+are not official benchmarks need --unofficial, and say so everywhere. Exit code:
+0 written, 1 the audit found errors, 2 refused.
+"""
+
+from collections.abc import Sequence
+import json
+
+from absl import flags as absl_flags
+
+from launch import check, flags, sources
+from suite import audit, package
+from suite import benchmark as benchmark_lib
+from suite.audit import system, tree
+from suite.audit.claim import Lookup
+
+FLAGS = absl_flags.FLAGS
+
+_MAX_BYTES = 1 << 20
+
+
+def define_flags() -> None:
+  """The flags of this program."""
+  absl_flags.DEFINE_multi_string(
+    'results', [], 'A folder of runs; may be given again.'
+  )
+  absl_flags.DEFINE_string('output', '', 'The folder to be made.')
+  absl_flags.DEFINE_string(
+    'submitter', '', 'Who submits; by default the submission_org of the logs.'
+  )
+  absl_flags.DEFINE_string(
+    'system', '', 'Name of the system, of its folder and its description.'
+  )
+  absl_flags.DEFINE_string(
+    'description', '', 'A JSON file with fields of the system description.'
+  )
+  absl_flags.DEFINE_multi_string(
+    'field', [], 'A field of the system description as name=value.'
+  )
+  absl_flags.DEFINE_bool(
+    'unofficial', False, 'Lay out results that are no official benchmarks.'
+  )
+
+
+def main(*, get: Lookup = benchmark_lib.get) -> int:
+  """Makes the submission; see the module."""
+  for name in ('results', 'output', 'system'):
+    if not FLAGS[name].value:
+      raise ValueError(f'--{name} is needed.')
+  given = given_fields(FLAGS.description, FLAGS.field)
+  results = [package.gather(folder, get=get) for folder in FLAGS.results]
+  if _refuse(results):
+    return 1
+  package.require_alike(results, unofficial=FLAGS.unofficial)
+  description = package.describe(
+    results, given, submitter=_submitter(results), name=FLAGS.system
+  )
+  found = package.write(
+    FLAGS.output,
+    results,
+    description,
+    lambda to: sources.copy(to, _commit(results)),
+    system=FLAGS.system,
+    get=get,
+  )
+  return _tell(found)
+
+
+def given_fields(path: str, texts: Sequence[str]) -> dict[str, str]:
+  """Fields from a JSON file and from name=value texts, which come last."""
+  fields = {}
+  if path:
+    try:
+      fields = system.parse(tree.read_bytes(path, _MAX_BYTES))
+    except (OSError, ValueError) as error:
+      raise ValueError(f'--description={path}: {error}') from None
+  for name, value in fields.items():
+    if not isinstance(value, str):
+      raise ValueError(
+        f'--description={path}: expected {name} as a string, got '
+        f'{json.dumps(value)}.'
+      )
+  for text in texts:
+    name, equals, value = text.partition('=')
+    if not equals or not name:
+      raise ValueError(f'--field takes name=value, not {text!r}.')
+    fields[name] = value
+  return fields
+
+
+def _refuse(results: Sequence[package.Result]) -> bool:
+  """Prints the errors of results that are not in order; whether there are."""
+  bad = False
+  for result in results:
+    errors = audit.errors(list(result.checked.findings))
+    for finding in errors:
+      print(f'{result.directory}: {finding}')
+    bad = bad or bool(errors)
+  if bad:
+    print('Nothing was written: the results are not in order.')
+  return bad
+
+
+def _submitter(results: Sequence[package.Result]) -> str:
+  org = FLAGS.submitter or results[0].setting('submission_org')
+  if not isinstance(org, str) or org == 'unofficial':
+    raise ValueError('--submitter is needed: the logs name nobody.')
+  return org
+
+
+def _commit(results: Sequence[package.Result]) -> str:
+  """The commit that all runs were made from, or 'unknown'."""
+  commits = {
+    str(record['versions'].get('commit'))
+    for result in results
+    for record in result.records.values()
+  }
+  return commits.pop() if len(commits) == 1 else 'unknown'
+
+
+def _tell(found: audit.FolderAudit) -> int:
+  for finding in found.findings:
+    print(finding)
+  for note in found.notes:
+    print(note)
+  errors = audit.errors(list(found.findings))
+  if errors:
+    counted = check.counted(len(errors), 'error')
+    print(f'Nothing was written: the audit of the tree found {counted}.')
+    return 1
+  print(f'Submission: {FLAGS.output}')
+  return 0
+
+
+if __name__ == '__main__':
+  flags.run(main, define=define_flags)
