@@ -49,7 +49,8 @@ class Recipe:
   summary: str
   licence: str
   bytes: int  # on disk, once it is prepared
-  splits: Mapping[str, int]  # split -> records
+  # Split -> records; None: as many as the metadata say.
+  splits: Mapping[str, int | None]
   # Raises unless a directory holds this data set, whole; reads no record.
   verify: Callable[[str], None]
   # Raises ValueError unless the features of one record can be used.
