@@ -7,8 +7,9 @@ batch depends on the seed and its step alone: not on threads, not on the number
 of hosts, and not on where a restarted run began.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import math
 import os
 import sys
 import threading
@@ -22,6 +23,7 @@ Batch = dict[str, np.ndarray]
 # threads one process gains little, and each holds a batch in memory.
 _MOST_THREADS = 16
 _AHEAD_PER_PROCESS = 2  # batches
+_ALIGNMENT = 64  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +214,18 @@ def batches(
     reading.processes, per_worker_buffer_size=_AHEAD_PER_PROCESS
   )
   return iter(stream.mp_prefetch(workers))
+
+
+def zeros(shape: Sequence[int], dtype: type[np.generic]) -> np.ndarray:
+  """Zeros, where a CPU that computes can use them without a copy.
+
+  XLA takes over an array on the host that begins at a multiple of 64 bytes;
+  NumPy's own begin 16 bytes behind one.
+  """
+  size = math.prod(shape) * np.dtype(dtype).itemsize
+  room = np.zeros(size + _ALIGNMENT, np.uint8)
+  first = -room.ctypes.data % _ALIGNMENT
+  return room[first : first + size].view(dtype).reshape(shape)
 
 
 def default_threads() -> int:

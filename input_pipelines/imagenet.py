@@ -196,7 +196,7 @@ def _naming(split: dataset.Split, record: int) -> Iterator[None]:
 def _blank(rows: batching.Rows, image_size: int) -> batching.Batch:
   shape = (len(rows.weight), image_size, image_size, 3)
   return {
-    'image': np.zeros(shape, np.uint8),
+    'image': batching.zeros(shape, np.uint8),
     'label': np.zeros(len(rows.weight), np.int32),
     'weight': rows.weight,
   }

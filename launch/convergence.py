@@ -140,7 +140,7 @@ def points_for(ruleset: str, rcps: str) -> Find:
     if rcps:
       return store.load(rcps, **scored)
     first = next(iter(checked.runs.values()))
-    name = first.claim.size.ruleset if first.claim.size else None
+    name = first.claim.ruleset
     if not (ruleset or name):
       raise ValueError(
         f'The rules of {first.summary.benchmark!r} are unknown here; give '

@@ -104,9 +104,16 @@ class SupervisedFeed:
 
 
 def _put_ahead(rows: Iterator[Rows], put, ahead: int) -> Iterator[Any]:
+  """Puts rows before they are asked for, one more each time, up to `ahead`.
+
+  So the first step starts as soon as there is a batch, and the device computes
+  while the pipeline gets ahead of it.
+  """
   waiting = collections.deque()
+  given = 0
   for row in rows:
     waiting.append(put(row))
-    if len(waiting) > ahead:
+    if len(waiting) > min(ahead, given):
+      given += 1
       yield waiting.popleft()
   yield from waiting

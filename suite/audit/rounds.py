@@ -2,23 +2,11 @@
 
 from collections.abc import Iterable
 import functools
-import importlib.resources
-import re
 
 from mlperf_logging import benchmark_meta
 
+from suite.audit.official import order, rulesets
 from suite.convergence.store import DROPPED, official_runs
-
-_RULES = 'mlperf_logging.compliance_checker'
-_FOLDER = re.compile(r'training_([0-9]+(?:\.[0-9]+)+)')
-
-
-@functools.cache
-def rulesets() -> tuple[str, ...]:
-  """All of them, the oldest first."""
-  folder = importlib.resources.files(_RULES)
-  found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir())
-  return tuple(sorted((match[1] for match in found if match), key=_order))
 
 
 @functools.cache
@@ -35,7 +23,7 @@ def common(benchmarks: Iterable[str]) -> tuple[str, ...]:
 
 def at_least(ruleset: str, other: str) -> bool:
   """Whether an official ruleset is `other` or came after it."""
-  return ruleset in rulesets() and _order(ruleset) >= _order(other)
+  return ruleset in rulesets() and order(ruleset) >= order(other)
 
 
 def runs(benchmark: str) -> int | None:
@@ -55,7 +43,3 @@ def _allowed(ruleset: str) -> frozenset[str]:
   except ValueError:
     return frozenset()
   return frozenset(names)
-
-
-def _order(ruleset: str) -> tuple[int, ...]:
-  return tuple(map(int, ruleset.split('.')))

@@ -14,7 +14,7 @@ from typing import Any
 
 from suite import benchmark as benchmark_lib
 from suite import convergence
-from suite.audit import one, rounds, tree
+from suite.audit import official, one, rounds, tree
 from suite.audit.claim import Lookup
 from suite.audit.findings import ERROR, WARNING, Finding, show
 from suite.audit.log import same
@@ -239,7 +239,9 @@ class _Folder:
       return verdict, [self._too_fast(verdict)]
     if verdict.status == convergence.MISSING:
       # Only official rounds have somebody to provide a point to.
-      make = self._error if self.ruleset in rounds.rulesets() else self._warning
+      make = (
+        self._error if self.ruleset in official.rulesets() else self._warning
+      )
       return verdict, [make(str(verdict), _POINTS)]
     return verdict, []  # the others are told of elsewhere
 
@@ -260,7 +262,7 @@ class _Folder:
 
   def _has_points(self, ruleset: str) -> bool:
     """Points of ours are of the declarations that the suite itself has."""
-    if ruleset in rounds.rulesets():
+    if ruleset in official.rulesets():
       return True
     return (
       self.benchmark is not None

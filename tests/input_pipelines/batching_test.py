@@ -192,6 +192,15 @@ class BatchesTest(parameterized.TestCase):
     ):
       skips.count(8, error)
 
+  @parameterized.parameters(np.uint8, np.float32)
+  def test_zeros_begin_where_a_cpu_can_use_them_in_place(self, dtype):
+    for _ in range(5):
+      array = batching.zeros((3, 5, 7), dtype)
+      self.assertEqual(array.ctypes.data % 64, 0)
+      self.assertEqual((array.shape, array.dtype), ((3, 5, 7), dtype))
+      self.assertTrue(array.flags.c_contiguous)
+      self.assertFalse(array.any())
+
   def test_there_is_a_thread_for_a_core_up_to_a_limit(self):
     self.assertBetween(batching.default_threads(), 1, 16)
 
