@@ -3,7 +3,8 @@ r"""The table behind a target: who reaches it, and when.
 python benchmarks/curve_table.py docs/curves/resnet-tiny.csv 0.98
 
 Reads what benchmarks/curves.py wrote and prints, for each variant, how many
-seeds reached the target, after how many epochs, and the best accuracy seen.
+seeds reached the target, after how many epochs, and the best quality seen. The
+quality is the last column, whatever its name.
 """
 
 import collections
@@ -21,7 +22,7 @@ class Row:
   variant: str
   seeds: int
   epochs: Sequence[float]  # to the target, sorted, of the seeds that reached it
-  best: Sequence[float]  # highest accuracy of each seed, sorted
+  best: Sequence[float]  # highest quality of each seed, sorted
 
   @property
   def median_epochs(self) -> float | None:
@@ -36,21 +37,22 @@ def rows(path: str, target: float) -> list[Row]:
   """One row per variant, in the order of the file."""
   curves = collections.defaultdict(lambda: collections.defaultdict(list))
   with open(path, encoding='utf-8', newline='') as file:
-    for line in csv.DictReader(file):
-      accuracy = float(line['accuracy'] or 'nan')
-      point = (float(line['epoch']), accuracy)
+    reader = csv.DictReader(file)
+    metric = reader.fieldnames[-1]
+    for line in reader:
+      point = (float(line['epoch']), float(line[metric] or 'nan'))
       curves[line['variant']][line['seed']].append(point)
   return [
     Row(
       variant,
       len(seeds),
       sorted(
-        min(epoch for epoch, accuracy in curve if accuracy >= target)
+        min(epoch for epoch, quality in curve if quality >= target)
         for curve in seeds.values()
-        if any(accuracy >= target for _, accuracy in curve)
+        if any(quality >= target for _, quality in curve)
       ),
       sorted(
-        max((a for _, a in curve if a == a), default=0.0)
+        max((q for _, q in curve if q == q), default=0.0)
         for curve in seeds.values()
       ),
     )
@@ -61,7 +63,7 @@ def rows(path: str, target: float) -> list[Row]:
 def table(found: Sequence[Row]) -> str:
   """The rows as a Markdown table."""
   lines = [
-    '| variant | reached | epochs: first, median, last | best accuracy: '
+    '| variant | reached | epochs: first, median, last | best quality: '
     'lowest, median, highest |',
     '|---|---|---|---|',
   ]
@@ -74,7 +76,7 @@ def table(found: Sequence[Row]) -> str:
     best = (row.best[0], statistics.median(row.best), row.best[-1])
     lines.append(
       f'| {row.variant} | {len(row.epochs)} of {row.seeds} | {epochs} | '
-      + ', '.join(f'{accuracy:.3f}' for accuracy in best)
+      + ', '.join(f'{quality:.3f}' for quality in best)
       + ' |'
     )
   return '\n'.join(lines)

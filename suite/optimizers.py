@@ -4,8 +4,16 @@ Every state holds its buffers in a tree like that of the parameters, so the
 path of a buffer ends in the path of its parameter and a rule written for one
 fits the other. Masks are regular expressions, searched for in that path:
 `stages/0/1/conv2/kernel`.
+
+A table of which a batch names few rows has a gradient that is 0 nearly
+everywhere. `Rows` holds such a gradient, and a `RowOptimizer` reads and writes
+those rows only, so that a step costs what its batch costs, not what the table
+does. What optax has and defines as the references do is not here: dense Adam is
+`optax.adam`.
 """
 
+from collections.abc import Callable
+import dataclasses
 import re
 from typing import Any, NamedTuple
 
@@ -21,6 +29,27 @@ class MomentumState(NamedTuple):
 
   count: jax.Array
   momentum: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """The gradient of a table [R, D] in the rows that a batch names; else 0."""
+
+  ids: jax.Array  # int32 [N], ascending, none twice; from R on: no row at all
+  values: jax.Array  # [N, D]
+
+
+class RowOptimizer(NamedTuple):
+  """An optimizer for parameters of which some are tables.
+
+  `apply(grads, state, params)` -> the next params and state. `grads` is like
+  `params`, with `Rows` in place of the tables. It returns no updates to add:
+  those of a table would be as large as the table.
+  """
+
+  init: Callable[[Any], Any]
+  apply: Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 def polynomial_warmup(
@@ -121,6 +150,76 @@ def momentum_sgd(
   return _momentum(schedule, velocity, skip)
 
 
+def sum_rows(ids: jax.Array, values: jax.Array, *, table_rows: int) -> Rows:
+  """Gradients [N, D] of looked-up rows `ids` [N] -> each row once, summed."""
+  count = ids.shape[0]
+  order = jnp.argsort(ids, stable=True)
+  ids = ids[order]
+  is_new = jnp.concatenate([jnp.ones(1, bool), ids[1:] != ids[:-1]])
+  place = jnp.cumsum(is_new) - 1  # of each among the distinct ids
+  known = {'indices_are_sorted': True}
+  summed = jax.ops.segment_sum(values[order], place, count, **known)
+  # What stays unused is outside the table, so gathers and scatters skip it.
+  unused = table_rows + jnp.arange(count, dtype=ids.dtype)
+  return Rows(unused.at[place].set(ids, **known), summed)
+
+
+def lazy_adam(
+  schedule: optax.Schedule, *, beta_1: float, beta_2: float, epsilon: float
+) -> RowOptimizer:
+  """Adam that leaves the rows that a batch does not name as they are.
+
+      m <- beta_1 m + (1 - beta_1) g
+      v <- beta_2 v + (1 - beta_2) g^2
+      w <- w - rate (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon)
+
+  `t` counts steps, not visits of a row. Adam proper moves every row in every
+  step, as long as its moments last; this is another optimizer, which the rules
+  of some benchmarks allow. Where a batch names every row, both are the same.
+  Parameters that are no tables have dense gradients, and Adam proper.
+  """
+  _check_adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+
+  def init(params):
+    zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
+    return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), zeros(), zeros())
+
+  def apply(grads, state, params):
+    count = optax.safe_increment(state.count)
+    rate, steps = schedule(state.count), count.astype(jnp.float32)
+
+    def new(g, w, m, v):
+      m = beta_1 * m + (1 - beta_1) * g
+      v = beta_2 * v + (1 - beta_2) * jnp.square(g)
+      root = jnp.sqrt(v / (1 - beta_2**steps))
+      return w - rate * (m / (1 - beta_1**steps)) / (root + epsilon), m, v
+
+    leaves = jax.tree.map(
+      lambda g, *kept: _in_rows(new, g, kept),
+      grads, params, state.mu, state.nu,
+      is_leaf=lambda x: isinstance(x, Rows),
+    )  # fmt: skip
+    after = jax.tree.transpose(
+      jax.tree.structure(params), jax.tree.structure((0, 0, 0)), leaves
+    )
+    return after[0], optax.ScaleByAdamState(count, *after[1:])
+
+  return RowOptimizer(init, apply)
+
+
+def _in_rows(new, gradient, kept):
+  """`new(gradient, *kept)`, in the rows of a table where it has `Rows`."""
+  if not isinstance(gradient, Rows):
+    return new(gradient, *kept)
+  how = {'indices_are_sorted': True, 'unique_indices': True}
+  ids = gradient.ids
+  old = [x.at[ids].get(mode='fill', fill_value=0, **how) for x in kept]
+  return tuple(
+    x.at[ids].set(row, mode='drop', **how)
+    for x, row in zip(kept, new(gradient.values, *old), strict=True)
+  )
+
+
 def _momentum(schedule, velocity, skip: str | None):
   """An optimizer whose update is the new `velocity(skipped, rate, v, g, w)`."""
 
@@ -173,4 +272,12 @@ def _check(*, momentum: float, weight_decay: float):
     raise ValueError(
       'Expected momentum in [0, 1) and weight_decay >= 0; came '
       f'{momentum} and {weight_decay}.'
+    )
+
+
+def _check_adam(*, beta_1: float, beta_2: float, epsilon: float):
+  if not (0 <= beta_1 < 1 and 0 <= beta_2 < 1 and epsilon > 0):
+    raise ValueError(
+      'Expected beta_1 and beta_2 in [0, 1) and epsilon > 0; came '
+      f'{beta_1}, {beta_2} and {epsilon}.'
     )

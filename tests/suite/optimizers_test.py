@@ -361,5 +361,136 @@ class EitherTest(parameterized.TestCase):
       self._make(optimizer, weight_decay=-0.1)
 
 
+class SumRowsTest(absltest.TestCase):
+  def test_a_row_named_twice_has_the_sum_and_every_row_comes_once(self):
+    ids = jnp.asarray([4, 1, 4, 0, 1, 4], jnp.int32)
+    values = jnp.asarray([[1, 10], [2, 20], [3, 30], [4, 40], [5, 50], [6, 60]])
+    rows = optimizers.sum_rows(ids, values, table_rows=5)
+    np.testing.assert_array_equal(rows.ids[:3], [0, 1, 4])
+    np.testing.assert_array_equal(
+      rows.values[:3], [[4, 40], [7, 70], [10, 100]]
+    )
+    # The rest is no row of the table, still rising, and none comes twice.
+    self.assertTrue((np.diff(rows.ids) > 0).all())
+    self.assertGreaterEqual(int(rows.ids[3]), 5)
+
+  def test_in_the_table_it_is_the_gradient_of_a_lookup(self):
+    draws = np.random.default_rng(0)
+    table = jnp.asarray(draws.normal(size=(50, 3)), jnp.float32)
+    ids = jnp.asarray(draws.integers(0, 50, 64), jnp.int32)
+    out = jnp.asarray(draws.normal(size=(64, 3)), jnp.float32)
+    dense = jax.grad(lambda table: jnp.sum(table[ids] * out))(table)
+    rows = jax.jit(optimizers.sum_rows, static_argnames='table_rows')(
+      ids, out, table_rows=50
+    )
+    spread = jnp.zeros_like(table).at[rows.ids].add(rows.values, mode='drop')
+    np.testing.assert_allclose(spread, dense, rtol=1e-5, atol=1e-6)
+
+
+class LazyAdamTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    draws = np.random.default_rng(2)
+    self.params = {
+      'table': jnp.asarray(draws.normal(size=(6, 2)), jnp.float32),
+      'bias': jnp.asarray([0.5, -0.5], jnp.float32),
+    }
+    # Steps name rows 1 and 4, then 4 twice and 0, then 1.
+    self.steps = [
+      (np.int32(ids), np.float32(draws.normal(size=(len(ids), 2))))
+      for ids in ([1, 4], [4, 0, 4], [1])
+    ]
+    self.optimizer = optimizers.lazy_adam(
+      lambda count: 0.1 / (1 + count), beta_1=0.8, beta_2=0.9, epsilon=1e-8
+    )
+
+  def _apply(self, params, state, ids, values):
+    rows = optimizers.sum_rows(ids, values, table_rows=6)
+    grads = {'table': rows, 'bias': values.sum(axis=0)}
+    return jax.jit(self.optimizer.apply)(grads, state, params)
+
+  def test_rows_that_no_batch_names_stay_bit_for_bit(self):
+    params, state = self.params, self.optimizer.init(self.params)
+    for ids, values in self.steps:
+      before, was = params, state
+      params, state = self._apply(params, state, ids, values)
+      absent = np.setdiff1d(np.arange(6), ids)
+      for ours, old in (
+        (params['table'], before['table']),
+        (state.mu['table'], was.mu['table']),
+        (state.nu['table'], was.nu['table']),
+      ):
+        np.testing.assert_array_equal(ours[absent], old[absent])
+        self.assertTrue((ours[ids] != old[ids]).all())
+    self.assertEqual(int(state.count), 3)
+
+  def test_three_steps_are_those_of_adam_in_each_row_by_hand(self):
+    params, state = self.params, self.optimizer.init(self.params)
+    table = np.float64(params['table'])
+    mean, square = np.zeros((6, 2)), np.zeros((6, 2))
+    for step, (ids, values) in enumerate(self.steps, start=1):
+      params, state = self._apply(params, state, ids, values)
+      for row in {*ids.tolist()}:
+        g = np.float64(values[ids == row]).sum(axis=0)
+        mean[row] = 0.8 * mean[row] + 0.2 * g
+        square[row] = 0.9 * square[row] + 0.1 * g * g
+        root = np.sqrt(square[row] / (1 - 0.9**step)) + 1e-8
+        table[row] -= 0.1 / step * mean[row] / (1 - 0.8**step) / root
+      np.testing.assert_allclose(params['table'], table, rtol=2e-5)
+
+  def test_where_every_row_is_named_it_is_adam(self):
+    other = optax.adam(lambda count: 0.1 / (1 + count), b1=0.8, b2=0.9)
+    lazy, dense = self.params, self.params
+    state, kept = self.optimizer.init(lazy), other.init(dense)
+    for seed in range(4):
+      values = np.random.default_rng(seed).normal(size=(6, 2))
+      values = values.astype(np.float32)
+      lazy, state = self._apply(
+        lazy, state, np.arange(6, dtype=np.int32), values
+      )
+      grads = {'table': values, 'bias': values.sum(axis=0)}
+      updates, kept = other.update(grads, kept)
+      dense = optax.apply_updates(dense, updates)
+      for name in lazy:
+        np.testing.assert_allclose(lazy[name], dense[name], rtol=2e-5)
+
+  def test_at_one_rate_it_is_the_sparse_adam_of_pytorch(self):
+    torch = pytest.importorskip('torch')
+    optimizer = optimizers.lazy_adam(
+      lambda count: 0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-10
+    )
+    table = torch.nn.Embedding(6, 2, sparse=True)
+    with torch.no_grad():
+      table.weight.copy_(torch.tensor(np.array(self.params['table'])))
+    other = torch.optim.SparseAdam(
+      table.parameters(), lr=0.1, betas=(0.8, 0.9), eps=1e-10
+    )
+    params = {'table': self.params['table']}
+    state = optimizer.init(params)
+    for ids, values in self.steps:
+      rows = optimizers.sum_rows(ids, values, table_rows=6)
+      params, state = optimizer.apply({'table': rows}, state, params)
+      other.zero_grad()
+      (table(torch.tensor(ids)) * torch.tensor(values)).sum().backward()
+      other.step()
+      np.testing.assert_allclose(
+        params['table'], table.weight.detach(), rtol=2e-5
+      )
+
+  def test_buffers_lie_under_the_paths_of_the_parameters(self):
+    state = self.optimizer.init(self.params)
+    paths = {f'{part}/{p}' for part in ('mu', 'nu') for p in self.params}
+    self.assertEqual(set(flat(state)), {'count'} | paths)
+
+  def test_impossible_constants_are_refused(self):
+    for changes, came in (
+      ({'beta_1': 1.0}, r'came 1\.0, 0\.9'),
+      ({'epsilon': 0.0}, r'and 0\.0'),
+    ):
+      values = {'beta_1': 0.9, 'beta_2': 0.9, 'epsilon': 1e-8} | changes
+      with self.assertRaisesRegex(ValueError, came):
+        optimizers.lazy_adam(lambda count: 0.1, **values)
+
+
 if __name__ == '__main__':
   absltest.main()

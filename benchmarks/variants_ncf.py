@@ -1,0 +1,111 @@
+"""NeuMF as it is, and broken in ways that its target is to tell."""
+
+import contextlib
+import dataclasses
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from input_pipelines import movielens
+from models import ncf as model
+from suite.benchmarks import ncf
+
+
+def _scaled_rate(factor: float):
+  def change(hp):
+    rate = hp.base_learning_rate * factor
+    return dataclasses.replace(hp, base_learning_rate=rate)
+
+  return change, contextlib.nullcontext
+
+
+def _epochs(change):
+  """Every batch of an epoch goes through `change(data, batch)`."""
+  epoch = movielens.train_epoch
+
+  def changed(data, **how):
+    for batch in epoch(data, **how):
+      yield change(data, batch)
+
+  return mock.patch.object(movielens, 'train_epoch', changed)
+
+
+def _static_negatives():
+  """Every epoch is the first once more."""
+  epoch = movielens.train_epoch
+  return mock.patch.object(
+    movielens,
+    'train_epoch',
+    lambda data, **how: epoch(data, **how | {'epoch': 1}),
+  )
+
+
+def _popular_negatives():
+  """Negatives are drawn as often as people choose them, not all alike."""
+  draws = np.random.default_rng(0)
+
+  def change(data, batch):
+    popular = draws.choice(data.item, len(batch['item']))
+    return batch | {'item': np.where(batch['label'], batch['item'], popular)}
+
+  return _epochs(change)
+
+
+def _few_negatives():
+  """Negatives come from the first tenth of the items only."""
+
+  def change(data, batch):
+    few = batch['item'] % (data.items // 10)
+    return batch | {'item': np.where(batch['label'], batch['item'], few)}
+
+  return _epochs(change)
+
+
+def _no_users():
+  """All users share a row, so only popularity can be learnt."""
+  return _epochs(
+    lambda data, batch: batch | {'user': np.zeros_like(batch['user'])}
+  )
+
+
+def _frozen(part: str):
+  """One part of the parameters stays as it began."""
+
+  def context():
+    step = ncf.LazyNcfTask.train_step
+
+    def broken(self, state, batch):
+      after, metrics = step(self, state, batch)
+      params = after.params | {part: state.params[part]}
+      return dataclasses.replace(after, params=params), metrics
+
+    return mock.patch.object(ncf.LazyNcfTask, 'train_step', broken)
+
+  return context
+
+
+def _constant_scores():
+  """A model that scores all pairs alike: with ties in its favour, perfect."""
+  call = model.Tower.__call__
+
+  def broken(self, *rows, **how):
+    return jax.lax.stop_gradient(jnp.zeros_like(call(self, *rows, **how)))
+
+  return mock.patch.object(model.Tower, '__call__', broken)
+
+
+_SAME = lambda hp: hp  # noqa: E731
+VARIANTS = {
+  'reference': (_SAME, contextlib.nullcontext),
+  'learning rate x10': _scaled_rate(10.0),
+  'learning rate /10': _scaled_rate(0.1),
+  'negatives never redrawn': (_SAME, _static_negatives),
+  'negatives by popularity': (_SAME, _popular_negatives),
+  'negatives from a tenth of the items': (_SAME, _few_negatives),
+  'users ignored': (_SAME, _no_users),
+  'tower frozen': (_SAME, _frozen('tower')),
+  'tables frozen': (_SAME, _frozen('tables')),
+  'all scores alike': (_SAME, _constant_scores),
+}
