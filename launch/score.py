@@ -174,7 +174,7 @@ def score_directory(
   window, score = _scored(made.runs, made.convention)
   counted = [made.runs[i] for i in window] if window else list(made.runs)
   verdict = _verdict(made, counted, ruleset)
-  factor = convergence.factor(verdict)
+  factor = _factor(made, verdict)
   if factor != 1:
     score = _olympic(counted, made.convention, factor)
   first = counted[0]
@@ -311,6 +311,16 @@ def _verdict(
     dropped=made.convention.dropped,
   )
   return convergence.judge(chosen, points)
+
+
+def _factor(made: _Set, verdict: convergence.Verdict | None) -> float:
+  """What times count, also where a set is too fast and no more than lucky."""
+  if verdict and verdict.status == convergence.TOO_FAST and made.audited:
+    text = str(verdict)
+    faults = audit.errors(list(made.audited.findings))
+    if not any(text in fault.text for fault in faults):
+      return verdict.factor
+  return convergence.factor(verdict)
 
 
 def _convergence(verdict: convergence.Verdict | None) -> dict | None:

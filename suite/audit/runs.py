@@ -24,6 +24,7 @@ from suite.benchmark import Benchmark
 # What looks like a setting and is a count of the run: the convergence check may
 # take BERT's samples to its target from there (--rcp-bert-train-samples).
 _COUNTED = {'bert': ('train_samples',)}
+_FAR = 2.0  # t(0.999) / t(0.95), for the 20 runs of a reference and 5 or 10
 _NAME = re.compile(r'result_(0|[1-9][0-9]{0,5})\.txt')
 
 
@@ -273,6 +274,10 @@ class _Folder:
   def _too_fast(self, verdict: convergence.Verdict) -> Finding:
     text = f'expected the convergence of the reference (ruleset {self.ruleset})'
     text += f', got: {verdict}'
+    if self.ruleset not in official.rulesets() and _chance(verdict):
+      text += ' That happens by chance too: times count at its factor, '
+      text += f'{verdict.factor:.3f}'
+      return self._warning(text, _POINTS)
     if certain(self._runs):
       return self._error(text, _POINTS)
     for other in rounds.knowing(self.named):
@@ -290,6 +295,18 @@ class _Folder:
 
   def _in(self, severity, number, line, text, rule) -> Finding:
     return Finding(severity, f'result_{number}.txt', line, text, rule)
+
+
+def _chance(verdict: convergence.Verdict) -> bool:
+  """Whether a set that is too fast may still be a lucky one.
+
+  The test rejects one honest set in twenty. In a round somebody looks into it;
+  our own sets are made by anyone, so only those are faults that are twice as
+  far from the reference, as one in a thousand is.
+  """
+  expected = verdict.expected
+  least = expected.mean - _FAR * (expected.mean - expected.minimum)
+  return verdict.mean >= least
 
 
 def _agreed(values: Iterable[Any]) -> Any:

@@ -272,6 +272,18 @@ class NormalisationTest(absltest.TestCase):
     self.assertEqual(found['convergence']['status'], 'too fast')
     self.assertEqual(found['factor'], 1)
 
+  def test_luck_that_chance_explains_is_taken_out_of_our_own_sets(self):
+    # 10 epochs where the reference takes 13.2 and the test passes 11.0.
+    found = self.score((10, 10, 10, 10, 10))
+    self.assertEqual(found['convergence']['status'], 'too fast')
+    self.assertIsNone(found['reason'])
+    self.assertAlmostEqual(
+      found['factor'], found['convergence']['reference']['mean'] / 10
+    )
+    self.assertAlmostEqual(
+      found['score_seconds'], found['factor'] * found['unnormalised_seconds']
+    )
+
 
 class ProgramTest(absltest.TestCase):
   """The program as a process, on logs of a real benchmark."""
