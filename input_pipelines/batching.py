@@ -230,8 +230,11 @@ def zeros(shape: Sequence[int], dtype: type[np.generic]) -> np.ndarray:
 
 def default_threads() -> int:
   """The cores this process may use, or 16 if they are more."""
-  try:
-    cores = len(os.sched_getaffinity(0))
-  except AttributeError:  # not on Linux
-    cores = os.cpu_count() or 1
-  return min(cores, _MOST_THREADS)
+  return min(cores(), _MOST_THREADS)
+
+
+def cores() -> int:
+  """The cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1

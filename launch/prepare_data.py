@@ -268,8 +268,6 @@ def _verify(wanted: recipe.Recipe, directory: str) -> None:
   wanted.verify(directory)
   local = os.path.isdir(directory)
   has_manifest = local and manifest.read(directory) is not None
-  if has_manifest:
-    manifest.check_sizes(directory)
   full = FLAGS.verify == 'full'
   if full and has_manifest:
     manifest.check_sums(

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from concurrent import futures
-import os
 import threading
 from typing import TypeVar
+
+from input_pipelines import batching
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
@@ -45,7 +46,7 @@ def each(
   counter = _Counter(done)
   if progress:
     progress(done, whole)
-  pool = futures.ThreadPoolExecutor(threads or cores())
+  pool = futures.ThreadPoolExecutor(threads or batching.cores())
   try:
     pieces = [pool.submit(do, item, counter.tick) for item in items]
     left = set(pieces)
@@ -61,13 +62,6 @@ def each(
     counter.stop()
     pool.shutdown(cancel_futures=True)
   return [piece.result() for piece in pieces]
-
-
-def cores() -> int:
-  """The cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 class _Counter:
