@@ -64,6 +64,19 @@ class Watcher:
   def stage(self, text: str) -> None:
     """Startup has come to `text`."""
 
+  def at(self, place: str, tick: int) -> None:
+    """The run is now in `place`: 'input', 'compute', 'eval', ...
+
+    A tick is a training step or a batch of an eval, counted from 0 through the
+    whole run; all hosts count alike.
+    """
+
+  def interrupted(self, tick: int) -> Interrupted | None:
+    """What ends the run from outside at this tick, alike on all hosts.
+
+    Asked once a tick.
+    """
+
   def step(self, step: int, loss: float) -> None:
     """Training step `step`, counted from 1, had this loss."""
 

@@ -19,6 +19,14 @@ GENERATOR = 'rbg'
 
 
 @dataclasses.dataclass(frozen=True)
+class Build:
+  """How programs are laid out over the devices and compiled."""
+
+  # XLA's options by name, handed to its compiler, which refuses unknown ones.
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
   """A task's compiled functions; nothing compiles after it is built."""
 
@@ -33,14 +41,17 @@ class Program:
   flops_per_step: float | None  # of the compiled train step, all devices
 
   @classmethod
-  def build(cls, task: Task, mesh: Mesh, clock: Clock) -> 'Program':
+  def build(
+    cls, task: Task, mesh: Mesh, clock: Clock, build: Build | None = None
+  ) -> 'Program':
     """Compiles all that a run of `task` on `mesh` needs; touches no data."""
+    build = build or Build()
     check(task, mesh)
     with clock.spent_on('build'):
-      lowered = _lower(task, mesh)
+      lowered = lower(task, mesh, build)
     with clock.spent_on('compile'):
       compiled = jax.tree.map(
-        lambda low: low.compile(),
+        lambda low: low.compile(compiler_options=dict(build.options) or None),
         lowered,
         is_leaf=lambda x: hasattr(x, 'compile'),
       )
@@ -108,7 +119,12 @@ def _seeded(task: Task) -> Callable[[jax.Array], State]:
   return lambda seed: task.init(jax.random.key(seed, impl=GENERATOR))
 
 
-def _lower(task: Task, mesh: Mesh) -> dict[str, Any]:
+def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
+  """Every program of a run, lowered from shapes, by its name in `Program`.
+
+  The mesh may be of devices that are not there (an ahead-of-time topology).
+  """
+  del build  # its options are the compiler's
   state = abstract_state(task)
   states = sharding.from_rules(state, task.partition_rules, mesh)
   rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)

@@ -12,15 +12,21 @@ Rules = Sequence[tuple[str, PartitionSpec]]
 DATA = 'data'  # the mesh axis that batches are split over
 
 
-def make_mesh(model: int = 1) -> Mesh:
-  """All devices as [data, model], Auto axes; `model` divides their number."""
-  devices = jax.device_count()
-  if devices % model:
+def make_mesh(
+  model: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """All devices as [data, model], Auto axes; `model` divides their number.
+
+  `devices` may be given, those of an ahead-of-time topology for one.
+  """
+  devices = jax.devices() if devices is None else devices
+  if len(devices) % model:
     raise ValueError(
-      f'A model axis of {model} does not divide {devices} devices.'
+      f'A model axis of {model} does not divide {len(devices)} devices.'
     )
   axes = (AxisType.Auto, AxisType.Auto)
-  return jax.make_mesh((devices // model, model), (DATA, 'model'), axes)
+  shape = (len(devices) // model, model)
+  return jax.make_mesh(shape, (DATA, 'model'), axes, devices=devices)
 
 
 def path_of(path: Sequence[Any]) -> str:
