@@ -1,0 +1,1 @@
+"""Qualities, computed on the host: arrays or texts in, numbers out."""

@@ -1,0 +1,125 @@
+r"""BLEU of translations, as the reference of the Transformer benchmark has it.
+
+Words are cut as mteval-v14 does: a space on both sides of punctuation, unless
+it stands between digits (or at an end of the text, beside one), and on both
+sides of symbols. It differs from other scripts in small things:
+
+- '\' is no punctuation.
+- a length of n-grams that no translation has counts as if all of them matched.
+"""
+
+import collections
+from collections.abc import Iterable, Sequence
+import dataclasses
+import functools
+import itertools
+import math
+import re
+import sys
+import unicodedata
+
+ORDER = 4  # the longest n-grams that are counted
+_LAST_OF_PLANE = '\uffff'
+
+
+def bleu(
+  references: Sequence[str], translations: Sequence[str], *, cased: bool = False
+) -> float:
+  """BLEU of a corpus, a fraction: in [0, 1].
+
+  Args:
+    references: a text for each translation.
+    translations: in the same order.
+    cased: whether 'The' and 'the' differ.
+  """
+  if len(references) != len(translations) or not references:
+    raise ValueError(
+      'Expected as many references as translations, and some, came '
+      f'{len(references)} and {len(translations)}.'
+    )
+  reference_length = translation_length = 0
+  matches, possible = [0] * ORDER, [0] * ORDER
+  for reference, translation in zip(references, translations, strict=True):
+    if not cased:
+      reference, translation = reference.lower(), translation.lower()
+    expected, came = tokenize(reference), tokenize(translation)
+    reference_length += len(expected)
+    translation_length += len(came)
+    wanted = collections.Counter(_ngrams(expected))
+    for ngram, n in collections.Counter(_ngrams(came)).items():
+      possible[len(ngram) - 1] += n
+      matches[len(ngram) - 1] += min(n, wanted[ngram])
+  mean = _geometric_mean(_precisions(matches, possible))
+  return mean * _brevity_penalty(reference_length, translation_length)
+
+
+def tokenize(text: str) -> list[str]:
+  """Cuts a text into words, punctuation and symbols."""
+  cuts = _cuts(max(text, default='') > _LAST_OF_PLANE)
+  text = cuts.after_other.sub(r'\1 \2 ', text)
+  text = cuts.before_other.sub(r' \1 \2', text)
+  return cuts.symbol.sub(r' \1 ', text).split()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cuts:
+  after_other: re.Pattern  # anything but a digit, then punctuation
+  before_other: re.Pattern
+  symbol: re.Pattern
+
+
+@functools.cache
+def _cuts(every_plane: bool) -> _Cuts:
+  """The patterns; of the first plane alone they are ten times as fast."""
+  # The reference puts the characters into brackets as they are, where '\' only
+  # escapes the ']' that comes next.
+  mark = _any_of('P', every_plane, but='\\')
+  symbol = _any_of('S', every_plane)
+  return _Cuts(
+    after_other=re.compile(rf'(\D)({mark})'),
+    before_other=re.compile(rf'({mark})(\D)'),
+    symbol=re.compile(f'({symbol})'),
+  )
+
+
+def _any_of(category: str, every_plane: bool, but: str = '') -> str:
+  """A pattern of one of a category's characters, as 'P' for punctuation."""
+  last = sys.maxunicode if every_plane else ord(_LAST_OF_PLANE)
+  every = map(chr, range(last + 1))
+  found = [c for c in every if unicodedata.category(c)[0] == category]
+  return f'[{re.escape("".join(c for c in found if c not in but))}]'
+
+
+def _ngrams(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
+  """All runs of 1 to 4 words."""
+  return itertools.chain.from_iterable(
+    zip(*(words[first:] for first in range(n)), strict=False)
+    for n in range(1, ORDER + 1)
+  )
+
+
+def _precisions(matches: Sequence[int], possible: Sequence[int]) -> list[float]:
+  """The part of the n-grams that match, by n; where none does, not quite 0.
+
+  The first n of which none matches counts as half a match, the next as a
+  quarter, and so on. What is not possible is 0.
+  """
+  smooth = 1.0
+  found = []
+  for matched, of in zip(matches, possible, strict=True):
+    if of and not matched:
+      smooth *= 2
+    found.append((matched or 1 / smooth) / of if of else 0.0)
+  return found
+
+
+def _geometric_mean(precisions: Sequence[float]) -> float:
+  logs = [math.log(p) for p in precisions if p]
+  return math.exp(sum(logs) / ORDER) if logs else 0.0
+
+
+def _brevity_penalty(reference: int, translation: int) -> float:
+  """Lengths of the corpora in words -> what a short translation costs."""
+  if not translation:
+    return 0.0
+  return min(1.0, math.exp(1 - reference / translation))
