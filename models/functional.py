@@ -37,9 +37,13 @@ class Functional:
 
   def apply(self, params, stats, *args, **kwargs) -> tuple[Any, Any]:
     """Calls the module; returns `(output, stats)`, stats as it left them."""
-    module = nnx.merge(self.graph, params, stats)
+    module = self.merged(params, stats)
     output = module(*args, **kwargs)
     return output, nnx.as_pure(_split(module)[2])
+
+  def merged(self, params, stats) -> nnx.Module:
+    """The module itself, to call another of its methods inside a transform."""
+    return nnx.merge(self.graph, params, stats)
 
 
 def _split(module: nnx.Module):

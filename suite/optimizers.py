@@ -83,6 +83,36 @@ def polynomial_warmup(
   return schedule
 
 
+def inverse_sqrt_warmup(
+  *, base: float, width: int, warmup_steps: int
+) -> optax.Schedule:
+  """A line from 0 in `warmup_steps`, then falling as the root of the step.
+
+      rate = base width^-0.5 min(1, step / warmup) max(step, warmup)^-0.5
+
+  Steps count from 0, so the first update has rate 0; the highest rate is that
+  of step `warmup_steps`, base (width warmup_steps)^-0.5. Recipes that state the
+  highest rate pass `base` accordingly.
+
+  This is get_learning_rate in mlcommons/training,
+  retired_benchmarks/transformer/tensorflow/transformer_main.py, where `width`
+  is that of the model.
+  """
+  if warmup_steps < 1 or width < 1:
+    raise ValueError(
+      'Expected warmup_steps and width of at least 1; came '
+      f'{warmup_steps} and {width}.'
+    )
+
+  def schedule(count):
+    step = jnp.asarray(count, jnp.float32)
+    warming = jnp.minimum(1.0, step / warmup_steps)
+    falling = 1 / jnp.sqrt(jnp.maximum(step, warmup_steps))
+    return base * width**-0.5 * warming * falling
+
+  return schedule
+
+
 def lars(
   schedule: optax.Schedule,
   *,
@@ -205,6 +235,48 @@ def lazy_adam(
     return after[0], optax.ScaleByAdamState(count, *after[1:])
 
   return RowOptimizer(init, apply)
+
+
+def adam_tf(
+  schedule: optax.Schedule, *, beta_1: float, beta_2: float, epsilon: float
+) -> optax.GradientTransformation:
+  """Adam with epsilon beside the root of the moment as it is kept.
+
+      m <- beta_1 m + (1 - beta_1) g
+      v <- beta_2 v + (1 - beta_2) g^2
+      w <- w - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
+
+  `optax.adam` and PyTorch from 1.3 on correct v first and add epsilon then, as
+  if it were larger here by 1 / sqrt(1 - beta_2^t). This is AdamOptimizer of
+  TensorFlow, which the Transformer reference trains with.
+
+  That reference's other choice, LazyAdam, leaves rows of a table alone where
+  the gradient is of looked-up rows only. Its one table is also the matrix of
+  its softmax, whose gradient names every row; TensorFlow adds up the two into a
+  dense gradient, and LazyAdam's update of that is this one. So with a tied
+  matrix this is 'lazy_adam' as well; `lazy_adam` is for tables that are only
+  looked up.
+  """
+  _check_adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+
+  def init(params):
+    zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
+    return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), zeros(), zeros())
+
+  def update(grads, state, params=None):
+    del params
+    count = optax.safe_increment(state.count)
+    t = count.astype(jnp.float32)
+    rate = schedule(state.count)
+    rate = rate * jnp.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+    mu = optax.tree.update_moment(grads, state.mu, beta_1, 1)
+    nu = optax.tree.update_moment(grads, state.nu, beta_2, 2)
+    updates = jax.tree.map(
+      lambda m, v: -rate * m / (jnp.sqrt(v) + epsilon), mu, nu
+    )
+    return updates, optax.ScaleByAdamState(count, mu, nu)
+
+  return optax.GradientTransformation(init, update)
 
 
 def _in_rows(new, gradient, kept):

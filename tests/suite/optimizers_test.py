@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from suite import optimizers
+from suite import optimizers, sharding
 
 LARS_SKIP = r'(bn/scale|/bias)$'
 BATCH_NORM = r'bn/(scale|bias)$'
@@ -490,6 +490,85 @@ class LazyAdamTest(parameterized.TestCase):
       values = {'beta_1': 0.9, 'beta_2': 0.9, 'epsilon': 1e-8} | changes
       with self.assertRaisesRegex(ValueError, came):
         optimizers.lazy_adam(lambda count: 0.1, **values)
+
+
+class InverseSqrtTest(parameterized.TestCase):
+  def test_rates_by_hand(self):
+    schedule = optimizers.inverse_sqrt_warmup(
+      base=2.0, width=1024, warmup_steps=16_000
+    )
+    found = [schedule(step) for step in (0, 1, 8000, 16_000, 64_000)]
+    # 2 / 32, by the root of 16,000, which is 126.49; later of 64,000.
+    highest = 0.0625 / 126.4911
+    expected = [0, highest / 16_000, highest / 2, highest, highest / 2]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+  @parameterized.parameters({'warmup_steps': 0}, {'width': 0})
+  def test_impossible_constants_are_refused(self, **change):
+    constants = {'base': 2.0, 'width': 4, 'warmup_steps': 3, **change}
+    with self.assertRaisesRegex(ValueError, 'at least 1; came'):
+      optimizers.inverse_sqrt_warmup(**constants)
+
+
+# The weights after each of four gradients, from v1.train.AdamOptimizer of
+# TensorFlow 2.21 on CPU with betas 0.9 and 0.997, at rates 0.1 / (1 + step).
+ADAM_GRADIENTS = [
+  [[0.1, 0.2], [-0.3, 0.4]],
+  [[-0.7, 0.1], [0.2, 0.9]],
+  [[0.0, 0.0], [0.0, 0.0]],
+  [[0.01, -0.02], [0.03, 1e-8]],
+]
+ADAM_WEIGHTS = {
+  1e-9: [
+    [0.400000036, -1.35000002, 2.0999999, 0.650000036],
+    [0.432082176, -1.39662302, 2.10722733, 0.602412045],
+    [0.448623508, -1.42066157, 2.11095381, 0.577875972],
+    [0.45858407, -1.43408012, 2.1120286, 0.562794566],
+  ],
+  # So large that it matters where it is added.
+  0.05: [
+    [0.490127057, -1.26797163, 2.02473474, 0.719532371],
+    [0.504130423, -1.27713609, 2.02677965, 0.694838345],
+    [0.511344373, -1.28185546, 2.02783275, 0.682115495],
+    [0.515684903, -1.28449523, 2.02813697, 0.674300909],
+  ],
+}
+
+
+class AdamTfTest(parameterized.TestCase):
+  @parameterized.parameters(1e-9, 0.05)
+  def test_weights_are_those_of_tensorflow(self, epsilon):
+    optimizer = optimizers.adam_tf(
+      lambda count: 0.1 / (1 + count),
+      beta_1=0.9,
+      beta_2=0.997,
+      epsilon=epsilon,
+    )
+    params = {'kernel': jnp.asarray([[0.5, -1.25], [2.0, 0.75]])}
+    state = optimizer.init(params)
+    for gradient, expected in zip(
+      ADAM_GRADIENTS, ADAM_WEIGHTS[epsilon], strict=True
+    ):
+      grads = {'kernel': jnp.asarray(gradient)}
+      updates, state = jax.jit(optimizer.update)(grads, state)
+      params = optax.apply_updates(params, updates)
+      np.testing.assert_allclose(params['kernel'].ravel(), expected, rtol=1e-5)
+    self.assertEqual(int(state.count), 4)
+
+  def test_buffers_lie_under_the_paths_of_the_parameters(self):
+    optimizer = optimizers.adam_tf(
+      lambda count: 0.1, beta_1=0.9, beta_2=0.997, epsilon=1e-9
+    )
+    state = optimizer.init({'dense': {'bias': jnp.ones(2)}})
+    paths = {'count', 'mu/dense/bias', 'nu/dense/bias'}
+    found = jax.tree_util.tree_leaves_with_path(state)
+    self.assertEqual({sharding.path_of(path) for path, _ in found}, paths)
+
+  def test_impossible_constants_are_refused(self):
+    with self.assertRaisesRegex(ValueError, r'came 0\.9, 1\.0'):
+      optimizers.adam_tf(
+        lambda count: 0.1, beta_1=0.9, beta_2=1.0, epsilon=1e-9
+      )
 
 
 if __name__ == '__main__':

@@ -1,0 +1,166 @@
+"""Attention of several heads, with dropout, and of beams to what they wrote."""
+
+# B rows, L length of what attends, M length of what is attended to, W width,
+# H heads, D depth of a head, K beams of a sentence, T places of an output.
+
+import dataclasses
+import functools
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+GLOROT = nnx.initializers.glorot_uniform()
+_MASKED = -1e9  # in place of what a mask hides, as good as minus infinity
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+  """What changes how the model is computed, and none of its parameters.
+
+  Computes in `dtype` from parameters in float32; softmax, normalisation and
+  logits are float32. `remat` computes a layer again in the backward pass
+  instead of keeping what is inside it. `unroll` is the layers in one turn of
+  the scan. `attention` is the implementation that `jax.nn` is asked for, where
+  no weights of attention are dropped: 'xla', 'cudnn', or None for its choice.
+  """
+
+  dtype: jnp.dtype = jnp.float32
+  dropout: float = 0.1
+  remat: bool = False
+  unroll: int = 1
+  attention: str | None = None
+
+  def __post_init__(self):
+    if not 0 <= self.dropout < 1:
+      raise ValueError(f'Expected a dropout in [0, 1); came {self.dropout}.')
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Cache:
+  """Keys and values of the tokens decoded so far, of every layer.
+
+  They are written once and never moved: `paths` says which of the K entries of
+  a position is a beam's own, and -1 where none is yet. So a beam changes its
+  past by changing a row of `paths`, and K beams read their sentence's entries
+  in one product.
+  """
+
+  keys: tuple[jax.Array, ...]  # [B, H, T, K, D]
+  values: tuple[jax.Array, ...]  # [B, H, T, K, D]
+  paths: jax.Array  # int32 [B, K, T]
+
+
+class Attention(nnx.Module):
+  """Several heads of scaled dot products, without biases."""
+
+  def __init__(
+    self, width: int, heads: int, *, compute: Compute, rngs: nnx.Rngs
+  ):
+    split = (heads, width // heads)
+    dense = functools.partial(
+      nnx.LinearGeneral,
+      use_bias=False,
+      kernel_init=GLOROT,
+      dtype=compute.dtype,
+      rngs=rngs,
+    )
+    self.query = dense(width, split)
+    self.key = dense(width, split)
+    self.value = dense(width, split)
+    self.output = dense(split, width, axis=(-2, -1))
+    self._compute = compute
+
+  def __call__(self, x, memory, mask, *, causal=False, drop_key=None):
+    """x [B, L, W], memory [B, M, W], mask bool [B, 1, L or 1, M] -> x's."""
+    heads = _attend(
+      self.query(x), self.key(memory), self.value(memory), mask,
+      causal=causal, compute=self._compute, drop_key=drop_key,
+    )  # fmt: skip
+    return self.output(heads)
+
+  def remember(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """memory [B, M, W] -> its keys and its values, [B, H, M, D] each."""
+    both = self.key(memory), self.value(memory)
+    return both[0].swapaxes(1, 2), both[1].swapaxes(1, 2)
+
+  def recall(self, x: jax.Array, keys, values, mask) -> jax.Array:
+    """Beams x [B, K, W] attend to keys and values [B, H, M, D] -> x's.
+
+    The layout is such that both products are taken as they lie in memory, which
+    `jax.nn.dot_product_attention`, with heads after positions, has to transpose
+    in every step. The mask is bool [B, 1, K or 1, M].
+    """
+    logits = jnp.einsum(
+      'BKHD,BHMD->BHKM', self.query(x), keys,
+      preferred_element_type=jnp.float32,
+    )  # fmt: skip
+    weights = _softmax(logits * keys.shape[-1] ** -0.5, mask)
+    heads = jnp.einsum('BHKM,BHMD->BKHD', weights.astype(x.dtype), values)
+    return self.output(heads)
+
+
+def extended(paths: jax.Array, position: jax.Array) -> jax.Array:
+  """At `position` every beam has an entry of its own: [B, K, T]."""
+  rows, beams, _ = paths.shape
+  own = jnp.arange(beams, dtype=paths.dtype)[None, :, None]
+  own = jnp.broadcast_to(own, (rows, beams, 1))
+  return jax.lax.dynamic_update_slice_in_dim(paths, own, position, axis=2)
+
+
+def on_path(paths: jax.Array) -> jax.Array:
+  """[B, K, T] -> which of the T * K entries are a beam's own: [B, 1, K, T * K].
+
+  Entries that are not written yet are on no path.
+  """
+  rows, beams, length = paths.shape
+  entries = jnp.arange(beams, dtype=paths.dtype)[None, None, None]
+  own = paths[..., None] == entries
+  return own.reshape(rows, 1, beams, length * beams)
+
+
+def reorder(cache: Cache, parents: jax.Array) -> Cache:
+  """Beam k goes on from beam `parents[b, k]`; no key or value is moved."""
+  paths = jnp.take_along_axis(cache.paths, parents[..., None], axis=1)
+  return dataclasses.replace(cache, paths=paths)
+
+
+def drop(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+  """Zeros a share of `rate`, scales the rest up; without a key, nothing."""
+  if key is None:
+    return x
+  keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+  return jnp.where(keep, x / (1 - rate), 0)
+
+
+def fork(key: jax.Array | None, count: int):
+  """As many keys as there are places that drop; without a key, none."""
+  return [None] * count if key is None else jax.random.split(key, count)
+
+
+def _attend(query, key, value, mask, *, causal, compute, drop_key) -> jax.Array:
+  """[B, L, H, D] to [B, M, H, D] -> [B, L, H, D].
+
+  `jax.nn.dot_product_attention` cannot drop weights (jax 0.10), which the
+  reference does in training; without dropout it is what computes.
+  """
+  if drop_key is None:
+    return jax.nn.dot_product_attention(
+      query, key, value, mask=mask,
+      is_causal=causal, implementation=compute.attention,
+    )  # fmt: skip
+  logits = jnp.einsum(
+    'BLHD,BMHD->BHLM', query, key, preferred_element_type=jnp.float32
+  )
+  if causal:
+    shape = logits.shape[-2:]
+    earlier = jnp.tril(jnp.ones(shape, bool))[None, None]
+    mask = earlier if mask is None else mask & earlier
+  weights = _softmax(logits * query.shape[-1] ** -0.5, mask)
+  weights = drop(weights.astype(query.dtype), compute.dropout, drop_key)
+  return jnp.einsum('BHLM,BMHD->BLHD', weights, value)
+
+
+def _softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
+  return jax.nn.softmax(jnp.where(mask, logits, _MASKED), axis=-1)

@@ -1,0 +1,194 @@
+"""Beam search on the device: many sentences at once, each as if alone.
+
+The search is that of the Transformer reference in mlcommons/training,
+retired_benchmarks/transformer, tensorflow/transformer/model/beam_search.py. In
+every step each of K hypotheses is continued by every token, and the 2 K best
+continuations are kept. Those that ended are compared with what had ended
+before, by score; of the others the K best live on. A score is a log probability
+over the length penalty ((5 + length) / 6)^alpha, where the end is counted.
+
+A sentence is closed when the worst of its ended hypotheses is at least what its
+best living one could still score, all its log probability kept up to the
+longest length. The reference asks this of all sentences together and searches
+on in those that are closed; that may fill free places behind the best
+hypothesis, never replace it, for nothing that ends later scores higher.
+"""
+
+# B sentences, K beams, C continuations (2 K), V tokens, T places of the output.
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# (tokens int32 [B * K], cache, position int32 []) -> (logits [B * K, V], cache)
+Step = Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """The hypotheses of every sentence, best first.
+
+  Where a sentence has none that ended, they are those still alive at its limit,
+  and their scores are log probabilities without penalty. Where there are fewer
+  than K, the rest have score -inf and no tokens.
+  """
+
+  tokens: jax.Array  # int32 [B, K, T], zeros behind the end
+  scores: jax.Array  # float32 [B, K]
+  steps: jax.Array  # int32 [], tokens searched until every sentence was closed
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _State:
+  position: jax.Array  # int32 []
+  is_open: jax.Array  # bool [B]
+  last: jax.Array  # int32 [B, K], what is fed next
+  alive: jax.Array  # int32 [B, K, T]
+  log_probs: jax.Array  # float32 [B, K], descending; -inf: no hypothesis
+  ended: jax.Array  # int32 [B, K, T]
+  scores: jax.Array  # float32 [B, K], of the ended, descending; -inf: none
+  cache: Any
+
+
+def take_beams(cache: Any, parents: jax.Array) -> Any:
+  """Leaves [B * K, ...] of which beam k becomes what `parents` [B, K] was."""
+  sentences, beams = parents.shape
+
+  def take(leaf):
+    split = leaf.reshape(sentences, beams, *leaf.shape[1:])
+    return _take(split, parents).reshape(leaf.shape)
+
+  return jax.tree.map(take, cache)
+
+
+def length_penalty(length: jax.Array, alpha: float) -> jax.Array:
+  """((5 + length) / 6)^alpha, float32."""
+  return ((5.0 + jnp.asarray(length, jnp.float32)) / 6.0) ** alpha
+
+
+def search(
+  step: Step,
+  cache: Any,
+  start: jax.Array,
+  *,
+  beams: int,
+  end: int,
+  max_length: int,
+  alpha: float,
+  limits: jax.Array | None = None,
+  reorder: Callable[[Any, jax.Array], Any] = take_beams,
+) -> Found:
+  """The best continuations of `start` int32 [B] that `step` allows.
+
+  `cache` is what `step` hands on to itself, for B * K hypotheses, those of a
+  sentence together. After each step `reorder(cache, parents)` lets beam k go on
+  from beam `parents[b, k]` of its sentence. `limits` int32, [] or [B], are the
+  most tokens of a sentence, its end included; without them, or above it, that
+  is `max_length`.
+  """
+  if beams < 1 or max_length < 1 or alpha < 0:
+    raise ValueError(
+      'Expected beams and max_length of at least 1 and alpha >= 0; came '
+      f'{beams}, {max_length} and {alpha}.'
+    )
+  limits = jnp.minimum(max_length if limits is None else limits, max_length)
+  limits = jnp.broadcast_to(limits, start.shape)
+
+  def body(state):
+    return _next(state, step, reorder, limits, end=end, alpha=alpha)
+
+  first = _first(cache, start, limits, beams=beams, length=max_length)
+  last = jax.lax.while_loop(lambda state: state.is_open.any(), body, first)
+  return _found(last)
+
+
+def _first(cache, start, limits, *, beams: int, length: int) -> _State:
+  """One hypothesis a sentence, of no tokens; the other beams do not exist."""
+  shape = (start.shape[0], beams)
+  none = jnp.full(shape, -jnp.inf, jnp.float32)
+  return _State(
+    position=jnp.zeros([], jnp.int32),
+    is_open=limits > 0,
+    last=jnp.broadcast_to(start.astype(jnp.int32)[:, None], shape),
+    alive=jnp.zeros((*shape, length), jnp.int32),
+    log_probs=none.at[:, 0].set(0.0),
+    ended=jnp.zeros((*shape, length), jnp.int32),
+    scores=none,
+    cache=cache,
+  )
+
+
+def _next(state: _State, step, reorder, limits, *, end, alpha) -> _State:
+  """All hypotheses grown by a token; closed sentences stay as they are."""
+  beams, position = state.last.shape[1], state.position
+  logits, cache = step(state.last.reshape(-1), state.cache, position)
+  best, parents, tokens = _continue(state.log_probs, logits)
+  grown = _take(state.alive, parents)
+  grown = jax.lax.dynamic_update_slice_in_dim(
+    grown, tokens[..., None], position, axis=2
+  )
+  has_ended = tokens == end
+  log_probs, kept = jax.lax.top_k(jnp.where(has_ended, -jnp.inf, best), beams)
+  scores = jnp.where(has_ended, best, -jnp.inf)
+  scores = scores / length_penalty(position + 1, alpha)
+  # The older come first, so of equal scores the older is kept.
+  scores, held = jax.lax.top_k(
+    jnp.concatenate([state.scores, scores], 1), beams
+  )
+  ended = _take(jnp.concatenate([state.ended, grown], axis=1), held)
+
+  def where_open(new, old):
+    is_open = jnp.expand_dims(state.is_open, range(1, new.ndim))
+    return jnp.where(is_open, new, old)
+
+  log_probs = where_open(log_probs, state.log_probs)
+  scores = where_open(scores, state.scores)
+  could = log_probs[:, 0] / length_penalty(limits, alpha)
+  return _State(
+    position=position + 1,
+    is_open=(position + 1 < limits) & (_worst(scores) < could),
+    last=_take(tokens, kept),
+    alive=where_open(_take(grown, kept), state.alive),
+    log_probs=log_probs,
+    ended=where_open(ended, state.ended),
+    scores=scores,
+    cache=reorder(cache, _take(parents, kept)),
+  )
+
+
+def _continue(log_probs: jax.Array, logits: jax.Array):
+  """The 2 K best: log probabilities, beams of origin, tokens; each [B, C]."""
+  sentences, beams = log_probs.shape
+  vocabulary = logits.shape[-1]
+  if vocabulary < 2:
+    raise ValueError(
+      f'Expected logits of two tokens or more; came {vocabulary}.'
+    )
+  logits = logits.astype(jnp.float32).reshape(sentences, beams, vocabulary)
+  all_of_them = jax.nn.log_softmax(logits) + log_probs[..., None]
+  best, place = jax.lax.top_k(all_of_them.reshape(sentences, -1), 2 * beams)
+  return best, place // vocabulary, place % vocabulary
+
+
+def _worst(scores: jax.Array) -> jax.Array:
+  """Of those that ended the lowest score, else -inf: [B, K] -> [B]."""
+  lowest = jnp.where(jnp.isneginf(scores), jnp.inf, scores).min(axis=1)
+  return jnp.where(jnp.isposinf(lowest), -jnp.inf, lowest)
+
+
+def _found(state: _State) -> Found:
+  any_ended = ~jnp.isneginf(state.scores[:, :1])
+  scores = jnp.where(any_ended, state.scores, state.log_probs)
+  tokens = jnp.where(any_ended[..., None], state.ended, state.alive)
+  exists = ~jnp.isneginf(scores)[..., None]
+  return Found(jnp.where(exists, tokens, 0), scores, state.position)
+
+
+def _take(values: jax.Array, places: jax.Array) -> jax.Array:
+  """values [B, N, ...], places [B, M] -> [B, M, ...]."""
+  return jax.vmap(lambda row, place: row[place])(values, places)

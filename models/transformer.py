@@ -1,0 +1,422 @@
+"""The Transformer for translation, big or small, and its loss.
+
+The variant is that of mlcommons/training, retired_benchmarks/transformer
+(tensorflow/transformer/model): normalisation before each sublayer and once
+after each stack, no biases in attention, one matrix for both embeddings and the
+softmax.
+
+Rows may be packed: several sentence pairs in a row of the batch, told apart by
+`Packing`. Every sentence is then computed as it would be in a row of its own.
+"""
+
+# B rows, L length of a target, M length of a source, W width, V vocabulary,
+# H heads, D depth of a head, K beams of a sentence, T places of an output.
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import math
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from models import attention, beam_search
+
+PAD = 0  # also what the decoder is fed first: its embedding is zero
+END = 1
+
+# Data parallel: every device holds all parameters.
+PARTITION_RULES = ((r'.*', P()),)
+
+# Heads, hidden units and rows of the shared matrix split over the model axis.
+# The first dimension of a block's parameters is that of the layers.
+MODEL_RULES = (
+  (r'embedding$', P('model', None)),
+  (r'/(query|key|value)/kernel$', P(None, None, 'model', None)),
+  (r'/output/kernel$', P(None, 'model', None, None)),
+  (r'/up/kernel$', P(None, None, 'model')),
+  (r'/up/bias$', P(None, 'model')),
+  (r'/down/kernel$', P(None, 'model', None)),
+  (r'.*', P()),
+)
+
+_EPSILON = 1e-6
+_DEFAULT = attention.Compute()
+_LONGEST_WAVE = 1e4  # of the position signal, over 2 pi
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """Tokens, layers of the encoder and as many of the decoder, and widths."""
+
+  vocabulary: int
+  layers: int
+  width: int
+  heads: int
+  ffn: int
+
+  def __post_init__(self):
+    sizes = dataclasses.astuple(self)
+    if min(sizes) < 1 or self.width % self.heads:
+      raise ValueError(
+        f'Expected positive sizes and heads that divide the width; came {self}.'
+      )
+    # Half the channels are sines, and the waves of a half need two of them.
+    if self.width % 2 or self.width < 4:
+      raise ValueError(f'Expected an even width from 4 up; came {self.width}.')
+
+
+BIG = Size(33_708, 6, 1024, 16, 4096)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Packing:
+  """Which sentence of its row a token is of, and its place there."""
+
+  segments: jax.Array  # int32 [B, L], from 1; 0 on padding
+  positions: jax.Array  # int32 [B, L], from 0
+
+
+class FeedForward(nnx.Module):
+  """Two dense layers with a ReLU between, on every position alone."""
+
+  def __init__(self, size: Size, *, compute: attention.Compute, rngs: nnx.Rngs):
+    dense = functools.partial(
+      nnx.Linear, kernel_init=attention.GLOROT, dtype=compute.dtype, rngs=rngs
+    )
+    self.up = dense(size.width, size.ffn)
+    self.down = dense(size.ffn, size.width)
+    self._dropout = compute.dropout
+
+  def __call__(self, x: jax.Array, *, drop_key=None) -> jax.Array:
+    hidden = attention.drop(jax.nn.relu(self.up(x)), self._dropout, drop_key)
+    return self.down(hidden)
+
+
+class EncoderBlock(nnx.Module):
+  """Attention to the sentence itself, then the feed-forward layers."""
+
+  def __init__(self, size: Size, *, compute: attention.Compute, rngs: nnx.Rngs):
+    shared = {'compute': compute, 'rngs': rngs}
+    self.attention_norm = _norm(size, **shared)
+    self.attention = attention.Attention(size.width, size.heads, **shared)
+    self.ffn_norm = _norm(size, **shared)
+    self.ffn = FeedForward(size, **shared)
+    self._dropout = compute.dropout
+
+  def __call__(self, x, mask, is_token, drop_key) -> jax.Array:
+    """x [B, M, W]; `is_token` bool [B, M, 1]: padding skips the last part."""
+    keys = attention.fork(drop_key, 4)
+    y = self.attention_norm(x)
+    y = self.attention(y, y, mask, drop_key=keys[0])
+    x = x + attention.drop(y, self._dropout, keys[1])
+    y = self.ffn(self.ffn_norm(x), drop_key=keys[2])
+    return x + attention.drop(jnp.where(is_token, y, 0), self._dropout, keys[3])
+
+
+class DecoderBlock(nnx.Module):
+  """Attention to what was written and to the source, then feed-forward."""
+
+  def __init__(self, size: Size, *, compute: attention.Compute, rngs: nnx.Rngs):
+    shared = {'compute': compute, 'rngs': rngs}
+    self.attention_norm = _norm(size, **shared)
+    self.attention = attention.Attention(size.width, size.heads, **shared)
+    self.memory_norm = _norm(size, **shared)
+    self.memory_attention = attention.Attention(
+      size.width, size.heads, **shared
+    )
+    self.ffn_norm = _norm(size, **shared)
+    self.ffn = FeedForward(size, **shared)
+    self._dropout = compute.dropout
+
+  def __call__(self, x, memory, own_mask, memory_mask, drop_key) -> jax.Array:
+    """x [B, L, W], memory [B, M, W], after which it is as x."""
+    keys = attention.fork(drop_key, 6)
+    y = self.attention_norm(x)
+    y = self.attention(y, y, own_mask, causal=True, drop_key=keys[0])
+    x = x + attention.drop(y, self._dropout, keys[1])
+    y = self.memory_norm(x)
+    y = self.memory_attention(y, memory, memory_mask, drop_key=keys[2])
+    x = x + attention.drop(y, self._dropout, keys[3])
+    y = self.ffn(self.ffn_norm(x), drop_key=keys[4])
+    return x + attention.drop(y, self._dropout, keys[5])
+
+  def step(self, x, cached, remembered, own_mask, memory_mask, position):
+    """One token of every beam, x [B, K, W] -> x's, and its keys and values.
+
+    `cached` are keys and values [B, H, T, K, D] to write to and to attend to,
+    `remembered` those of the source, [B, H, M, D].
+    """
+    y = self.attention_norm(x)
+    new = self.attention.remember(y)
+    cached = tuple(
+      jax.lax.dynamic_update_slice_in_dim(old, x[:, :, None], position, axis=2)
+      for old, x in zip(cached, new, strict=True)
+    )
+    flat = (old.reshape(*old.shape[:2], -1, old.shape[-1]) for old in cached)
+    x = x + self.attention.recall(y, *flat, own_mask)
+    y = self.memory_norm(x)
+    x = x + self.memory_attention.recall(y, *remembered, memory_mask)
+    return x + self.ffn(self.ffn_norm(x)), cached
+
+
+class Stack(nnx.Module):
+  """Equal blocks one after the other, and a normalisation.
+
+  Every parameter of the blocks has the layers as its first dimension, so one
+  program runs them all.
+  """
+
+  def __init__(self, block: type, size: Size, *, compute, rngs: nnx.Rngs):
+    self.blocks = jax.vmap(
+      lambda key: block(size, compute=compute, rngs=nnx.Rngs(key))
+    )(jax.random.split(rngs.params(), size.layers))
+    self.norm = _norm(size, compute=compute, rngs=rngs)
+    self._layers = size.layers
+    self._compute = compute
+
+  def __call__(self, x: jax.Array, *shared, drop_key) -> jax.Array:
+    """x [B, L, W] through every block, each with `shared` and its own key."""
+
+    def body(x, layer):
+      block, key = layer
+      return block(x, *shared, key), None
+
+    if self._compute.remat:
+      body = jax.checkpoint(body)
+    keys = None
+    if drop_key is not None:
+      keys = jax.random.split(drop_key, self._layers)
+    unroll = min(self._compute.unroll, self._layers)
+    x, _ = jax.lax.scan(body, x, (self.blocks, keys), unroll=unroll)
+    return self.norm(x)
+
+  def apart(self) -> list[Any]:
+    """The blocks one by one, matrices in the dtype they are used in."""
+
+    def one(leaf, layer):
+      # Vectors are those of norms, and biases, which are small.
+      is_matrix = leaf.ndim > 2
+      return leaf[layer].astype(
+        self._compute.dtype if is_matrix else leaf.dtype
+      )
+
+    return [
+      jax.tree.map(functools.partial(one, layer=layer), self.blocks)
+      for layer in range(self._layers)
+    ]
+
+
+class Transformer(nnx.Module):
+  """Logits of a target from its source, and translations."""
+
+  def __init__(
+    self, size: Size, *, compute: attention.Compute = _DEFAULT, rngs: nnx.Rngs
+  ):
+    draw = nnx.initializers.normal(size.width**-0.5)
+    shape = (size.vocabulary, size.width)
+    self.embedding = nnx.Param(draw(rngs.params(), shape, jnp.float32))
+    shared = {'compute': compute, 'rngs': rngs}
+    self.encoder = Stack(EncoderBlock, size, **shared)
+    self.decoder = Stack(DecoderBlock, size, **shared)
+    self._size = size
+    self._compute = compute
+
+  def __call__(
+    self,
+    source: jax.Array,
+    target: jax.Array,
+    *,
+    source_packing: Packing | None = None,
+    target_packing: Packing | None = None,
+    drop_key: jax.Array | None = None,
+  ) -> jax.Array:
+    """Tokens int32 [B, M] and [B, L] -> logits of each target, [B, L, V].
+
+    Logits, float32, at a place are of the token there, from those before it;
+    the target is shifted in here. Both sides are packed or none is. With a key
+    there is dropout.
+    """
+    if (source_packing is None) != (target_packing is None):
+      raise ValueError('Expected packing of both sides or of none; came one.')
+    keys = attention.fork(drop_key if self._compute.dropout else None, 2)
+    memory = self.encode(source, source_packing, drop_key=keys[0])
+    mask = _memory_mask(source, source_packing, target_packing)
+    x = self.decode(memory, mask, target, target_packing, drop_key=keys[1])
+    return self._logits(x)
+
+  def encode(
+    self, source: jax.Array, packing: Packing | None = None, *, drop_key=None
+  ) -> jax.Array:
+    """Tokens int32 [B, M] -> what the decoder attends to, [B, M, W]."""
+    keys = attention.fork(drop_key, 2)
+    is_token = (source != PAD)[..., None]
+    mask = _memory_mask(source, packing, packing)
+    x = self._embed(source, _positions(source, packing), keys[0])
+    return self.encoder(x, mask, is_token, drop_key=keys[1])
+
+  def decode(
+    self, memory, memory_mask, target, packing=None, *, drop_key=None
+  ) -> jax.Array:
+    """memory [B, M, W], target int32 [B, L] -> x [B, L, W], before logits."""
+    keys = attention.fork(drop_key, 2)
+    positions = _positions(target, packing)
+    before = jnp.pad(target, ((0, 0), (1, 0)))[:, :-1]
+    before = jnp.where(positions == 0, PAD, before)
+    own_mask = _same_segment(packing, packing)
+    x = self._embed(before, positions, keys[0])
+    return self.decoder(x, memory, own_mask, memory_mask, drop_key=keys[1])
+
+  def translate(
+    self,
+    source: jax.Array,
+    *,
+    beams: int = 4,
+    alpha: float = 0.6,
+    extra_length: int = 50,
+  ) -> beam_search.Found:
+    """Tokens int32 [B, M] -> the best K translations of each.
+
+    None is longer than the longest source of the batch and `extra_length` more,
+    as in the reference, whose batches are padded to their longest source.
+    """
+    longest = (source != PAD).sum(axis=1).max()
+    length = source.shape[1] + extra_length
+    step, cache = self.stepper(source, beams=beams, length=length)
+    return beam_search.search(
+      step,
+      cache,
+      jnp.full(source.shape[0], PAD, jnp.int32),
+      beams=beams,
+      end=END,
+      max_length=length,
+      alpha=alpha,
+      limits=longest + extra_length,
+      reorder=attention.reorder,
+    )
+
+  def stepper(
+    self, source: jax.Array, *, beams: int, length: int
+  ) -> tuple[Callable, attention.Cache]:
+    """What `beam_search` takes: a step of the decoder, and an empty cache.
+
+    The source is attended to once for all beams of a sentence.
+    """
+    memory = self.encode(source)
+    memory_mask = _memory_mask(source, None, None)
+    blocks = self.decoder.apart()
+    remembered = [block.memory_attention.remember(memory) for block in blocks]
+    table = self.embedding[...].astype(self._compute.dtype)
+
+    def step(tokens, cache, position):
+      """Tokens int32 [B * K] -> logits [B * K, V] of what follows them."""
+      x = tokens.reshape(-1, beams)
+      x = self._embed(x, jnp.broadcast_to(position, x.shape))
+      paths = attention.extended(cache.paths, position)
+      mask = attention.on_path(paths)
+      kept = []
+      for layer, block in enumerate(blocks):
+        cached = cache.keys[layer], cache.values[layer]
+        x, cached = block.step(
+          x, cached, remembered[layer], mask, memory_mask, position
+        )
+        kept.append(cached)
+      keys, values = zip(*kept, strict=True)
+      logits = self._logits(self.decoder.norm(x), table)
+      return logits.reshape(tokens.shape[0], -1), attention.Cache(
+        keys, values, paths
+      )
+
+    return step, self._empty(source.shape[0], beams, length)
+
+  def _empty(self, rows: int, beams: int, length: int) -> attention.Cache:
+    size = self._size
+    depth = size.width // size.heads
+    shape = (rows, size.heads, length, beams, depth)
+    nothing = (jnp.zeros(shape, self._compute.dtype),) * size.layers
+    paths = jnp.full((rows, beams, length), -1, jnp.int32)
+    return attention.Cache(nothing, nothing, paths)
+
+  def _embed(self, tokens, positions, drop_key=None) -> jax.Array:
+    """Tokens [B, L] at positions [B or 1, L] -> their sum, [B, L, W]."""
+    width = self._size.width
+    x = self.embedding[...][tokens] * width**0.5
+    x = jnp.where((tokens != PAD)[..., None], x, 0)
+    x = x + jnp.broadcast_to(signal(positions, width), x.shape)
+    x = x.astype(self._compute.dtype)
+    return attention.drop(x, self._compute.dropout, drop_key)
+
+  def _logits(self, x: jax.Array, table: jax.Array | None = None) -> jax.Array:
+    if table is None:
+      table = self.embedding[...].astype(self._compute.dtype)
+    return jnp.einsum(
+      '...W,VW->...V', x, table, preferred_element_type=jnp.float32
+    )
+
+
+def token_losses(
+  logits: jax.Array, targets: jax.Array, *, smoothing: float
+) -> jax.Array:
+  """logits [..., V], targets int32 [...] -> float32 [...], 0 on padding.
+
+  Cross entropy with 1 - `smoothing` on the target and the rest spread over the
+  other V - 1 tokens, less the least that it can be, which has no gradient. The
+  loss of a batch is the sum over all tokens by the number that are no padding.
+  """
+  logits, vocabulary = logits.astype(jnp.float32), logits.shape[-1]
+  high, low = 1 - smoothing, smoothing / (vocabulary - 1)
+  # A comparison where a gather would do: its gradient is no scatter, and it
+  # stays local where the vocabulary is split.
+  tokens = jnp.arange(vocabulary, dtype=targets.dtype)
+  is_target = targets[..., None] == jnp.expand_dims(tokens, range(targets.ndim))
+  soft = jnp.where(is_target, high, low)
+  losses = jax.nn.logsumexp(logits, axis=-1) - (soft * logits).sum(axis=-1)
+  least = high * math.log(high) + smoothing * math.log(low + 1e-20)
+  return jnp.where(targets == PAD, 0.0, losses + least)
+
+
+def signal(positions: jax.Array, width: int) -> jax.Array:
+  """Positions [...] -> sines, then cosines, of ever longer waves: [..., W]."""
+  half = width // 2
+  steps = jnp.arange(half, dtype=jnp.float32) / (half - 1)
+  rates = jnp.exp(-math.log(_LONGEST_WAVE) * steps)
+  rates = jnp.expand_dims(rates, range(positions.ndim))
+  angles = positions.astype(jnp.float32)[..., None] * rates
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def _memory_mask(source, source_packing, packing) -> jax.Array:
+  """Which source tokens are attended to: bool [B, 1, 1 or L, M]."""
+  if packing is None:
+    return (source != PAD)[:, None, None, :]
+  return _same_segment(packing, source_packing)
+
+
+def _same_segment(packing: Packing | None, other: Packing | None):
+  """bool [B, 1, L, M] of tokens [B, L] and others [B, M]; None: all are.
+
+  Padding is a segment too, so that no row of the mask is empty.
+  """
+  if packing is None:
+    return None
+  same = packing.segments[:, :, None] == other.segments[:, None, :]
+  return same[:, None]
+
+
+def _positions(tokens: jax.Array, packing: Packing | None) -> jax.Array:
+  """int32 [B, L], or [1, L] where all rows have the same."""
+  if packing is None:
+    return jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
+  return packing.positions
+
+
+def _norm(
+  size: Size, *, compute: attention.Compute, rngs: nnx.Rngs
+) -> nnx.LayerNorm:
+  return nnx.LayerNorm(
+    size.width, epsilon=_EPSILON, dtype=compute.dtype, rngs=rngs
+  )
