@@ -1,17 +1,35 @@
 """The clock: startup, the timed run, and where the time of each went.
 
-There is no way to pause it: the rules forbid that, so evals count.
+There is no way to pause it: the rules forbid that, so evals count, and so does
+the time between the end of one process and the start of the next.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import dataclasses
 import time
+
+RESTART = 'restart'  # the part that time lost by a restart is booked to
 
 
 def wall_time() -> Callable[[], float]:
   """Seconds since the epoch that never run backwards."""
   offset = time.time() - time.monotonic()
   return lambda: offset + time.monotonic()
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+  """All that a clock holds at one moment, for another process to go on from.
+
+  Times are seconds since the epoch, parts seconds.
+  """
+
+  created: float
+  started: float
+  at: float
+  startup: Mapping[str, float]
+  timed: Mapping[str, float]
 
 
 class Clock:
@@ -42,6 +60,31 @@ class Clock:
       raise RuntimeError('The clock was started already; it starts once.')
     self._started = self.now()
     return self._started
+
+  def moment(self) -> Moment:
+    """What the clock holds now; the run must be on."""
+    self.require_running('The clock was asked for its moment')
+    startup, timed = ({**parts} for parts in self._parts)
+    return Moment(self.created, self._started, self.now(), startup, timed)
+
+  def resume(self, moment: Moment) -> float:
+    """Goes on, as if it had never stood still, from `moment` of a dead process.
+
+    All since then was lost, the startup of this process too, and counts: it is
+    booked to 'restart'. Returns these seconds.
+    """
+    if self._started is not None:
+      raise RuntimeError('The clock was started already; it starts once.')
+    lost = self.now() - moment.at
+    if lost < 0:
+      raise ValueError(
+        f'Expected a time after that of the checkpoint, came one {-lost:.1f} s '
+        'before it: set the clock of this machine.'
+      )
+    self.created, self._started = moment.created, moment.started
+    self._parts = ({**moment.startup}, {**moment.timed})
+    self._parts[1][RESTART] = self._parts[1].get(RESTART, 0.0) + lost
+    return lost
 
   def stop(self) -> float:
     """Ends the run for good; returns the time, in seconds."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from suite.clock import Clock
 
+STEP = 'step'
+
 Rows = Mapping[str, np.ndarray]  # this host's rows of a batch
 
 
@@ -33,6 +35,13 @@ class Data:
   host: int = 0
   hosts: int = 1
   reading: Any = None  # how the pipeline is to read; the core only hands it on
+  # Of a run that goes on: what the `Feed.position` of its dead process said.
+  position: Mapping[str, Any] | None = None
+
+  @property
+  def first_step(self) -> int:
+    """The training step to begin with, from 0, for supervised feeds."""
+    return (self.position or {}).get(STEP, 0)
 
   @property
   def directory(self) -> str:
@@ -51,11 +60,19 @@ class Feed(Protocol):
 
     `state` is the state at the block's start, for feeds that make their data
     with it (self-play); `call(name, state, argument)` runs what the task
-    staged. Supervised feeds ignore both.
+    staged. Supervised feeds ignore both. A run that goes on in the middle of a
+    block asks for what remains of it.
     """
 
   def eval_batches(self) -> Iterator[Any]:
     """Yields every eval example once, in batches padded with weight 0."""
+
+  def position(self) -> Mapping[str, Any]:
+    """What a feed needs to go on after the batches that it has yielded.
+
+    Plain values, which JSON holds; `Data.position` hands them back to the
+    task's `open`, perhaps with another number of hosts.
+    """
 
   def close(self) -> None:
     """Ends what reads ahead; called once, when the clock has stopped."""
@@ -70,14 +87,16 @@ class SupervisedFeed:
     evaluation: Callable[[], Iterable[Rows]],
     put: Callable[[Rows], Any],
     *,
+    first_step: int = 0,
     ahead: int = 2,
   ):
     """Opens the training stream; `evaluation()` opens one pass over the evals.
 
     Args:
-      train: endless host rows.
+      train: endless host rows, from `first_step` on.
       evaluation: makes a finite iterable of host rows.
       put: host rows -> global arrays; asynchronous on accelerators.
+      first_step: the training step that they begin with.
       ahead: batches that lie on the devices before they are asked for.
     """
     self._stream = iter(train)
@@ -85,16 +104,23 @@ class SupervisedFeed:
     self._evaluation = evaluation
     self._put = put
     self._ahead = ahead
+    self._step = first_step
 
   def train_block(self, block, state, call):
     """See Feed."""
     del state, call
     for _ in range(block.steps):
-      yield next(self._train)
+      batch = next(self._train)
+      self._step += 1
+      yield batch
 
   def eval_batches(self):
     """See Feed."""
     return _put_ahead(iter(self._evaluation()), self._put, self._ahead)
+
+  def position(self):
+    """See Feed."""
+    return {STEP: self._step}
 
   def close(self):
     """See Feed."""

@@ -16,6 +16,11 @@ def record_path(directory: str, run: int) -> str:
   return os.path.join(directory, f'run_{run}.json')
 
 
+def checkpoints_path(directory: str, run: int) -> str:
+  """Where the checkpoints of a run lie while it is not finished."""
+  return os.path.join(directory, f'checkpoints_{run}')
+
+
 def claim_directory(path: str) -> None:
   """Makes the directory if it is not there; ValueError if it can't be used."""
   try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -11,11 +12,15 @@ import numpy as np
 
 from suite import sharding
 from suite.clock import Clock
+from suite.sharding import Layout
 from suite.task import Batch, Spec, State, Task
 
 # Counter-based and quick to compile: a jitted ResNet-50 init takes a third of
 # the compile time that the default generator needs.
 GENERATOR = 'rbg'
+
+# What is split over the data axis though a task's rules leave it whole.
+SPREADS = ('none', 'optimizer', 'parameters')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +29,18 @@ class Build:
 
   # XLA's options by name, handed to its compiler, which refuses unknown ones.
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # none: nothing more than the rules say. optimizer: the optimizer's buffers,
+  # so that each device updates its share of the parameters, and all fetch them
+  # from each other. parameters: these too; they are fetched when they are used.
+  spread: str = 'none'
+  # Whether rows that belong together may be on several hosts.
+  groups_across_hosts: bool = False
+
+  def __post_init__(self):
+    if self.spread not in SPREADS:
+      raise ValueError(
+        f'spread must be one of {", ".join(SPREADS)}, not {self.spread!r}.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +63,7 @@ class Program:
   ) -> 'Program':
     """Compiles all that a run of `task` on `mesh` needs; touches no data."""
     build = build or Build()
-    check(task, mesh)
+    check(task, mesh, build)
     with clock.spent_on('build'):
       lowered = lower(task, mesh, build)
     with clock.spent_on('compile'):
@@ -59,7 +76,9 @@ class Program:
       mesh=mesh,
       train_spec=task.train_spec,
       eval_spec=task.eval_spec,
-      flops_per_step=_flops(compiled['train_step'], mesh),
+      flops_per_step=flops(
+        task, mesh, build, lowered['train_step'], compiled['train_step']
+      ),
       **compiled,
     )
 
@@ -77,9 +96,23 @@ class Program:
 
   def any_host(self, flag: bool) -> bool:
     """Whether any host says so; every host gets the same answer, and waits."""
-    local = np.full(len(self.mesh.local_devices), flag, np.int32)
+    return bool(self.most(int(flag)))
+
+  def most(self, number: int) -> int:
+    """The largest number, int32, that any host has; all get it, and wait."""
+    local = np.full(len(self.mesh.local_devices), number, np.int32)
     rows = sharding.put_rows({'vote': local}, self._flat)['vote']
-    return bool(jax.device_get(self.votes(rows)))
+    return int(jax.device_get(self.votes(rows)))
+
+  def state_spec(self, task: Task) -> State:
+    """Shape, dtype and sharding of every leaf of the state of `task`."""
+    return jax.tree.map(
+      lambda leaf, placed: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=placed
+      ),
+      abstract_state(task),
+      self.init.output_shardings,
+    )
 
   def call(self, name: str, state: State, argument: Any) -> Any:
     """Runs what the task staged under `name`."""
@@ -90,7 +123,7 @@ class Program:
     return _flat(self.mesh)
 
   def _zeros(self, spec: Spec) -> Batch:
-    share = jax.process_count()
+    _, share = sharding.host_share(self.mesh)
     return sharding.put_rows(
       {
         name: np.zeros((s.shape[0] // share, *s.shape[1:]), s.dtype)
@@ -100,11 +133,37 @@ class Program:
     )
 
 
-def check(task: Task, mesh: Mesh) -> None:
-  """ValueError if the task's batches can't be split over the mesh."""
+def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
+  """ValueError if the task can't be split over the mesh as `build` wants it."""
+  build = build or Build()
   for name, spec in (('train', task.train_spec), ('eval', task.eval_spec)):
-    rows = {leaf.shape[0] for leaf in spec.values()}
-    sharding.check_batch(f'The {name} batch', max(rows), mesh)
+    sharding.check_batch(f'The {name} batch', _rows(spec), mesh)
+  _check_parts(task, mesh)
+  if not build.groups_across_hosts:
+    rows = _rows(task.train_spec)
+    sharding.check_groups('The train batch', rows, task.row_group, mesh)
+  if build.spread != 'none':
+    layout(task, mesh, build)
+
+
+def _rows(spec: Spec) -> int:
+  return max(leaf.shape[0] for leaf in spec.values())
+
+
+def _check_parts(task: Task, mesh: Mesh) -> None:
+  if task.parts == 1:
+    return
+  each = _rows(task.train_spec) // mesh.shape[sharding.DATA]
+  if each % task.parts:
+    raise ValueError(
+      f'A step in {task.parts} parts does not divide the {each} rows that a '
+      f'device has of a train batch of {_rows(task.train_spec)}.'
+    )
+  if each // task.parts % task.row_group:
+    raise ValueError(
+      f'A step in {task.parts} parts has {each // task.parts} of the {each} '
+      f'rows of a device in a part, which would cut groups of {task.row_group}.'
+    )
 
 
 def abstract_state(task: Task) -> State:
@@ -119,32 +178,64 @@ def _seeded(task: Task) -> Callable[[jax.Array], State]:
   return lambda seed: task.init(jax.random.key(seed, impl=GENERATOR))
 
 
+def layout(task: Task, mesh: Mesh, build: Build | None = None) -> State:
+  """The sharding of every leaf of a state: by the rules, then the spread.
+
+  ValueError where the rules do not fit the task, or the spread splits nothing.
+  """
+  build, state = build or Build(), abstract_state(task)
+  ruled = sharding.from_rules(state, task.partition_rules, mesh)
+  if build.spread == 'none':
+    return ruled
+  spread = dataclasses.replace(
+    ruled, opt=sharding.spread(state.opt, ruled.opt, mesh)
+  )
+  if build.spread == 'parameters':
+    params = sharding.spread(state.params, ruled.params, mesh)
+    spread = dataclasses.replace(spread, params=params)
+  if spread == ruled:
+    raise ValueError(
+      f'A spread of {build.spread} splits nothing: expected leaves of '
+      f'{sharding.SMALL} elements or more that the rules leave whole and '
+      f'{mesh.shape[sharding.DATA]} devices divide.'
+    )
+  return spread
+
+
+def _inside(task: Task, mesh: Mesh, build: Build) -> Layout:
+  """Where arrays lie inside a train step."""
+  if build.spread == 'none':
+    return Layout(mesh)
+  params = abstract_state(task).params
+  ruled = layout(task, mesh).params
+  return Layout(mesh, ruled, sharding.spread(params, ruled, mesh))
+
+
 def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
   """Every program of a run, lowered from shapes, by its name in `Program`.
 
   The mesh may be of devices that are not there (an ahead-of-time topology).
   """
-  del build  # its options are the compiler's
-  state = abstract_state(task)
-  states = sharding.from_rules(state, task.partition_rules, mesh)
+  build = build or Build()
+  task = task.laid_out(_inside(task, mesh, build))
+  state, states = abstract_state(task), layout(task, mesh, build)
   rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
   votes = jax.ShapeDtypeStruct((mesh.size,), jnp.int32)
   return {
     'init': jax.jit(
       _seeded(task), in_shardings=same, out_shardings=states
     ).lower(_SEED),
-    'train_step': jax.jit(
-      task.train_step,
-      in_shardings=(states, rows),
-      out_shardings=(states, same),
-      donate_argnums=0,
-    ).lower(state, dict(task.train_spec)),
+    'train_step': _train_step(task, state, states, mesh),
     'predict': jax.jit(
-      task.predict, in_shardings=(states, rows), out_shardings=same
+      _fetching(task, task.predict),
+      in_shardings=(states, rows),
+      out_shardings=same,
     ).lower(state, dict(task.eval_spec)),
     'staged': {
       name: jax.jit(
-        staged.function, in_shardings=(states, same), out_shardings=same
+        _fetching(task, staged.function),
+        in_shardings=(states, same),
+        out_shardings=same,
       ).lower(state, staged.spec)
       for name, staged in task.staged().items()
     },
@@ -156,11 +247,47 @@ def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
   }
 
 
+def flops(
+  task: Task, mesh: Mesh, build: Build, lowered: Any, compiled: Any
+) -> float | None:
+  """Of a train step on all devices, as XLA counts them.
+
+  XLA counts a loop's body once. What a step in parts lacks by that is found by
+  counting the same step in one part, before either is compiled.
+  """
+  counted = _counted(compiled) * mesh.size
+  if task.parts > 1 and counted > 0:
+    whole = task.laid_out(_inside(task, mesh, build), parts=1)
+    state, states = abstract_state(task), layout(task, mesh, build)
+    whole = _train_step(whole, state, states, mesh)
+    counted += max(0.0, _counted(whole) - _counted(lowered))
+  return counted if counted > 0 else None
+
+
+def _counted(stage: Any) -> float:
+  return (stage.cost_analysis() or {}).get('flops', 0.0)
+
+
+def _train_step(task: Task, state: State, states: State, mesh: Mesh) -> Any:
+  rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
+  return jax.jit(
+    task.train_step,
+    in_shardings=(states, rows),
+    out_shardings=(states, same),
+    donate_argnums=0,
+  ).lower(state, dict(task.train_spec))
+
+
+def _fetching(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:
+  """`function(state, argument)`, given all of the parameters."""
+
+  @functools.wraps(function)
+  def fetched(state, argument):
+    params = task.layout.for_loss(state.params)
+    return function(dataclasses.replace(state, params=params), argument)
+
+  return fetched
+
+
 def _flat(mesh: Mesh) -> Mesh:
   return Mesh(mesh.devices.reshape(-1), (sharding.DATA,))
-
-
-def _flops(compiled: Any, mesh: Mesh) -> float | None:
-  costs = compiled.cost_analysis() or {}
-  flops = costs.get('flops', 0.0)
-  return flops * mesh.size if flops > 0 else None

@@ -1,21 +1,35 @@
 """Mesh, path rules -> shardings, and a host's rows -> global arrays."""
 
+import collections
 from collections.abc import Mapping, Sequence
+import dataclasses
+import itertools
+import math
 import re
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 Rules = Sequence[tuple[str, PartitionSpec]]
 DATA = 'data'  # the mesh axis that batches are split over
 
+# Leaves of fewer elements are not spread: fetching one costs more than it saves
+# (64 KiB of float32 stay).
+SMALL = 2**14
+
 
 def make_mesh(
   model: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
   """All devices as [data, model], Auto axes; `model` divides their number.
+
+  Slices, which a slow network joins, lie one after the other on the data axis,
+  and no model axis crosses them. Inside a slice the order is the physical one,
+  but for the devices of a host, which stay together: the model axis is inside a
+  host where it divides its devices, and so are the rows of a host.
 
   `devices` may be given, those of an ahead-of-time topology for one.
   """
@@ -24,9 +38,46 @@ def make_mesh(
     raise ValueError(
       f'A model axis of {model} does not divide {len(devices)} devices.'
     )
+  slices = _grouped(sorted(devices, key=_slice_of), _slice_of)
+  sizes = {len(each) for each in slices}
+  if len(sizes) > 1:
+    raise ValueError(
+      'Expected slices of one size; came some of '
+      f'{", ".join(map(str, sorted(sizes)))} devices.'
+    )
+  if len(slices[0]) % model:
+    raise ValueError(
+      f'A model axis of {model} would cross slices of {len(slices[0])} devices;'
+      ' expected one that divides a slice.'
+    )
   axes = (AxisType.Auto, AxisType.Auto)
-  shape = (len(devices) // model, model)
-  return jax.make_mesh(shape, (DATA, 'model'), axes, devices=devices)
+  placed = np.concatenate([_placed(each, model) for each in slices])
+  return Mesh(placed, (DATA, 'model'), axis_types=axes)
+
+
+def host_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
+  """`(host, hosts)`: which share of a batch's rows a process feeds.
+
+  Processes that a model axis joins feed the same rows. By default the process
+  is this one.
+  """
+  process = jax.process_index() if process is None else process
+  places = collections.defaultdict(set)  # on the data axis, by process
+  for (place, _), device in np.ndenumerate(mesh.devices):
+    places[device.process_index].add(place)
+  if process not in places:
+    raise ValueError(
+      f'Expected devices of process {process} in the mesh; '
+      f'it has those of {sorted(places)}.'
+    )
+  shares = sorted({tuple(sorted(each)) for each in places.values()})
+  sizes = {len(share) for share in shares}
+  if len(sizes) > 1 or len(shares) * max(sizes) != mesh.shape[DATA]:
+    raise ValueError(
+      'Expected processes with equal and separate shares of the data axis; '
+      f'the model axis of {mesh.size // mesh.shape[DATA]} gives {shares}.'
+    )
+  return shares.index(tuple(sorted(places[process]))), len(shares)
 
 
 def path_of(path: Sequence[Any]) -> str:
@@ -79,6 +130,80 @@ def check_batch(name: str, rows: int, mesh: Mesh) -> None:
     )
 
 
+def check_groups(name: str, rows: int, group: int, mesh: Mesh) -> None:
+  """Raises ValueError if `group` consecutive rows would be on several hosts.
+
+  Hosts whose devices share rows, by a model axis, count as one.
+  """
+  hosts = [{d.process_index for d in place} for place in mesh.devices]
+  each = rows // len(hosts)  # rows of a place on the data axis
+  ends = [
+    place * each
+    for place in range(1, len(hosts))
+    if hosts[place] != hosts[place - 1]
+  ]
+  if any(end % group for end in ends):
+    whole = math.gcd(rows, *ends)
+    fits = max(n for n in range(1, group) if whole % n == 0)
+    raise ValueError(
+      f'{name} has groups of {group} rows that would cross hosts, of which '
+      f'each has {rows // host_count(mesh)} rows, {whole} of them in a row; '
+      f'the largest group below {group} that fits: {fits}. '
+      'Ask with groups_across_hosts for groups that cross.'
+    )
+
+
+def host_count(mesh: Mesh) -> int:
+  """Hosts with rows of their own; those that a model axis joins are one."""
+  return len({frozenset(d.process_index for d in p) for p in mesh.devices})
+
+
+def spread(tree: Any, shardings: Any, mesh: Mesh) -> Any:
+  """`shardings` of `tree`, with what they leave whole split over the data axis.
+
+  Of a leaf, the largest dimension is split that is whole so far and that the
+  axis divides. A leaf without one stays as it is, and so does a small one.
+  """
+  return jax.tree.map(lambda *each: _spread(*each, mesh), tree, shardings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where the arrays inside a train step lie; by default, wherever XLA likes.
+
+  Both trees hold shardings and are like `State.params`, or None.
+  """
+
+  mesh: Mesh | None = None
+  gathered: Any = None  # parameters, as the loss takes them
+  updated: Any = None  # gradients and parameters, as the optimizer takes them
+
+  @property
+  def ways(self) -> int:
+    """Devices that the rows of a batch are split over."""
+    return self.mesh.shape[DATA] if self.mesh else 1
+
+  def rows(self, array: jax.Array, axis: int) -> jax.Array:
+    """`array`, whose dimension `axis` is split as the rows of a batch are."""
+    if self.mesh is None:
+      return array
+    spec = PartitionSpec(*[None] * axis, DATA)
+    return jax.lax.with_sharding_constraint(
+      array, NamedSharding(self.mesh, spec)
+    )
+
+  def for_loss(self, params: Any, part: str | None = None) -> Any:
+    """Parameters as the loss takes them: fetched where they were spread.
+
+    `params` are all, or `part` of them, a key at the top.
+    """
+    return _constrained(params, self.gathered, part)
+
+  def for_update(self, tree: Any, part: str | None = None) -> Any:
+    """Gradients or parameters, or `part`, as the optimizer takes them."""
+    return _constrained(tree, self.updated, part)
+
+
 def put_rows(rows: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   """This host's rows of a batch -> global arrays, split over the data axis."""
   sharding = split_rows(mesh)
@@ -88,6 +213,54 @@ def put_rows(rows: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
 def put_same(array: np.ndarray, mesh: Mesh) -> jax.Array:
   """What every host holds alike -> one global array, on every device."""
   return _put(array, replicated(mesh))
+
+
+def _slice_of(device: Any) -> int:
+  return getattr(device, 'slice_index', None) or 0
+
+
+def _grouped(devices: Sequence[Any], key: Any) -> list[list[Any]]:
+  """Devices by `key`, in the order in which it first comes."""
+  groups = collections.defaultdict(list)
+  for device in devices:
+    groups[key(device)].append(device)
+  return list(groups.values())
+
+
+def _placed(devices: Sequence[Any], model: int) -> np.ndarray:
+  """The devices of one slice -> [data, model]."""
+  shape = (len(devices) // model, model)
+  in_order = mesh_utils.create_device_mesh((len(devices),), devices)
+  hosts = _grouped(in_order, lambda device: device.process_index)
+  if all(len(host) % model == 0 for host in hosts):
+    return np.asarray([*itertools.chain(*hosts)], object).reshape(shape)
+  return mesh_utils.create_device_mesh(
+    shape, devices, allow_split_physical_axes=True
+  )
+
+
+def _spread(leaf: Any, sharding: NamedSharding, mesh: Mesh) -> NamedSharding:
+  ways = mesh.shape[DATA]
+  spec = [*sharding.spec, *[None] * (leaf.ndim - len(sharding.spec))]
+  named = {
+    a
+    for axes in spec
+    for a in ([axes] if isinstance(axes, str) else axes or ())
+  }
+  free = [
+    i for i, size in enumerate(leaf.shape) if not spec[i] and size % ways == 0
+  ]
+  if ways == 1 or DATA in named or leaf.size < SMALL or not free:
+    return sharding
+  spec[max(free, key=lambda i: leaf.shape[i])] = DATA
+  return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def _constrained(tree: Any, shardings: Any, part: str | None) -> Any:
+  if shardings is None:
+    return tree
+  shardings = shardings if part is None else shardings[part]
+  return jax.lax.with_sharding_constraint(tree, shardings)
 
 
 def _put(local: np.ndarray, sharding: NamedSharding) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
+import copy
 import dataclasses
 from typing import Any
 
@@ -9,7 +10,9 @@ import jax
 from jax.sharding import PartitionSpec
 import optax
 
+from suite import accumulation
 from suite.feed import Block, Data, Feed
+from suite.sharding import Layout
 
 PyTree = Any
 Batch = Mapping[str, jax.Array]  # 'weight' is 0 on padded rows
@@ -48,12 +51,19 @@ class Task(abc.ABC):
     partition_rules: (path regex, PartitionSpec) pairs; see `suite.sharding`.
     train_spec: {field: shape and dtype} of a global training batch.
     eval_spec: the same of a global eval batch.
+    parts: a train step is done in so many; see `suite.accumulation`.
+    row_group: consecutive rows of a training batch that belong together, as
+      those that batch norm normalises by moments of their own.
+    layout: where arrays lie inside a train step; set by `laid_out`.
   """
 
   optimizer: optax.GradientTransformation
   partition_rules: Sequence[tuple[str, PartitionSpec]]
   train_spec: Spec
   eval_spec: Spec
+  parts: int = 1
+  row_group: int = 1
+  layout: Layout = Layout()
 
   @abc.abstractmethod
   def init_model(self, key: jax.Array) -> tuple[PyTree, PyTree]:
@@ -63,7 +73,12 @@ class Task(abc.ABC):
   def loss(
     self, params: PyTree, stats: PyTree, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
-    """Returns the loss [] and `(stats, metrics)`, metrics being scalars."""
+    """Returns the loss [] and `(stats, metrics)`, metrics being scalars.
+
+    Loss and metrics are means over the rows by their weight. With several parts
+    so must the stats be, or what moves towards such means: each part starts
+    from the same stats, and the step ends with their mean.
+    """
 
   @abc.abstractmethod
   def predict(self, state: State, batch: Batch) -> PyTree:
@@ -103,21 +118,36 @@ class Task(abc.ABC):
       opt=self.optimizer.init(params),
     )
 
+  def laid_out(self, layout: Layout, *, parts: int | None = None) -> 'Task':
+    """The same task, whose train step keeps to `layout`, and maybe `parts`."""
+    task = copy.copy(self)
+    task.layout = layout
+    task.parts = self.parts if parts is None else parts
+    return task
+
   def train_step(
     self, state: State, batch: Batch
   ) -> tuple[State, dict[str, jax.Array]]:
     """One step of the optimizer -> the next state and scalar metrics."""
-    key = jax.random.fold_in(state.key, state.step)
     gradient = jax.value_and_grad(self.loss, has_aux=True)
-    (loss, (stats, metrics)), grads = gradient(
-      state.params, state.stats, batch, key
+    params = self.layout.for_loss(state.params)
+
+    def means(part, key):
+      (loss, (stats, metrics)), grads = gradient(params, state.stats, part, key)
+      grads = self.layout.for_update(grads)
+      return (grads, stats, {'loss': loss, **metrics}), ()
+
+    key = jax.random.fold_in(state.key, state.step)
+    (grads, stats, metrics), _ = accumulation.in_parts(
+      means, batch, key, parts=self.parts, layout=self.layout
     )
-    updates, opt = self.optimizer.update(grads, state.opt, state.params)
+    params = self.layout.for_update(state.params)
+    updates, opt = self.optimizer.update(grads, state.opt, params)
     after = State(
       step=state.step + 1,
       key=state.key,
-      params=optax.apply_updates(state.params, updates),
+      params=optax.apply_updates(params, updates),
       stats=stats,
       opt=opt,
     )
-    return after, {'loss': loss, **metrics}
+    return after, metrics

@@ -16,10 +16,12 @@ from typing import Any, BinaryIO, NamedTuple
 from suite.audit.findings import ERROR, WARNING, Finding, show
 
 TOKEN = b':::MLLOG'
+# A run went on in another process; its end before that was taken back.
+RESUMED, INTERRUPTED = 'podium_resumed', 'podium_interrupted'
 TIMELINE = frozenset({
   'init_start', 'init_stop', 'run_start', 'run_stop', 'block_start',
   'block_stop', 'epoch_start', 'epoch_stop', 'eval_start', 'eval_accuracy',
-  'eval_stop',
+  'eval_stop', RESUMED, INTERRUPTED,
 })  # fmt: skip
 
 _MAX_LINE = 1 << 20  # bytes of one line
@@ -246,7 +248,7 @@ _FIELDS = frozenset({'time_ms', 'key', 'value', 'metadata'})
 _METADATA = frozenset({
   'status', 'reason', 'first_epoch_num', 'epoch_count', 'epoch_num',
   'samples_count', 'step_num', 'metric', 'file', 'lineno', 'tensor', 'method',
-  'timestamp', 'iteration',
+  'timestamp', 'iteration', 'lost_seconds',
 })  # fmt: skip
 
 

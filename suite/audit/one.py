@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from suite.audit import claim as claims
-from suite.audit import official, order, quality, settings, timing
+from suite.audit import official, order, quality, resumes, settings, timing
 from suite.audit.findings import ERROR, Finding
 from suite.audit.log import Log, read
 from suite.audit.quality import Eval
@@ -108,7 +108,7 @@ def _text(record: Any, name: str) -> str | None:
 # Faults that leave no time or no quality to score.
 _DECISIVE = ('converged', 'target', 'quality', 'quality unit', 'durations',
              'time unit', 'time goes forward', 'one run in a log', 'order',
-             'required event')  # fmt: skip
+             'required event', resumes.RULE)  # fmt: skip
 
 
 def _converged(log, claim, found, findings) -> bool:

@@ -1,12 +1,12 @@
 """Whether a log's events are all there, once, in order, and fit each other."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from suite.audit import official
+from suite.audit import official, resumes
 from suite.audit.claim import UNITS, Claim, at
 from suite.audit.findings import Finding, show
-from suite.audit.log import Log, Record, is_number
+from suite.audit.log import INTERRUPTED, RESUMED, Log, Record, is_number
 
 _ONCE = ('init_stop', 'run_start', 'run_stop')
 _KINDS = {
@@ -15,7 +15,8 @@ _KINDS = {
   'block_start': 'INTERVAL_START', 'block_stop': 'INTERVAL_END',
   'epoch_start': 'INTERVAL_START', 'epoch_stop': 'INTERVAL_END',
   'eval_start': 'INTERVAL_START', 'eval_stop': 'INTERVAL_END',
-  'eval_accuracy': 'POINT_IN_TIME',
+  'eval_accuracy': 'POINT_IN_TIME', RESUMED: 'POINT_IN_TIME',
+  INTERRUPTED: 'POINT_IN_TIME',
 }  # fmt: skip
 # What must have come before the first event of a kind.
 _AFTER = {
@@ -24,6 +25,7 @@ _AFTER = {
   'epoch_start': 'run_start', 'epoch_stop': 'run_start',
   'eval_start': 'run_start', 'eval_stop': 'run_start',
   'eval_accuracy': 'run_start', 'run_stop': 'run_start',
+  RESUMED: 'run_start',
 }  # fmt: skip
 # An event of the first kind needs one of each group in its metadata.
 _METADATA = {
@@ -43,8 +45,7 @@ def check(log: Log, claim: Claim) -> Iterator[Finding]:
   yield from _settings(log, claim)
   yield from _fields(log)
   if claim.ours:
-    yield from _intervals(log)
-    yield from _epochs(log)
+    yield from _course(log)
   yield from _progress(log, claim)
 
 
@@ -110,7 +111,7 @@ def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
 def _is_training(key: str, claim: Claim) -> bool:
   if key.startswith('eval_'):
     return claim.name not in SCORED_AFTERWARDS
-  return key.startswith(('block_', 'epoch_'))
+  return key.startswith(('block_', 'epoch_', 'podium_'))
 
 
 def _settings(log: Log, claim: Claim) -> Iterator[Finding]:
@@ -179,10 +180,25 @@ def _block_faults(metadata: dict) -> Iterator[tuple[str, str]]:
     )
 
 
-def _intervals(log: Log) -> Iterator[Finding]:
+def _course(log: Log) -> Iterator[Finding]:
+  """Blocks and evals as they were done; of a run that went on each time."""
+  yield from resumes.check(log)
+  found = {}  # a course holds much of the one before
+  for records in resumes.attempts(log):
+    found |= dict.fromkeys(_intervals(log, records, cut_off=True))
+    found |= dict.fromkeys(_epochs(log, records))
+  records = resumes.course(log)
+  found |= dict.fromkeys(_intervals(log, records, cut_off=aborted(log)))
+  found |= dict.fromkeys(_epochs(log, records))
+  yield from found
+
+
+def _intervals(
+  log: Log, records: Sequence[Record], *, cut_off: bool
+) -> Iterator[Finding]:
   """Blocks and evals follow each other; none nests in another."""
   inside: Record | None = None
-  for record in log.timeline:
+  for record in records:
     name, _, end = record.key.rpartition('_')
     if name not in ('block', 'epoch', 'eval'):
       continue
@@ -195,15 +211,15 @@ def _intervals(log: Log) -> Iterator[Finding]:
       text = f'expected {name}_start before {record.key}, got none'
       yield log.error(record.line, text, 'intervals')
     inside = {'start': record, 'stop': None}.get(end, inside)
-  if inside and not aborted(log):
+  if inside and not cut_off:
     text = f'expected an end of this {inside.key}, got none'
     yield log.error(inside.line, text, 'intervals')
 
 
-def _epochs(log: Log) -> Iterator[Finding]:
+def _epochs(log: Log, records: Sequence[Record]) -> Iterator[Finding]:
   """Blocks of epochs join without a gap, and evals stand at their ends."""
   first, end, start_at = None, None, None
-  for record in log.timeline:
+  for record in records:
     key, metadata = record.key, record.metadata
     number = metadata.get('first_epoch_num')
     if key == 'block_start' and is_number(number):
@@ -230,8 +246,8 @@ def _expect(
 
 def _progress(log: Log, claim: Claim) -> Iterator[Finding]:
   latest: Record | None = None
-  for record in log.of('eval_accuracy'):
-    if at(record) is None:
+  for record in resumes.course(log):
+    if record.key != 'eval_accuracy' or at(record) is None:
       continue
     if latest and at(record) < at(latest):
       make = log.error if claim.size else log.warning

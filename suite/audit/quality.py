@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import statistics
 
-from suite.audit import order
+from suite.audit import order, resumes
 from suite.audit.claim import Claim, at, unit
 from suite.audit.findings import Finding, show
 from suite.audit.log import Log, Record, is_number
@@ -35,7 +35,7 @@ def check(log: Log, claim: Claim) -> Iterator[Finding]:
 
 
 def evals(log: Log, claim: Claim) -> list[Eval]:
-  """The evals whose value is of use."""
+  """The evals whose value is of use; of those done again, the last."""
   return [
     Eval(
       record.line,
@@ -44,8 +44,9 @@ def evals(log: Log, claim: Claim) -> list[Eval]:
       record.time_ms,
       _quality(record, claim),
     )
-    for record in log.of('eval_accuracy')
-    if next(_value_faults(record, claim), None) is None
+    for record in resumes.course(log)
+    if record.key == 'eval_accuracy'
+    and next(_value_faults(record, claim), None) is None
   ]
 
 

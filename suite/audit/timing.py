@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 import statistics
 
+from suite.audit import resumes
 from suite.audit.claim import Claim
 from suite.audit.findings import Finding
-from suite.audit.log import Log, Record, is_number
+from suite.audit.log import RESUMED, Log, Record, is_number
 from suite.hparams import Division
 
 # Events from several threads may swap by less than this; a changed clock or
@@ -105,9 +106,12 @@ def _late_clock(log: Log) -> Iterator[Finding]:
 
 def _seconds_per_epoch(log: Log) -> Iterator[tuple[float, int]]:
   start: Record | None = None
-  for record in log.timeline:
-    if record.key == 'block_start':
-      start = record
+  whole = True  # of a block that a run goes on in, part is done already
+  for record in resumes.course(log):
+    if record.key == RESUMED:
+      whole = False
+    elif record.key == 'block_start':
+      start, whole = record if whole else None, True
     elif record.key == 'block_stop' and start:
       epochs = start.metadata.get('epoch_count')
       if is_number(epochs) and epochs > 0:

@@ -13,7 +13,7 @@ import optax
 from input_pipelines import movielens
 from models import ncf
 from models.functional import Functional
-from suite import optimizers
+from suite import accumulation, optimizers
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.feed import Block, Data, Feed, SupervisedFeed
 from suite.hparams import Rule, fixed, one_of, tunable
@@ -62,7 +62,7 @@ class Hparams:
   )
   gradient_accumulation_steps: int = tunable(
     1,
-    'Parts that a step is done in; only 1 is built so far.',
+    'Parts that a step is done in, to need less memory.',
     key='gradient_accumulation_steps',
     rule=_POSITIVE,
   )
@@ -116,6 +116,7 @@ class NcfTask(Task):
       hp.base_learning_rate, b1=hp.beta_1, b2=hp.beta_2, eps=hp.epsilon
     )
     self.partition_rules = ncf.PARTITION_RULES
+    self.parts = hp.gradient_accumulation_steps
     self.train_spec = _spec(
       hp.global_batch_size, user=np.int32, item=np.int32, label=np.float32
     )
@@ -217,7 +218,9 @@ class NcfTask(Task):
     hosts = {'host': data.host, 'hosts': data.hosts}
     threads = {'threads': data.reading.threads} if data.reading else {}
     return _Feed(
-      self._train_rows(interactions, seed=data.seed, **hosts, **threads),
+      self._train_rows(
+        interactions, data.first_step, seed=data.seed, **hosts, **threads
+      ),
       lambda: movielens.eval_batches(
         interactions,
         candidates,
@@ -226,15 +229,18 @@ class NcfTask(Task):
         **hosts,
       ),
       data.put,
+      first_step=data.first_step,
     )
 
-  def _train_rows(self, interactions, **how) -> Iterator[Any]:
+  def _train_rows(self, interactions, first_step=0, **how) -> Iterator[Any]:
     """Epoch after epoch, each with negatives of its own."""
     hp = self._hp
-    for epoch in itertools.count(1):
+    epochs_done, in_epoch = divmod(first_step, self._steps_per_epoch)
+    for epoch in itertools.count(1 + epochs_done):
       yield from movielens.train_epoch(
         interactions,
         epoch=epoch,
+        first_step=in_epoch if epoch == 1 + epochs_done else 0,
         batch_size=hp.global_batch_size,
         negatives=hp.negatives,
         reject=hp.reject_positives,
@@ -262,11 +268,22 @@ class LazyNcfTask(NcfTask):
     )
 
   def train_step(self, state, batch):
-    """Gradients of the rows that the batch names, never of a table."""
-    tables = state.params['tables']
-    rows = {name: tables[name][batch[name]] for name in _TABLES}
-    loss, (tower, of_rows) = jax.value_and_grad(self._loss, argnums=(0, 1))(
-      state.params['tower'], rows, state.stats, batch
+    """Gradients of the rows that the batch names, never of a table.
+
+    So tables stay where they lie: fetching their rows costs less than they do.
+    """
+    tables, tower = state.params['tables'], state.params['tower']
+    gathered = self.layout.for_loss(tower, 'tower')
+    gradient = jax.value_and_grad(self._loss, argnums=(0, 1))
+
+    def means(part, key):
+      del key  # nothing random
+      rows = {name: tables[name][part[name]] for name in _TABLES}
+      loss, (of_tower, of_rows) = gradient(gathered, rows, state.stats, part)
+      return (loss, self.layout.for_update(of_tower, 'tower')), of_rows
+
+    (loss, of_tower), of_rows = accumulation.in_parts(
+      means, batch, state.key, parts=self.parts, layout=self.layout
     )
     summed = {
       name: optimizers.sum_rows(
@@ -275,7 +292,9 @@ class LazyNcfTask(NcfTask):
       for name in _TABLES
     }
     params, opt = self.optimizer.apply(
-      {'tables': summed, 'tower': tower}, state.opt, state.params
+      {'tables': summed, 'tower': of_tower},
+      state.opt,
+      {'tables': tables, 'tower': self.layout.for_update(tower, 'tower')},
     )
     after = dataclasses.replace(
       state, step=state.step + 1, params=params, opt=opt
@@ -323,12 +342,14 @@ def _spec(rows: int, **kinds: type) -> dict[str, jax.ShapeDtypeStruct]:
 
 def _require_sound(hp: Hparams, data: DataSet) -> None:
   for name in ('global_batch_size', 'eval_batch_size', 'max_epochs',
-               'table_row_multiple', 'eval_negatives', 'hit_rank'):  # fmt: skip
+               'table_row_multiple', 'eval_negatives', 'hit_rank',
+               'gradient_accumulation_steps'):  # fmt: skip
     if getattr(hp, name) < 1:
       raise ValueError(f'{name} must be positive, not {getattr(hp, name)}.')
-  if hp.gradient_accumulation_steps != 1:
+  if hp.global_batch_size % hp.gradient_accumulation_steps:
     raise ValueError(
-      'gradient_accumulation_steps must be 1: accumulation is not built yet.'
+      f'gradient_accumulation_steps {hp.gradient_accumulation_steps} does not '
+      f'divide global_batch_size {hp.global_batch_size}.'
     )
   if hp.compute_dtype not in ('float32', 'bfloat16'):
     raise ValueError(

@@ -131,7 +131,7 @@ class Hparams:
   )
   gradient_accumulation_steps: int = tunable(
     1,
-    'Parts that a step is done in; only 1 is built so far.',
+    'Parts that a step is done in, to need less memory.',
     key='gradient_accumulation_steps',
     rule=_POSITIVE,
   )
@@ -182,6 +182,8 @@ class ResNetTask(Task):
     )
     self.optimizer = self._optimizer()
     self.partition_rules = resnet.PARTITION_RULES
+    self.parts = hp.gradient_accumulation_steps
+    self.row_group = hp.model_bn_span
     self.train_spec = _batch_spec(hp.global_batch_size, hp.image_size)
     self.eval_spec = _batch_spec(hp.eval_batch_size, hp.image_size)
 
@@ -262,6 +264,7 @@ class ResNetTask(Task):
       dataset.Split(directory, 'train'),
       batch_size=hp.global_batch_size,
       seed=data.seed,
+      first_step=data.first_step,
       reading=reading,
       **how,
     )
@@ -273,6 +276,7 @@ class ResNetTask(Task):
         validation, batch_size=hp.eval_batch_size, reading=threads, **how
       ),
       data.put,
+      first_step=data.first_step,
     )
 
   def _steps_until(self, epoch: int) -> int:
@@ -332,17 +336,21 @@ def _batch_spec(rows: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _require_sound(hp: Hparams) -> None:
-  for name in ('global_batch_size', 'model_bn_span', 'eval_batch_size'):
+  for name in ('global_batch_size', 'model_bn_span', 'eval_batch_size',
+               'gradient_accumulation_steps'):  # fmt: skip
     if getattr(hp, name) < 1:
       raise ValueError(f'{name} must be positive, not {getattr(hp, name)}.')
-  if hp.gradient_accumulation_steps != 1:
-    raise ValueError(
-      'gradient_accumulation_steps must be 1: accumulation is not built yet.'
-    )
   if hp.global_batch_size % hp.model_bn_span:
     raise ValueError(
       f'model_bn_span {hp.model_bn_span} does not divide '
       f'global_batch_size {hp.global_batch_size}.'
+    )
+  parts = hp.gradient_accumulation_steps
+  if hp.global_batch_size % (parts * hp.model_bn_span):
+    raise ValueError(
+      f'gradient_accumulation_steps {parts} does not divide global_batch_size '
+      f'{hp.global_batch_size} into batch norm groups of model_bn_span '
+      f'{hp.model_bn_span}.'
     )
   if hp.opt_name not in ('lars', 'sgd'):
     raise ValueError(f'opt_name must be lars or sgd, not {hp.opt_name!r}.')

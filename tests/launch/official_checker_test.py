@@ -8,7 +8,8 @@ from absl.testing import absltest, parameterized
 from mlperf_logging.compliance_checker import mlp_compliance
 
 from launch import flags, train
-from suite import benchmark, hparams, loop, sharding
+from suite import audit, benchmark, hparams, loop, sharding
+from suite.checkpoint import Checkpoints
 from suite.clock import Clock
 from suite.hparams import Division
 from suite.run_log import RunLog
@@ -36,8 +37,11 @@ def _official(path: str) -> bool:
 
 
 class OfficialCheckerTest(parameterized.TestCase):
-  def log(self, changes, qualities, *, startup=10.0):
-    """Drives the real loop with the reference's settings and a fake task."""
+  def log(self, changes, qualities, *, startup=10.0, ends_at=None):
+    """Drives the real loop with the reference's settings and a fake task.
+
+    With `ends_at` the run ends at that tick, and goes on in a second one.
+    """
     resnet = benchmark.get('resnet')
     size = resnet.size('reference')
     hp = hparams.override(size.hparams, changes, Division.CLOSED)
@@ -55,18 +59,36 @@ class OfficialCheckerTest(parameterized.TestCase):
     for key, value in train.settings(request, 1234).items():
       log.event(key, value)
     now.time += startup
+    if ends_at is not None:
+      with self.assertRaises(loop.Interrupted):
+        self.train(path, size.target, qualities, blocks, log, clock, ends_at)
+      log.close()
+      now.time += 500.0
+      clock = Clock(now)
+      log = RunLog(path, clock, suspended=True)
+      now.time += startup
+    result = self.train(path, size.target, qualities, blocks, log, clock)
+    log.close()
+    return path, result
+
+  def train(self, path, target, qualities, blocks, log, clock, ends_at=None):
+    class Ends(loop.Watcher):
+      def interrupted(self, tick):
+        return loop.Interrupted('SIGTERM', 15) if tick == ends_at else None
+
     mesh = sharding.make_mesh()
-    result = loop.run(
+    checkpoints = Checkpoints(os.path.join(os.path.dirname(path), 'saved'))
+    return loop.run(
       fake_task.FakeTask(qualities, blocks=blocks),
-      size.target,
+      target,
       fake_task.data_for(clock, mesh),
       mesh=mesh,
       seed=1234,
       log=log,
       clock=clock,
+      watcher=Ends(),
+      checkpoints=checkpoints,
     )
-    log.close()
-    return path, result
 
   @parameterized.parameters(
     {},
@@ -77,6 +99,17 @@ class OfficialCheckerTest(parameterized.TestCase):
     path, result = self.log(changes, [0.2, 0.7, 0.7591])
     self.assertEqual(result.status, 'success')
     self.assertTrue(_official(path))
+
+  @parameterized.parameters(1, 3)
+  def test_a_run_that_was_cut_off_and_went_on_passes(self, tick):
+    # In the first block, and in the first eval.
+    path, result = self.log({}, [0.2, 0.7, 0.7591], ends_at=tick)
+    self.assertEqual(result.status, 'success')
+    self.assertGreater(result.timed, 500)
+    self.assertTrue(_official(path))
+    self.assertEqual(
+      [f for f in audit.check_log(path) if f.severity == audit.ERROR], []
+    )
 
   def test_a_run_that_misses_the_target_fails(self):
     path, result = self.log({}, [0.2] * 12)

@@ -63,8 +63,9 @@ class ClockTest(absltest.TestCase):
     self.assertEqual(
       public,
       {
-        'require_running', 'running', 'spent_on', 'start', 'startup',
-        'startup_parts', 'stop', 'time_to_quality', 'timed', 'timed_parts',
+        'moment', 'require_running', 'resume', 'running', 'spent_on', 'start',
+        'startup', 'startup_parts', 'stop', 'time_to_quality', 'timed',
+        'timed_parts',
       },
     )  # fmt: skip
 
@@ -74,6 +75,50 @@ class ClockTest(absltest.TestCase):
       self.clock.spent_on('eval'),
     ):
       self.spend('input', 1)
+
+  def test_a_restart_goes_on_as_if_the_clock_had_never_stood_still(self):
+    self.spend('compile', 5)
+    self.clock.start()
+    self.spend('compute', 10)
+    moment = self.clock.moment()
+    self.spend('compute', 4)  # lost with the process
+    self.hand.seconds += 100
+    after = Clock(self.hand)
+    with after.spent_on('compile'):
+      self.hand.seconds += 6
+    self.assertEqual(after.resume(moment), 110)
+    with after.spent_on('compute'):
+      self.hand.seconds += 1
+    after.stop()
+    self.assertEqual(after.timed, 121)
+    self.assertEqual(
+      after.timed_parts(), {'compute': 11, 'restart': 110, 'other': 0}
+    )
+    self.assertEqual(after.startup_parts(), {'compile': 5, 'other': 0})
+
+  def test_a_second_restart_adds_to_the_first(self):
+    self.clock.start()
+    after = Clock(self.hand)
+    self.hand.seconds += 3
+    after.resume(self.clock.moment())
+    self.hand.seconds += 2
+    moment = after.moment()
+    self.hand.seconds += 5
+    again = Clock(self.hand)
+    again.resume(moment)
+    self.assertEqual(again.timed_parts(), {'restart': 5, 'other': 5})
+
+  def test_a_clock_that_was_set_back_cannot_go_on(self):
+    self.clock.start()
+    moment = self.clock.moment()
+    self.hand.seconds -= 2
+    with self.assertRaisesRegex(ValueError, 'one 2.0 s before it'):
+      Clock(self.hand).resume(moment)
+
+  def test_a_clock_that_runs_does_not_go_on_from_elsewhere(self):
+    self.clock.start()
+    with self.assertRaisesRegex(RuntimeError, 'starts once'):
+      self.clock.resume(self.clock.moment())
 
   def test_an_error_inside_a_part_still_books_its_time(self):
     with self.assertRaises(KeyError), self.clock.spent_on('compile'):

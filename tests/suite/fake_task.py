@@ -76,12 +76,12 @@ class FakeTask(Task):
 
   def open(self, data):
     self.opened_at = data.directory
-    draws = np.random.default_rng(data.seed)
 
     def train():
       try:
-        for step in itertools.count():
+        for step in itertools.count(data.first_step):
           self.trained_rows.append(step)
+          draws = np.random.default_rng((data.seed, step))
           yield self._rows(draws.normal(size=ROWS), np.ones(ROWS))
       finally:
         self.closed_at.append((data.clock.running, data.clock.timed))
@@ -91,7 +91,9 @@ class FakeTask(Task):
         yield self._rows(np.ones(ROWS), weight)
 
     # Kept, so that nothing but `close` ends its stream.
-    self.feed = SupervisedFeed(train(), evaluation, data.put)
+    self.feed = SupervisedFeed(
+      train(), evaluation, data.put, first_step=data.first_step
+    )
     return self.feed
 
   def _rows(self, x, weight):

@@ -26,7 +26,9 @@ _GOOD = (
 )
 
 
-class RunLogTest(parameterized.TestCase):
+class LogTestCase(parameterized.TestCase):
+  """Writes logs and reads them."""
+
   def setUp(self):
     super().setUp()
     self.path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
@@ -45,6 +47,8 @@ class RunLogTest(parameterized.TestCase):
     with open(self.path, encoding='utf-8') as file:
       return [json.loads(line.removeprefix(':::MLLOG ')) for line in file]
 
+
+class RunLogTest(LogTestCase):
   def test_a_line_holds_the_time_the_value_and_its_caller(self):
     log = self.log(self.path)
     log.start('init_start', at=12.3456)
@@ -118,6 +122,83 @@ class RunLogTest(parameterized.TestCase):
     self.assertIsNone(run_log.ending(self.path))
     self.write(self.log(self.path), _GOOD[:5])
     self.assertIsNone(run_log.ending(self.path))
+
+
+class ResumedLogTest(LogTestCase):
+  """A log that another process writes on."""
+
+  def begun(self, *, upto=None, tail=''):
+    log = self.log(self.path)
+    self.write(log, _GOOD[:upto])
+    log.close()
+    with open(self.path, 'a', encoding='utf-8') as file:
+      file.write(tail)
+
+  def goes_on(self):
+    log = RunLog(self.path, Clock(), suspended=True)
+    log.resume({'step': 4}, at=12.5)
+    return log
+
+  def test_a_run_goes_on_with_a_line_that_says_so(self):
+    self.begun(upto=6)
+    log = self.goes_on()
+    self.write(log, _GOOD[5:])
+    lines = self.lines()
+    self.assertEqual(lines[6]['key'], 'podium_resumed')
+    self.assertEqual(lines[6]['time_ms'], 12500)
+    self.assertEqual(lines[6]['metadata']['step'], 4)
+    self.assertNotIn('mended', lines[6]['metadata'])
+    self.assertLen(lines, len(_GOOD) + 2)
+    self.assertEqual(run_log.resumes(self.path), [{'step': 4}])
+
+  def test_a_log_that_has_not_gone_on_is_not_touched_and_takes_nothing(self):
+    self.begun(upto=6, tail=':::MLLOG {"key"')
+    with open(self.path, 'rb') as file:
+      before = file.read()
+    log = RunLog(self.path, Clock(), suspended=True)
+    self.assertTrue(log.suspended)
+    with self.assertRaisesRegex(RuntimeError, "this one is at 'suspended'"):
+      log.start('block_start')
+    log.close()
+    with open(self.path, 'rb') as file:
+      self.assertEqual(file.read(), before)
+
+  def test_half_a_line_is_dropped_and_the_log_says_so(self):
+    self.begun(upto=6, tail=':::MLLOG {"key"')
+    self.goes_on()
+    self.assertLen(self.lines(), 7)
+    mended = self.lines()[-1]['metadata']['mended']
+    self.assertEqual(mended, 'a last line of 15 characters was cut off')
+
+  def test_a_line_that_lacks_its_end_alone_is_kept(self):
+    self.begun(upto=6)
+    with open(self.path, encoding='utf-8') as file:
+      text = file.read()
+    with open(self.path, 'w', encoding='utf-8') as file:
+      file.write(text[:-1])
+    self.goes_on()
+    self.assertLen(self.lines(), 7)
+    mended = self.lines()[-1]['metadata']['mended']
+    self.assertEqual(mended, 'the last line had no end')
+
+  def test_an_end_that_was_no_end_stays_under_another_name(self):
+    self.begun(upto=6)
+    run_log.complete(self.path, 'rank 2 is late')
+    end = self.lines()[-1]
+    self.write(self.goes_on(), _GOOD[5:])
+    lines = self.lines()
+    taken_back = {
+      **end, 'key': 'podium_interrupted', 'event_type': 'POINT_IN_TIME'
+    }  # fmt: skip
+    self.assertEqual(lines[6], taken_back)
+    self.assertEqual([r['key'] for r in lines].count('run_stop'), 1)
+    self.assertEqual(run_log.ending(self.path)['status'], 'success')
+
+  def test_a_run_that_succeeded_does_not_go_on(self):
+    self.begun()
+    with self.assertRaisesRegex(ValueError, 'came a finished one'):
+      self.goes_on()
+    self.assertLen(self.lines(), len(_GOOD))
 
 
 if __name__ == '__main__':

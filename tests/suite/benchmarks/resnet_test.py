@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipelines import dataset
-from suite import benchmark, hparams, loop, sharding
+from suite import benchmark, hparams, loop, program, sharding
 from suite.benchmarks import resnet
 from suite.clock import Clock
 from suite.feed import Data
@@ -85,6 +85,78 @@ class RulesTest(parameterized.TestCase):
     self.assertIn('opt_learning_rate_warmup_epochs', sgd)
     self.assertEqual(lars['lars_epsilon'], 0.0)
     self.assertNotIn('lars_epsilon', sgd)
+
+
+@functools.cache
+def _trained(spread='none', parts=1):
+  """Losses, the last state on the host, and the compiled step, 8 devices."""
+  hp = dataclasses.replace(
+    TINY.hparams,
+    stage_blocks=(1,),
+    stage_width=64,
+    image_size=16,
+    global_batch_size=64,
+    model_bn_span=2,
+    warmup_epochs=0,
+    base_learning_rate=1.0,
+    gradient_accumulation_steps=parts,
+  )
+  task, mesh = resnet.ResNetTask(hp, TINY.data), sharding.make_mesh()
+  build = program.Build(spread=spread)
+  program.check(task, mesh, build)
+  lowered = program.lower(task, mesh, build)
+  step = lowered['train_step'].compile()
+  state, losses = lowered['init'].compile()(np.uint32(3)), []
+  for seed in range(3):
+    draws = np.random.default_rng(seed)
+    batch = {
+      'image': draws.integers(0, 256, (64, 16, 16, 3), np.uint8),
+      'label': draws.integers(0, 10, 64, np.int32),
+      'weight': np.ones(64, np.float32),
+    }
+    state, metrics = step(state, sharding.put_rows(batch, mesh))
+    losses.append(float(metrics['loss']))
+  state = jax.device_get(dataclasses.replace(state, key=np.float32(0)))
+  flops = program.flops(task, mesh, build, lowered['train_step'], step)
+  return losses, state, step.memory_analysis(), flops
+
+
+class LayoutTest(parameterized.TestCase):
+  """Spread over the data axis, and in parts."""
+
+  @parameterized.parameters(
+    {'parts': 4},
+    {'spread': 'optimizer'},
+    {'spread': 'parameters', 'parts': 4},
+  )
+  def test_it_changes_no_result_but_for_rounding(self, **how):
+    losses, state, _, flops = _trained()
+    found, other, _, counted = _trained(**how)
+    np.testing.assert_allclose(found, losses, rtol=1e-4)
+    # The running moments of batch norm are among the leaves.
+    for a, b in zip(*map(jax.tree.leaves, (state, other)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+    self.assertAlmostEqual(counted / flops, 1, delta=0.1)
+
+  def test_a_step_in_parts_needs_less_memory(self):
+    whole, parts = (_trained(parts=n)[2].temp_size_in_bytes for n in (1, 4))
+    self.assertLess(parts, 0.9 * whole)
+
+  @parameterized.parameters(
+    ({'gradient_accumulation_steps': 3}, 'accumulation_steps 3 .* 128 .* 32'),
+    ({'gradient_accumulation_steps': 8}, 'accumulation_steps 8 .* 128 .* 32'),
+    ({'gradient_accumulation_steps': 0}, 'must be positive, not 0'),
+  )
+  def test_parts_that_do_not_fit_are_refused(self, changes, says):
+    with self.assertRaisesRegex(ValueError, says):
+      resnet.ResNetTask(dataclasses.replace(TINY.hparams, **changes), TINY.data)
+
+  def test_groups_are_what_batch_norm_spans_and_no_part_cuts_them(self):
+    hp = dataclasses.replace(TINY.hparams, gradient_accumulation_steps=4)
+    task = resnet.ResNetTask(hp, TINY.data)
+    self.assertEqual((task.row_group, task.parts), (32, 4))
+    with self.assertRaisesRegex(ValueError, 'would cut groups of 32'):
+      program.check(task, sharding.make_mesh())
 
 
 class ResNetTaskTest(parameterized.TestCase):

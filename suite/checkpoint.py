@@ -1,0 +1,389 @@
+"""Checkpoints: a run's state and where it stands, kept to go on from.
+
+A checkpoint is complete or it is not restored. Orbax writes it beside and
+renames it, and a fingerprint of the state, made on the devices before it is
+saved, must come out again after it is read.
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from suite.clock import Moment
+
+KEPT = 2  # the newest may turn out to be unreadable
+
+# Odd factors of well-known mixers: each is a bijection of uint32.
+_PLACE, _MIX_1, _MIX_2 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
+
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+class Failed(OSError):
+  """A checkpoint could not be written, or none could be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+  """Where a run stands, beside its state; plain values, which JSON holds."""
+
+  steps: int  # training steps done
+  ticks: int  # steps and batches of evals done
+  block: int  # of the budget, from 0; the one to go on in
+  done: int  # steps of that block; all of them: its eval is next
+  evals: Sequence[Mapping[str, Any]]
+  losses: Sequence[float]  # of every step, in order
+  clock: Moment
+  feed: Mapping[str, Any]  # what the feed said
+  saved_by: Mapping[str, int]  # {'processes': 4, 'devices': 8}
+  origin: Mapping[str, Any]  # what was started: a run with another is another
+
+  def as_json(self) -> dict[str, Any]:
+    """Plain values; losses as base64 of float64, for there may be a million."""
+    losses = np.asarray(self.losses, '<f8').tobytes()
+    return {
+      **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
+      'losses': base64.b64encode(losses).decode('ascii'),
+      'clock': dataclasses.asdict(self.clock),
+    }
+
+  @classmethod
+  def of_json(cls, values: Mapping[str, Any]) -> 'Position':
+    """The same from what `as_json` gave."""
+    losses = np.frombuffer(base64.b64decode(values['losses']), '<f8')
+    clock = Moment(**values['clock'])
+    return cls(**{**values, 'losses': losses.tolist(), 'clock': clock})
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """A state that is as it was, and where it stood."""
+
+  state: Any
+  position: Position
+  passed_over: Sequence[
+    str
+  ]  # newer checkpoints that were not restored, and why
+
+
+class Checkpoints:
+  """The checkpoints of one run, in a directory that all its processes see.
+
+  All processes call the same methods in the same order.
+  """
+
+  def __init__(
+    self,
+    directory: str,
+    *,
+    minutes: float = 10.0,
+    steps: int = 0,
+    keep: bool = False,
+    origin: Mapping[str, Any] | None = None,
+  ):
+    """Touches nothing on disk.
+
+    Args:
+      directory: where they lie, or will.
+      minutes: from one to the next at the end of a block; 0: none there.
+      steps: from one to the next, in the middle of a block too; 0: none there.
+      keep: whether they stay when the run has come to its own end.
+      origin: goes into every `Position`.
+    """
+    self.directory = os.path.abspath(directory)
+    self.minutes = minutes
+    self.steps = steps
+    self.keep = keep
+    self.origin = dict(origin or {})
+    self._opened: _Manager | None = None
+    self._spec: Any = None
+    self._fingerprint: Callable[[Any], jax.Array] | None = None
+    self._latest: int | None = None  # steps of the newest one
+    self._error: Exception | None = None
+    self._saved_at = 0.0
+
+  @property
+  def saves(self) -> bool:
+    """Whether any are to be saved."""
+    return bool(self.minutes or self.steps)
+
+  def prepare(self, spec: Any) -> None:
+    """Compiles what is needed for states of `spec`, before the clock starts.
+
+    `spec` has the shape, dtype and sharding of every leaf.
+    """
+    self._spec = spec
+    of_leaves = jax.tree.map(lambda leaf: leaf.sharding, spec)
+    whole = jax.sharding.NamedSharding(
+      jax.tree.leaves(of_leaves)[0].mesh, jax.sharding.PartitionSpec()
+    )
+    lowered = jax.jit(
+      fingerprint, in_shardings=(of_leaves,), out_shardings=whole
+    ).lower(spec)
+    self._fingerprint = lowered.compile()
+    if self.saves:
+      self._manager()
+
+  def started(self, now: float) -> None:
+    """The run starts, or goes on, at `now`: the first one is due later."""
+    self._saved_at = now
+
+  def due(self, now: float) -> bool:
+    """Whether a block that ends at `now`, in seconds, is followed by one."""
+    return self.minutes > 0 and now - self._saved_at >= 60.0 * self.minutes
+
+  def due_at(self, step: int) -> bool:
+    """Whether training step `step`, counted from 1, is followed by one."""
+    return self.steps > 0 and step % self.steps == 0
+
+  def failed(self) -> bool:
+    """Whether the writing of one failed; does not wait for it."""
+    if self._opened is not None and self._error is None:
+      try:
+        self._opened.check_for_errors()
+      except Exception as error:  # whatever its thread met
+        self._error = error
+    return self._error is not None
+
+  def writing(self) -> bool:
+    """Whether one is being written."""
+    return self._opened is not None and self._opened.is_saving_in_progress()
+
+  def finish(self) -> bool:
+    """Waits until nothing is being written; whether that went well."""
+    if self._opened is not None and self._error is None:
+      try:
+        self._opened.wait_until_finished()
+      except Exception as error:  # whatever its thread met
+        self._error = error
+    return self._error is None
+
+  def error(self) -> Failed:
+    """What a failed writing came to, in words; its files are removed."""
+    self._drop_uncommitted()
+    kept = self._steps()
+    last = (
+      f'the last good one is of step {kept[-1]}' if kept else 'none is there'
+    )
+    came = _brief(self._error) if self._error else 'an error elsewhere'
+    return Failed(
+      f'Expected to write a checkpoint into {self.directory}, came {came} '
+      f'({last}).'
+    )
+
+  def save(self, state: Any, position: Position) -> None:
+    """Starts to write; returns when the state may be changed.
+
+    One that is still being written is waited for. Raises `Failed`.
+    """
+    if position.steps == self._latest:
+      return
+    with jax.transfer_guard('allow'):
+      marks = jax.device_get(self._fingerprint(state)).tolist()
+      self._write(state, {'fingerprint': marks, **position.as_json()})
+    self._latest = position.steps
+    self._saved_at = position.clock.at
+
+  def _write(self, state: Any, values: Mapping[str, Any]) -> None:
+    content = {'position': values, 'sha256': _digest(values)}
+    items = ocp.args.Composite(
+      state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(content)
+    )
+    try:
+      self._manager().save(values['steps'], args=items, force=True)
+    except Exception as error:  # many kinds: of disks, of threads
+      self._error = error
+      raise self.error() from error
+
+  def count(self) -> int:
+    """How many there are, readable or not."""
+    return len(self._steps())
+
+  def newest(self) -> Position | None:
+    """Where the newest readable one stands; reads no state."""
+    for step in reversed(self._steps()):
+      try:
+        return self._position(step)[0]
+      except Failed:
+        continue
+    return None
+
+  def restore(self, most: Callable[[int], int]) -> Restored:
+    """The newest one that is whole; `Failed`, naming all, if none is.
+
+    `most` gives every process the largest number that any of them has. What was
+    found broken is deleted.
+    """
+    passed_over: list[str] = []
+    for step in reversed(self._steps()):
+      try:
+        state, position = self._restored(step, most)
+      except Failed as error:
+        passed_over.append(f'step {step}: {error}')
+        continue
+      for broken in [each for each in self._steps() if each > step]:
+        self._manager().delete(broken)
+      self._latest = step
+      return Restored(state, position, passed_over)
+    raise Failed(
+      f'Expected a checkpoint to go on from in {self.directory}, came '
+      f'{"; ".join(passed_over) or "none"}.'
+    )
+
+  def _restored(self, step: int, most) -> tuple[Any, Position]:
+    """Every process takes the same turns here, whichever of them fails."""
+    error = state = position = None
+    try:
+      position, marks = self._position(step)
+      state = self._state(step)
+    except Failed as found:
+      error = found
+    if most(int(error is not None)):
+      raise error or Failed('another process cannot read it')
+    with jax.transfer_guard('allow'):
+      came = jax.device_get(self._fingerprint(state)).tolist()
+    if came != marks:
+      other = sum(a != b for a, b in zip(came, marks, strict=False))
+      raise Failed(
+        f'its state is not the one that was saved: {other} of {len(marks)} '
+        'arrays differ'
+      )
+    return state, position
+
+  def _state(self, step: int) -> Any:
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(self._spec))
+    try:
+      with jax.transfer_guard('allow'):
+        return self._manager().restore(step, args=items)['state']
+    except Exception as error:  # what a broken file leads to
+      raise Failed(f'its state cannot be read: {_brief(error)}') from error
+
+  def _position(self, step: int) -> tuple[Position, list[int]]:
+    items = ocp.args.Composite(position=ocp.args.JsonRestore())
+    try:
+      content = self._manager().restore(step, args=items)['position']
+      values = dict(content['position'])
+      if content['sha256'] != _digest(values):
+        raise ValueError('its position is not the one that was saved')
+      marks = values.pop('fingerprint')
+      return Position.of_json(values), marks
+    except Exception as error:  # what a broken file leads to
+      raise Failed(f'its position cannot be read: {_brief(error)}') from error
+
+  def remove(self) -> None:
+    """Deletes them all, unless they are to be kept."""
+    self.finish()
+    self.close()
+    if not self.keep and jax.process_index() == 0:
+      shutil.rmtree(self.directory, ignore_errors=True)
+
+  def close(self) -> None:
+    """Ends the threads; what is being written is waited for."""
+    if self._opened is not None:
+      self.finish()
+      self._opened.close()
+      self._opened = None
+
+  def _steps(self) -> list[int]:
+    if self._opened is None and not os.path.isdir(self.directory):
+      return []
+    self._manager().reload()
+    return sorted(self._manager().all_steps())
+
+  def _manager(self) -> '_Manager':
+    if self._opened is None:
+      for name in ('absl', 'asyncio'):
+        logging.getLogger(name).addFilter(_is_of_others)
+      self._opened = _Manager(
+        self.directory,
+        options=ocp.CheckpointManagerOptions(
+          max_to_keep=KEPT, cleanup_tmp_directories=True
+        ),
+      )
+    return self._opened
+
+  def _drop_uncommitted(self) -> None:
+    """On a full disk the log needs the room for its last line."""
+    if jax.process_index() or not os.path.isdir(self.directory):
+      return
+    for name in os.listdir(self.directory):
+      if not name.isdigit():
+        path = os.path.join(self.directory, name)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax's manager, which leaves it to the loop when a run is preempted.
+
+  Its own asking for it would disturb the count that all processes agree by.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    del step
+    return False
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+  """Not of Orbax, which tells of an error once for every array.
+
+  It raises it as well, and `Checkpoints.error` says it in one line.
+  """
+  unheard = str(record.msg).startswith('Future exception was never retrieved')
+  return not unheard and f'{os.sep}orbax{os.sep}' not in record.pathname
+
+
+def fingerprint(state: Any) -> jax.Array:
+  """uint32 [leaves], of which one changes with any element of its leaf.
+
+  Every element is mixed with its place and they are added modulo 2**32, which
+  gives the same however the leaf is spread over devices.
+  """
+  return jnp.stack([_mark(leaf) for leaf in jax.tree.leaves(state)])
+
+
+def _mark(leaf: jax.Array) -> jax.Array:
+  words = _words(leaf)
+  place, stride = jnp.zeros((), jnp.uint32), 1
+  for axis in reversed(range(words.ndim)):
+    along = jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+    place = place + along * np.uint32(stride % 2**32)
+    stride *= words.shape[axis]
+  # Every line is a bijection: no two words of a place come out alike.
+  mixed = words + place * np.uint32(_PLACE)
+  mixed = (mixed ^ (mixed >> 16)) * np.uint32(_MIX_1)
+  mixed = (mixed ^ (mixed >> 13)) * np.uint32(_MIX_2)
+  return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
+
+
+def _words(leaf: jax.Array) -> jax.Array:
+  """The bits of every element as uint32; of 64 bits as a last axis of two."""
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    leaf = jax.random.key_data(leaf)
+  if leaf.dtype == jnp.bool_:
+    leaf = leaf.astype(jnp.uint8)
+  bits = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
+  return jax.lax.bitcast_convert_type(leaf, bits).astype(jnp.uint32)
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _brief(error: Exception) -> str:
+  """An error of a library in one line; what the system said comes first."""
+  text = ' '.join(str(error).split())
+  said = [os.strerror(number) for number in _OF_DISKS]
+  said = ''.join(f'{each}: ' for each in said if each in text)
+  return f'{said}{type(error).__name__}: {text[:200]}'
