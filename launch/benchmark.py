@@ -4,10 +4,14 @@ python -m launch.benchmark --benchmark=resnet --size=tiny
 
 Every run gets a seed from the operating system and a log of its own. Ended in
 the middle, the same command with --output=DIR goes on: finished runs stay, an
-unfinished one is set aside and made again from the start. Exit code: 0 scored,
-1 no score or a run failed, 2 refused, 128 + n ended by signal n.
+unfinished one is set aside and made again from the start, unless --resume has
+it go on from its checkpoint. Exit code: 0 scored, 1 no score or a run failed, 2
+refused, 128 + n ended by signal n.
 """
 
+import collections
+from collections.abc import Mapping, Sequence
+import dataclasses
 import glob
 import json
 import os
@@ -21,13 +25,11 @@ from typing import Any
 from absl import flags as absl_flags
 
 from input_pipelines import dataset
-from launch import flags, progress, report, score, system
+from launch import flags, progress, report, resuming, score, system
 from suite import files, hparams, run_log
 from suite.report.format import duration
 
 FLAGS = absl_flags.FLAGS
-
-_SET_ASIDE = 'interrupted'
 
 
 def define_flags() -> None:
@@ -40,6 +42,12 @@ def define_flags() -> None:
   absl_flags.DEFINE_integer(
     'runs', None, 'How many; by default what the rules want.', lower_bound=1
   )
+  absl_flags.DEFINE_bool(
+    'resume',
+    False,
+    'Goes on with an unfinished run from its checkpoint. The time since then '
+    'counts, so a set that is finished the next day has a run of a day.',
+  )
 
 
 def main() -> int:
@@ -47,8 +55,8 @@ def main() -> int:
   request = flags.request()
   runs = FLAGS.runs or request.benchmark.runs
   output = FLAGS.output or _new_output(request)
-  _claim(output, _settings(request, runs))
-  runner = _Runner(request, output, runs)
+  claim(output, settings(request, runs))
+  runner = Runner(request, output, runs, resume=FLAGS.resume)
   print(
     f'{runs} runs of {request.benchmark.name}, size {request.size_name}, until '
     f'{request.size.target}; logs in {output}',
@@ -59,6 +67,7 @@ def main() -> int:
     if ended:
       again = ['python', '-m', 'launch.benchmark', *flags.as_arguments()]
       again += [f'--runs={runs}', f'--output={output}']
+      again += ['--resume'] if FLAGS.resume else []
       print(f'To go on from here:\n  {shlex.join(again)}', file=sys.stderr)
       return ended
   return _conclude(output)
@@ -70,7 +79,7 @@ def _new_output(request: flags.Request) -> str:
   return os.path.join('results', name)
 
 
-def _settings(request: flags.Request, runs: int) -> dict[str, Any]:
+def settings(request: flags.Request, runs: int) -> dict[str, Any]:
   """What must be alike in all runs of a set; checks the data on the way."""
   task = request.benchmark.task(request.hparams, request.size.data)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
@@ -82,12 +91,13 @@ def _settings(request: flags.Request, runs: int) -> dict[str, Any]:
     'division': request.division.value,
     'runs': runs,
     'hyperparameters': json.loads(json.dumps(values)),
+    'profile': dataclasses.asdict(request.profile),
     'data': dataset.fingerprint(directory),
     'versions': system.versions(),
   }
 
 
-def _claim(output: str, settings: dict[str, Any]) -> None:
+def claim(output: str, settings: dict[str, Any]) -> None:
   """Makes the set's directory, or finds there the same set to go on with."""
   files.claim_directory(output)
   path = os.path.join(output, 'set.json')
@@ -105,16 +115,70 @@ def _claim(output: str, settings: dict[str, Any]) -> None:
     )
 
 
-class _Runner:
+class Pace:
+  """How long a number of like runs will take yet."""
+
+  def __init__(self, runs: int):
+    self._left = runs
+    self._took: list[float] = []  # seconds of each run made here
+
+  def done(self, seconds: float | None = None) -> None:
+    """One more is finished; without `seconds` it was so before."""
+    self._left -= 1
+    if seconds is not None:
+      self._took.append(seconds)
+
+  def text(self, elapsed: float = 0.0) -> str:
+    """'about 2 min remain', `elapsed` seconds into a run; '' at the end."""
+    if not self._left:
+      return ''
+    if not self._took:
+      return f'{self._left - 1} more runs after this'
+    each = sum(self._took) / len(self._took)
+    return f'about {duration(each * self._left - min(elapsed, each))} remain'
+
+
+class Runner:
   """Runs one after another in processes of their own, and shows them."""
 
-  def __init__(self, request: flags.Request, output: str, runs: int):
+  def __init__(
+    self,
+    request: flags.Request,
+    output: str,
+    runs: int,
+    *,
+    arguments: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    start: Sequence[str] = ('launch.train',),
+    name: str = '',
+    pace: Pace | None = None,
+    resume: bool = False,
+  ):
+    """The shared flags are this process's unless `arguments` are given.
+
+    Args:
+      request: what is run.
+      output: directory of the set.
+      runs: how many make it.
+      arguments: the shared flags, as launch.train takes them.
+      environment: variables beside those of this process.
+      start: module, and its arguments, that launch.train is started by.
+      name: of the set, said before each of its lines.
+      pace: where several sets take turns, that of all of them.
+      resume: whether an unfinished run goes on from its checkpoint.
+    """
     self._target = request.size.target
     self._output = output
     self._runs = runs
+    self._arguments = flags.as_arguments() if arguments is None else arguments
+    self._environment = {**os.environ, **(environment or {})}
+    self._start = start
+    self._name = name
+    self._resume = resume
+    self._pace = pace or Pace(runs)
     self._line = progress.LiveLine(sys.stdout)
-    self._took: list[float] = []  # seconds of each run made here
     self._signal: int | None = None
+    self._said = collections.deque(maxlen=15)  # of the run, but not events
 
   def run(self, run: int) -> int:
     """Makes the run if it is not finished; 0, or an exit code to end on."""
@@ -122,8 +186,11 @@ class _Runner:
     log_path = files.log_path(self._output, run)
     if os.path.exists(record_path) and run_log.ending(log_path):
       print(f'{self._head(run)} finished before', flush=True)
+      self._pace.done()
       return 0
-    _set_aside(self._output, run)
+    if not self._goes_on(run):
+      errors = _errors_path(self._output, run)
+      resuming.set_aside(self._output, run, (errors,))
     before = time.monotonic()
     code = self._child(run)
     if self._signal is not None:
@@ -131,25 +198,31 @@ class _Runner:
     errors = _errors_path(self._output, run)
     if not os.path.exists(record_path):
       print(f'run {run} failed (exit code {code}):', file=sys.stderr)
-      print(_tail(errors), file=sys.stderr)
+      print('\n'.join([*self._said, _tail(errors)]), file=sys.stderr)
       return 1
-    self._took.append(time.monotonic() - before)
+    self._pace.done(time.monotonic() - before)
     if not os.path.getsize(errors):
       os.remove(errors)
     came_to = progress.outcome(files.read_json(record_path)).partition(': ')[2]
-    remains = f'; {self._remains(run + 1, 0.0)}' if run + 1 < self._runs else ''
+    remains = f'; {text}' if (text := self._pace.text()) else ''
     self._line.keep(f'{self._head(run)} {came_to}{remains}')
     return 0
 
+  def _goes_on(self, run: int) -> bool:
+    log_path = files.log_path(self._output, run)
+    return self._resume and os.path.exists(log_path)
+
   def _child(self, run: int) -> int:
-    command = [sys.executable, '-m', 'launch.train', *flags.as_arguments()]
+    command = [sys.executable, '-m', *self._start, *self._arguments]
     command += [f'--output={self._output}', f'--run={run}', '--progress=json']
+    command += ['--resume'] if self._goes_on(run) else []
     with open(_errors_path(self._output, run), 'w', encoding='utf-8') as errors:
       child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
+        env=self._environment,
         text=True,
         start_new_session=True,  # signals reach it through us, once
       )
@@ -176,15 +249,20 @@ class _Runner:
 
   def _show(self, run: int, child: subprocess.Popen) -> None:
     began, steps, quality = time.monotonic(), 0, ''
+    self._said.clear()
     stepping = began
     for line in child.stdout:
       try:
-        event = json.loads(line)
+        event = json.loads(line[max(0, line.find('{')) :])  # after a rank
       except ValueError:
-        continue  # a library's own print
+        self._said.append(line.rstrip())  # a library's, or what a rank says
+        continue
       if event['event'] == 'stage':
         steps, stepping = event['steps'], time.monotonic()
         self._line.show(f'{self._head(run)} {event["text"]} ...')
+      elif event['event'] == 'resumed':
+        text = progress.resumed_text(event['step'], event['lost'])
+        self._line.keep(f'{self._head(run)} {text}')
       elif event['event'] == 'quality':
         quality = (
           f'{progress.place(event["at"])}: '
@@ -195,33 +273,13 @@ class _Runner:
       else:
         elapsed = time.monotonic() - stepping
         text = progress.step_text(event['step'], steps, event['loss'], elapsed)
-        remains = self._remains(run, time.monotonic() - began)
+        remains = self._pace.text(time.monotonic() - began)
         self._line.show(f'{self._head(run)} {text}; {remains}')
     self._line.clear()
 
   def _head(self, run: int) -> str:
-    return f'run {run} ({run + 1} of {self._runs}):'
-
-  def _remains(self, run: int, elapsed: float) -> str:
-    if not self._took:
-      return f'{self._runs - run - 1} more runs after this'
-    each = sum(self._took) / len(self._took)
-    left = max(0.0, each - elapsed) + each * (self._runs - run - 1)
-    return f'about {duration(left)} remain'
-
-
-def _set_aside(output: str, run: int) -> None:
-  """Moves what an unfinished attempt left, so that no file is used twice."""
-  paths = (files.log_path, files.record_path, _errors_path)
-  left = [path for of in paths if os.path.exists(path := of(output, run))]
-  if not left:
-    return
-  attempts = glob.glob(os.path.join(output, _SET_ASIDE, f'run_{run}_*'))
-  place = os.path.join(output, _SET_ASIDE, f'run_{run}_{len(attempts)}')
-  os.makedirs(place)
-  for path in left:
-    os.rename(path, os.path.join(place, os.path.basename(path)))
-  print(f'run {run}: an unfinished attempt was moved to {place}')
+    name = f'{self._name}, ' if self._name else ''
+    return f'{name}run {run} ({run + 1} of {self._runs}):'
 
 
 def _errors_path(output: str, run: int) -> str:
@@ -239,7 +297,7 @@ def _conclude(output: str) -> int:
   command = ['python', '-m', 'launch.benchmark', *sys.argv[1:]]
   code = score.run(output, command=command)
   page = report.write(output)
-  aside = glob.glob(os.path.join(output, _SET_ASIDE, 'run_*'))
+  aside = glob.glob(os.path.join(output, resuming.SET_ASIDE, 'run_*'))
   if aside:
     print(f'Attempts set aside unfinished: {len(aside)}')
   print(f'Report: {os.path.abspath(page)}')

@@ -2,8 +2,25 @@
 
 import os
 
-_NAMES = ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS', 'HIP_VISIBLE_DEVICES')
+_NAMES = (
+  'CUDA_DEVICE_MAX_CONNECTIONS', 'CUDA_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES',
+  'OMP_NUM_THREADS',
+)  # fmt: skip
 _FAMILIES = ('JAX_', 'XLA_', 'LIBTPU_', 'TPU_', 'NCCL_', 'PODIUM_', 'TF_XLA_')
+# Of those, the ones that say which process of several this is.
+_PROCESSES = ('JAX_COORDINATOR', 'PODIUM_', 'TPU_PROCESS_', 'TPU_WORKER_')
+# And the ones that only say where a process is; they may differ between
+# the runs of a set.
+_PLACES = (*_PROCESSES, 'JAX_COMPILATION_CACHE_DIR', 'TPU_LOG_DIR')
+
+
+def settings() -> dict[str, str]:
+  """Those of `variables` that are alike wherever and whenever a run is."""
+  return {
+    name: value
+    for name, value in variables().items()
+    if not name.startswith(_PLACES)
+  }
 
 
 def variables() -> dict[str, str]:
@@ -16,7 +33,15 @@ def variables() -> dict[str, str]:
 
 
 def with_only(variables_of_run: dict[str, str]) -> dict[str, str]:
-  """This process's environment, with a run's variables in place of its own."""
+  """This process's environment, with a run's variables in place of its own.
+
+  What said which of several processes the run's were is left out.
+  """
   mine = variables()
   rest = {name: v for name, v in os.environ.items() if name not in mine}
-  return {**rest, **variables_of_run}
+  theirs = {
+    name: v
+    for name, v in variables_of_run.items()
+    if not name.startswith(_PROCESSES)
+  }
+  return {**rest, **theirs}

@@ -9,8 +9,11 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 
 from input_pipelines import batching
+from launch import profiles
+from launch.profiles import Profile
 from suite import benchmark as benchmark_lib
 from suite import hparams as hparams_lib
+from suite import program
 from suite.hparams import Division
 
 USAGE_ERROR = 2
@@ -65,7 +68,41 @@ def define_run_flags() -> None:
     '',
     'The platform that must be used (cpu, gpu, tpu); empty: any that JAX has.',
   )
+  flags.DEFINE_string(
+    'profile',
+    '',
+    'What compiler and runtime are told, by platform: a file of '
+    'launch/profiles, or several with commas between; by default nothing.',
+  )
+  flags.DEFINE_multi_string(
+    'compiler_option',
+    [],
+    "An option of XLA's as name=value, in place of the profile's; may be given "
+    'again.',
+  )
+  flags.DEFINE_bool(
+    'preflight',
+    None,
+    'Before the clock, measure every device, an all-reduce, the disk and the '
+    "hosts' clocks; by default unless the devices are CPUs.",
+  )
+  flags.DEFINE_bool(
+    'preflight_strict', False, 'Refuse to run with a device that is slow.'
+  )
   flags.DEFINE_integer('model_axis', 1, 'Devices that a model is split over.')
+  flags.DEFINE_enum(
+    'spread',
+    'none',
+    program.SPREADS,
+    'What the data axis splits too, to need less memory: the buffers of the '
+    'optimizer, or these and the parameters.',
+  )
+  flags.DEFINE_bool(
+    'groups_across_hosts',
+    False,
+    'Lets a batch norm group be on several hosts, which then wait for each '
+    'other in every layer.',
+  )
   flags.DEFINE_string('submission_org', 'unofficial', 'Who runs this.')
   flags.DEFINE_string(
     'submission_platform', '', 'Name of the system; by default its devices.'
@@ -75,6 +112,50 @@ def define_run_flags() -> None:
     'research',
     ['onprem', 'cloud', 'preview', 'research'],
     'How the system can be had.',
+  )
+  flags.DEFINE_float(
+    'watchdog_seconds',
+    None,
+    'How long a rank may be at one step before the job is ended; by default '
+    '600 with several processes. Given, it holds for a single one too.',
+    lower_bound=1.0,
+  )
+  flags.DEFINE_float(
+    'startup_seconds',
+    3600.0,
+    'How long one stage before the first step may take, compiling for one.',
+    lower_bound=1.0,
+  )
+  flags.DEFINE_float(
+    'join_seconds',
+    300.0,
+    'How long the ranks wait for one another to come.',
+    lower_bound=1.0,
+  )
+  flags.DEFINE_integer(
+    'expect_devices',
+    None,
+    'Devices there must be on all hosts together; by default as many as '
+    'PODIUM_DEVICES says.',
+    lower_bound=1,
+  )
+  flags.DEFINE_float(
+    'checkpoint_minutes',
+    10.0,
+    'Minutes from one checkpoint to the next, each after an eval. 0: none '
+    'there.',
+    lower_bound=0.0,
+  )
+  flags.DEFINE_integer(
+    'checkpoint_steps',
+    0,
+    'Steps from one checkpoint to the next, between evals too. 0: none there.',
+    lower_bound=0,
+  )
+  flags.DEFINE_bool(
+    'keep_checkpoints',
+    False,
+    'Keeps the last two checkpoints when the run has come to its end.',
   )
   flags.DEFINE_string(
     'compile_cache',
@@ -98,6 +179,7 @@ class Request:
   division: Division
   hparams: Any
   reading: batching.Reading = batching.DEFAULT_READING
+  profile: Profile = profiles.NONE
 
 
 def request() -> Request:
@@ -106,9 +188,12 @@ def request() -> Request:
   benchmark = benchmark_lib.get(values.benchmark)
   size = benchmark.size(values.size)
   division = Division(values.division)
-  hparams = hparams_lib.override(size.hparams, _changes(values.hp), division)
+  hparams = hparams_lib.override(size.hparams, changes(values.hp), division)
+  profile = profiles.with_options(
+    profiles.load(values.profile), values.compiler_option
+  )
   return Request(
-    benchmark, values.size, size, division, hparams, _reading(division)
+    benchmark, values.size, size, division, hparams, _reading(division), profile
   )
 
 
@@ -124,10 +209,12 @@ def run(
   *,
   define: Callable[[], None] | None = None,
   path_to: str = '',
+  rest: bool = False,
 ) -> NoReturn:
   """Runs an entrypoint that takes flags; exits with what `main` returns.
 
-  With `path_to` it also takes one path, to what that says, and `main` gets it.
+  With `path_to` it also takes one path, to what that says, and `main` gets it;
+  with `rest` it takes anything, and `main` gets the list.
   What cannot be called, and a ValueError or an OSError of `main`, is a refusal:
   one line, exit code 2.
   """
@@ -138,7 +225,7 @@ def run(
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # TFDS tells of every file
     try:
-      return main(*_paths(argv[1:], path_to))
+      return main(argv[1:]) if rest else main(*_paths(argv[1:], path_to))
     except (ValueError, OSError) as error:
       return refuse(str(error))
 
@@ -181,13 +268,14 @@ def _reading(division: Division) -> batching.Reading:
   return batching.Reading(values.input_threads, values.input_processes, skips)
 
 
-def _changes(texts: Sequence[str]) -> dict[str, str]:
-  changes = {}
+def changes(texts: Sequence[str]) -> dict[str, str]:
+  """--hp's texts -> {name: text}; ValueError for what is no name=value."""
+  found = {}
   for text in texts:
     name, equals, value = text.partition('=')
     if not equals or not name:
       raise ValueError(f'--hp takes name=value, not {text!r}.')
-    if name in changes:
+    if name in found:
       raise ValueError(f'--hp gives {name} twice.')
-    changes[name] = value
-  return changes
+    found[name] = value
+  return found

@@ -1,6 +1,6 @@
 """What a person sees while runs work: text, or JSON for a parent process."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import json
 import sys
 import time
@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from launch import flags
 from suite import hparams, loop
+from suite.clock import RESTART
 from suite.report.format import duration
 from suite.target import Target
 from suite.task import Task
@@ -32,9 +33,16 @@ class RunWatcher(loop.Watcher):
     self._target = target
     self._out = out or sys.stdout
     self._told = 0.0
+    self._first = 0  # steps that a dead process did
+    # Who knows, at a tick, what ends the run from outside.
+    self.ended: Callable[[int], loop.Interrupted | None] = lambda tick: None
 
   def result(self, record: Mapping[str, Any]) -> None:
     """The run is over and this is its record."""
+
+  def interrupted(self, tick):
+    """See loop.Watcher."""
+    return self.ended(tick)
 
   def _due(self) -> bool:
     now = time.monotonic()
@@ -46,6 +54,10 @@ class RunWatcher(loop.Watcher):
 
 class JsonWatcher(RunWatcher):
   """One JSON object per line, for a parent that shows several runs."""
+
+  def resumed(self, step, lost, notes):
+    """See loop.Watcher."""
+    self._tell(event='resumed', step=step, lost=lost, notes=list(notes))
 
   def stage(self, text):
     """See loop.Watcher."""
@@ -78,6 +90,13 @@ class TextWatcher(RunWatcher):
     self._line = LiveLine(self._out)
     self._began = time.monotonic()
 
+  def resumed(self, step, lost, notes):
+    """See loop.Watcher."""
+    self._first, self._began = step, time.monotonic()
+    for note in notes:
+      self._line.keep(f'a checkpoint was passed over: {note}')
+    self._line.keep(resumed_text(step, lost))
+
   def stage(self, text):
     """See loop.Watcher."""
     self._line.show(f'{text} ...')
@@ -87,7 +106,10 @@ class TextWatcher(RunWatcher):
     if step == 1:
       self._began = time.monotonic()
     if self._due():
-      self._line.show(step_text(step, self._steps, loss, self._elapsed()))
+      elapsed = time.monotonic() - self._began
+      self._line.show(
+        step_text(step, self._steps, loss, elapsed, first=self._first)
+      )
 
   def quality(self, found):
     """See loop.Watcher."""
@@ -100,9 +122,6 @@ class TextWatcher(RunWatcher):
     """See RunWatcher."""
     self._line.clear()
     print(outcome(record), file=self._out, flush=True)
-
-  def _elapsed(self) -> float:
-    return time.monotonic() - self._began
 
 
 class LiveLine:
@@ -128,13 +147,23 @@ class LiveLine:
       print('\r\033[K', end='', file=self._out, flush=True)
 
 
-def step_text(step: int, steps: int, loss: float, seconds: float) -> str:
-  """'step 310 of at most 1250, loss 0.61, 27 steps/s, 11.4 s'."""
-  rate = step / seconds if seconds > 0 else 0.0
+def step_text(
+  step: int, steps: int, loss: float, seconds: float, *, first: int = 0
+) -> str:
+  """'step 310 of at most 1250, loss 0.61, 27 steps/s, 11.4 s'.
+
+  The seconds are those since step `first`.
+  """
+  rate = (step - first) / seconds if seconds > 0 else 0.0
   return (
     f'step {step} of at most {steps}, loss {loss:.3f}, '
     f'{rate:.1f} steps/s, {duration(seconds)}'
   )
+
+
+def resumed_text(step: int, lost: float) -> str:
+  """'goes on after step 310, 11.4 s after its checkpoint'."""
+  return f'goes on after step {step}, {duration(lost)} after its checkpoint'
 
 
 def place(at: Mapping[str, float]) -> str:
@@ -164,7 +193,7 @@ def outcome(record: Mapping[str, Any]) -> str:
   return (
     f'run {record["run"]}: {record["status"]}, {came_to}; '
     f'{qualities(final) or "no eval"}; startup {duration(startup)}; {spent}'
-    f'{_skipped(record)}'
+    f'{_skipped(record)}{_resumed(record)}'
   )
 
 
@@ -174,6 +203,15 @@ def _skipped(record: Mapping[str, Any]) -> str:
     return ''
   records = 'record' if count == 1 else 'records'
   return f'; {count} training {records} could not be read'
+
+
+def _resumed(record: Mapping[str, Any]) -> str:
+  count = len(record.get('resumed', ()))
+  if not count:
+    return ''
+  lost = record['timed']['parts'].get(RESTART, 0.0)
+  times = 'time' if count == 1 else 'times'
+  return f'; resumed {count} {times}, {duration(lost)} lost'
 
 
 def hparams_table(request: flags.Request) -> str:

@@ -4,7 +4,8 @@ python -m launch.train --benchmark=resnet --size=tiny --output=results/try
 
 Writes OUTPUT/result_<run>.txt, the log that checkers read, and
 OUTPUT/run_<run>.json, all that the report shows. Exit code: 0 target met, 1 not
-met or failed, 2 refused before anything was started, 128 + n ended by signal n.
+met or failed, 2 refused before anything was started, 75 ended by the watchdog
+because a rank was late, died or was lost, 128 + n ended by signal n.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,11 +23,26 @@ from absl import flags as absl_flags
 import jax
 
 from input_pipelines import dataset
-from launch import environment, flags, hosts, progress, system
-from suite import files, hparams, loop, program, sharding
+from launch import (
+  alike,
+  environment,
+  flags,
+  hosts,
+  preflight,
+  profiles,
+  progress,
+  resuming,
+  system,
+  watchdog,
+  worker,
+)
+from launch.clusters import Place
+from launch.roll import Bounds
+from suite import checkpoint, files, hparams, loop, program, sharding
+from suite.checkpoint import Checkpoints
 from suite.clock import Clock
 from suite.feed import Data
-from suite.run_log import SUCCESS, RunLog
+from suite.run_log import SUCCESS, RunLog, resumes
 from suite.task import Task
 
 FLAGS = absl_flags.FLAGS
@@ -52,6 +68,12 @@ def define_flags() -> None:
   absl_flags.DEFINE_enum(
     'progress', 'text', ['text', 'json', 'none'], 'How progress is printed.'
   )
+  absl_flags.DEFINE_bool(
+    'resume',
+    False,
+    'Goes on with the unfinished run of this --output and --run from its '
+    'newest checkpoint; the time since then counts.',
+  )
   absl_flags.DEFINE_bool('list_hp', False, 'List the hyperparameters and end.')
 
 
@@ -62,10 +84,14 @@ class Job:
   request: flags.Request
   task: Task
   mesh: jax.sharding.Mesh
+  build: program.Build
   directory: str  # of the data set
   log_path: str
   record_path: str
   seed: int
+  checkpoints: Checkpoints
+  resumed: bool  # whether it goes on from one of them
+  preflight: Mapping[str, Any] | None = None  # what it found
 
 
 def main() -> int:
@@ -75,75 +101,174 @@ def main() -> int:
   if FLAGS.list_hp:
     print(progress.hparams_table(request))
     return 0
+  if not FLAGS.output:
+    raise ValueError('--output=DIR is needed: where the log goes.')
+  place = None if watchdog.is_worker() else hosts.place()
+  if place or (FLAGS.watchdog_seconds and not watchdog.is_worker()):
+    return watchdog.supervise(_watched(request, place or watchdog.alone()))
+  with worker.entered() as me:
+    return _train(request, clock, me)
+
+
+def _watched(request: flags.Request, place: Place) -> watchdog.Job:
+  log_path = files.log_path(FLAGS.output, FLAGS.run)
+  settings = alike.settings(request)
+  return watchdog.Job(place, _bounds(), settings, FLAGS.output, log_path)
+
+
+def _bounds() -> Bounds:
+  watched = FLAGS.watchdog_seconds or Bounds.watchdog
+  return Bounds(FLAGS.join_seconds, FLAGS.startup_seconds, watched)
+
+
+def _train(request: flags.Request, clock: Clock, me: worker.Worker) -> int:
   with clock.spent_on('build'):
     job = _prepare(request)
-  log = RunLog(job.log_path if hosts.is_primary() else None, clock)
-  watcher = progress.watcher(
+  if preflight.is_wanted(job.mesh, FLAGS.preflight):
+    with clock.spent_on('preflight'):
+      job = dataclasses.replace(job, preflight=_preflight(job))
+  log_path = job.log_path if hosts.is_primary() else None
+  log = RunLog(log_path, clock, suspended=job.resumed)
+  shown = progress.watcher(
     FLAGS.progress if hosts.is_primary() else 'none', job.task, job.request
   )
   try:
-    with _ended_by_signals():
-      result = _run(job, log, clock, watcher)
+    with _ended_by_signals() as signals:
+      # Without checkpoints nothing is gained by waiting for a step's end.
+      if job.checkpoints.saves:
+        shown.ended = signals.at_tick
+      result = _run(job, log, clock, me.watch(shown))
   except loop.Interrupted as end:
     print(f'{end}; the log says so: {job.log_path}', file=sys.stderr)
-    return 128 + end.number
-  except Exception:  # pylint: disable=broad-exception-caught
+    if end.saved is not None and hosts.is_primary():
+      print(f'saved after step {end.saved}: --resume goes on', file=sys.stderr)
+    return me.finished(128 + end.number)
+  except checkpoint.Failed as error:
+    print(f'error: {error}', file=sys.stderr)
+    me.failed(error)
+    return 1
+  except Exception as error:  # pylint: disable=broad-exception-caught
     # The log says 'aborted' by now; what is left is to tell the person.
     logging.exception('The run failed; its log is %s', job.log_path)
+    me.failed(error)
     return 1
   finally:
     log.close()
   if hosts.is_primary():
     record = _record(job, result, clock)
     files.write_json(job.record_path, record)
-    watcher.result(record)
-  return 0 if result.status == SUCCESS else 1
+    shown.result(record)
+  return me.finished(0 if result.status == SUCCESS else 1)
 
 
 def _prepare(request: flags.Request) -> Job:
   """Checks all that can be checked; raises ValueError or OSError in words."""
-  if not FLAGS.output:
-    raise ValueError('--output=DIR is needed: where the log goes.')
-  hosts.initialize()
+  for kept in profiles.apply(request.profile):
+    print(kept, file=sys.stderr)
+  hosts.initialize(_bounds(), FLAGS.expect_devices)
   hosts.require_platform(FLAGS.platform)
+  _require_options(request.profile.compiler_options)
   if FLAGS.compile_cache:
     jax.config.update('jax_compilation_cache_dir', FLAGS.compile_cache)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   task = request.benchmark.task(request.hparams, request.size.data)
   mesh = sharding.make_mesh(FLAGS.model_axis)
-  program.check(task, mesh)
+  build = program.Build(
+    request.profile.compiler_options,
+    spread=FLAGS.spread,
+    groups_across_hosts=FLAGS.groups_across_hosts,
+  )
+  program.check(task, mesh, build)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
   task.verify_data(directory)
-  seed = FLAGS.seed
-  if seed is None:
-    seed = int.from_bytes(os.urandom(4), 'little')
   log_path = files.log_path(FLAGS.output, FLAGS.run)
   record_path = files.record_path(FLAGS.output, FLAGS.run)
-  if hosts.is_primary():
+  checkpoints, resumed = _checkpoints(request, directory)
+  if hosts.is_primary() and not resumed:
     files.claim_directory(FLAGS.output)
-    for path in (log_path, record_path):
+    for path in (log_path, record_path, checkpoints.directory):
       if os.path.exists(path):
         raise ValueError(
           f'{path} is there already, and a log holds one run: give another '
-          '--output or --run.'
+          '--output or --run, or --resume for a run that was cut off.'
         )
   return Job(
-    request, task, mesh, directory, log_path, record_path, hosts.agreed(seed)
+    request,
+    task,
+    mesh,
+    build,
+    directory,
+    log_path,
+    record_path,
+    checkpoints.origin['seed'],
+    checkpoints,
+    resumed,
+  )
+
+
+def _checkpoints(
+  request: flags.Request, directory: str
+) -> tuple[Checkpoints, bool]:
+  """Those of this run, and whether it goes on from them."""
+  checkpoints = Checkpoints(
+    files.checkpoints_path(FLAGS.output, FLAGS.run),
+    minutes=FLAGS.checkpoint_minutes,
+    steps=FLAGS.checkpoint_steps,
+    keep=FLAGS.keep_checkpoints,
+  )
+  seed = FLAGS.seed
+  if seed is None:
+    seed = int.from_bytes(os.urandom(4), 'little')
+  position = None
+  if FLAGS.resume:
+    if request.reading.skips:
+      raise ValueError(
+        'A run that may skip records cannot go on: those that it has skipped '
+        'are not known.'
+      )
+    position = resuming.find(FLAGS.output, FLAGS.run, checkpoints)
+  if position and FLAGS.seed is None:
+    seed = position.origin['seed']
+  data = dataset.fingerprint(directory)
+  checkpoints.origin = resuming.origin(request, hosts.agreed(seed), data)
+  if position:
+    resuming.require_same(position.origin, checkpoints.origin)
+  return checkpoints, position is not None
+
+
+def _require_options(options: Mapping[str, Any]) -> None:
+  """ValueError unless the compiler here takes these options."""
+  if not options:
+    return
+  try:
+    jax.jit(lambda: 0).lower().compile(compiler_options=dict(options))
+  except jax.errors.JaxRuntimeError as error:
+    raise ValueError(
+      f'The compiler of {jax.default_backend()} refuses its options: '
+      f'{str(error).partition(": ")[2]}'
+    ) from None
+
+
+def _preflight(job: Job) -> Mapping[str, Any]:
+  return preflight.before(
+    job.mesh,
+    FLAGS.data_dir,
+    strict=FLAGS.preflight_strict,
+    told=FLAGS.progress == 'text',
   )
 
 
 def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
-  log.start('init_start', at=clock.created)
-  log.event('cache_clear', dataset.evict(job.directory))
-  for key, value in settings(job.request, job.seed).items():
-    log.event(key, value)
+  if not job.resumed:
+    _open_log(job, log, clock)
+  share = sharding.host_share(job.mesh)
   data = Data(
     clock,
     job.directory,
     job.seed,
     lambda rows: sharding.put_rows(rows, job.mesh),
-    host=jax.process_index(),
-    hosts=jax.process_count(),
+    host=share[0],
+    hosts=share[1],
     reading=job.request.reading,
   )
   return loop.run(
@@ -151,11 +276,20 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
     job.request.size.target,
     data,
     mesh=job.mesh,
+    build=job.build,
     seed=job.seed,
     log=log,
     clock=clock,
     watcher=watcher,
+    checkpoints=job.checkpoints,
   )
+
+
+def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
+  log.start('init_start', at=clock.created)
+  log.event('cache_clear', dataset.evict(job.directory))
+  for key, value in settings(job.request, job.seed).items():
+    log.event(key, value)
 
 
 def settings(request: flags.Request, seed: int) -> dict[str, Any]:
@@ -174,6 +308,11 @@ def settings(request: flags.Request, seed: int) -> dict[str, Any]:
     'seed': seed,
     **hparams.logged(request.hparams),
     **_may_skip(request),
+    'podium_profile': request.profile.name,
+    'podium_compiler_options': dict(request.profile.compiler_options),
+    'podium_environment': environment.settings(),
+    'podium_spread': FLAGS.spread,
+    'podium_groups_across_hosts': FLAGS.groups_across_hosts,
     'train_samples': request.size.data.train_samples,
     'eval_samples': request.size.data.eval_samples,
   }
@@ -188,20 +327,47 @@ def _platform() -> str:
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-  """SIGINT and SIGTERM end the run in order; a second one ends it at once."""
+class _Signals:
+  """SIGINT and SIGTERM: they end the run in order, a second one at once.
 
-  def end(number, frame):
+  One that comes before the first step, or where nobody asks, raises.
+  """
+
+  def __init__(self):
+    self._asked = False
+    self._came: loop.Interrupted | None = None
+
+  def at_tick(self, tick: int) -> loop.Interrupted | None:
+    """What ends the run, in order, at this tick; see loop.Watcher."""
+    del tick
+    self._asked = True
+    return self._came
+
+  def handle(self, number: int, frame) -> None:
+    """The signal has come."""
     del frame
     for each in (signal.SIGINT, signal.SIGTERM):
       signal.signal(each, lambda number, _: os._exit(128 + number))
-    raise loop.Interrupted(signal.Signals(number).name, number)
+    self._came = loop.Interrupted(signal.Signals(number).name, number)
+    if not self._asked:
+      raise self._came
 
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[_Signals]:
+  """Listens for signals.
+
+  Of several processes JAX listens itself, and all end at one tick: see
+  worker.Watched.
+  """
+  signals = _Signals()
+  if jax.process_count() > 1:
+    yield signals
+    return
   for each in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(each, end)
+    signal.signal(each, signals.handle)
   try:
-    yield
+    yield signals
   finally:
     # What follows is the writing of the result: short, and not to be lost.
     for each in (signal.SIGINT, signal.SIGTERM):
@@ -235,6 +401,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
     },
     'timed': {'seconds': result.timed, 'parts': dict(timed)},
     'evals': [dataclasses.asdict(found) for found in result.evals],
+    'resumed': resumes(job.log_path),
     'losses': [
       [step, loss if math.isfinite(loss) else None]
       for step, loss in enumerate(result.losses, start=1)
@@ -243,8 +410,13 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
     'samples': samples,
     'samples_per_second': samples / training if training else None,
     'flops_per_step': result.flops_per_step,
+    'profile': request.profile.name,
+    'compiler_options': dict(request.profile.compiler_options),
+    'spread': job.build.spread,
+    'groups_across_hosts': job.build.groups_across_hosts,
     'hyperparameters': _compared(request),
     'system': system.describe(job.directory),
+    'preflight': job.preflight,
     'versions': system.versions(),
     'data': {
       'name': request.size.data.name,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import shlex
+import statistics
 
 from suite.report import format as fmt
 from suite.report.runs import Run
@@ -97,6 +98,25 @@ def settings(runs: Sequence[Run]) -> list[Setting]:
       )
     )
   return sorted(found, key=lambda setting: not setting.changed)
+
+
+def preflight(found: Mapping) -> list[tuple[str, str]]:
+  """What `launch.preflight` found: name and text of every part."""
+  rows = []
+  speeds = [device['tflops'] for device in found.get('devices') or ()]
+  if speeds:
+    middle = statistics.median(speeds)
+    rows.append((
+      'matrix product',
+      f'{len(speeds)} devices: slowest {min(speeds):.3g}, median {middle:.3g}, '
+      f'fastest {max(speeds):.3g} TFLOP/s',
+    ))  # fmt: skip
+  rows += [('straggler', text) for text in found.get('stragglers', ())]
+  parts = (('all-reduce', 'all_reduce'), ('disk', 'disk'), ('clocks', 'clock'))
+  rows += [(name, found[key]['text']) for name, key in parts if key in found]
+  if found.get('left_out'):
+    rows.append(('left out for lack of time', ', '.join(found['left_out'])))
+  return rows
 
 
 def command(words: Sequence[object]) -> str:

@@ -119,12 +119,25 @@ def _sections(runs: Sequence[Run], score: Mapping) -> dict:
     'system': facts.entries(runs, 'system'),
     'versions': facts.entries(runs, 'versions'),
     'data': facts.entries(runs, 'data'),
+    'preflight': _preflight(runs),
     'settings': facts.settings(runs),
     'command': facts.command(score.get('command') or first['command']),
     'commands': [
       (run.label, facts.command(run.result['command'])) for run in runs
     ],
   }
+
+
+def _preflight(runs: Sequence[Run]) -> list[facts.Entry]:
+  """What the first run that looked found, and the stragglers of all."""
+  found = [(run, p) for run in runs if (p := run.result.get('preflight'))]
+  rows = facts.preflight(found[0][1]) if found else []
+  entries = [facts.Entry(name, text, False) for name, text in rows]
+  return entries + [
+    facts.Entry(f'straggler in {run.label}', text, False)
+    for run, each in found[1:]
+    for text in each['stragglers']
+  ]
 
 
 def _reached(score: Mapping) -> int:

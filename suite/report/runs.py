@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 
+from suite.clock import RESTART
 from suite.report import figures
 from suite.report import format as fmt
 
@@ -45,6 +46,16 @@ class Run:
     if self.result['status'] == 'success':
       return 'not valid, see the audit'
     return str(self.result.get('reason') or self.result['status'])
+
+  @property
+  def restarts(self) -> str:
+    """'resumed 1 time, 12 s lost'; empty for a run that nothing cut off."""
+    count = len(self.result.get('resumed') or ())
+    if not count:
+      return ''
+    lost = self.result['timed']['parts'].get(RESTART, 0.0)
+    times = 'time' if count == 1 else 'times'
+    return f'resumed {count} {times}, {fmt.duration(lost)} lost'
 
   @property
   def counts(self) -> bool:

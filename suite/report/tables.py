@@ -73,6 +73,7 @@ def _run(run: Run, score: Mapping) -> dict:
     'run': run.index,
     'seed': result['seed'],
     'outcome': run.verdict,
+    'resumed': len(result.get('resumed') or ()),
     'standing': run.standing,
     'seconds': run.seconds,
     'left_out': value.get('dropped'),

@@ -1,0 +1,105 @@
+"""How far a worker has come, in a file that its supervisor reads.
+
+Both map the file into memory, so that a beat costs no system call. A reader may
+see half of a beat; it looks again soon, and only asks whether anything moved.
+"""
+
+import dataclasses
+import mmap
+import os
+import struct
+
+# Where things lie in the file: the worker's beat, the signal that the
+# supervisor has passed on, and how the worker ended.
+_BEAT, _BEAT_AT = struct.Struct('<q?32s'), 0
+_SIGNAL, _SIGNAL_AT = struct.Struct('<i'), 64
+_END, _END_AT = struct.Struct('<iiH'), 128
+_BYTES = 4096
+_LONGEST = _BYTES - _END_AT - _END.size
+
+FINISHED, REFUSED, FAILED = 1, 2, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Beat:
+  """Where a worker is."""
+
+  tick: int  # steps and batches of evals; before the clock starts, stages
+  running: bool  # whether the clock has started
+  place: str  # 'input', 'compute', ...; before that a stage of startup
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+  """How a worker said that it ends, before it did."""
+
+  kind: int  # FINISHED, REFUSED or FAILED
+  code: int  # exit code
+  text: str
+
+
+class Beats:
+  """One worker's beats; the worker writes them and its supervisor reads."""
+
+  def __init__(self, path: str, *, create: bool = False):
+    if create:
+      with open(path, 'wb') as file:
+        file.write(bytes(_BYTES))
+    with open(path, 'r+b') as file:
+      self._map = mmap.mmap(file.fileno(), _BYTES)
+    self._names: dict[str, bytes] = {}
+    self._stages = 0
+    if create:
+      self.stage('starting')
+
+  def stage(self, text: str) -> None:
+    """Startup has come to `text`."""
+    self._stages += 1
+    _BEAT.pack_into(self._map, _BEAT_AT, self._stages, False, text.encode())
+
+  def at(self, place: str, tick: int) -> None:
+    """The run is in `place`, with `tick` steps and eval batches behind it."""
+    name = self._names.get(place)
+    if name is None:
+      name = self._names[place] = place.encode()
+    _BEAT.pack_into(self._map, _BEAT_AT, tick, True, name)
+
+  def end(self, kind: int, code: int, text: str = '') -> None:
+    """Says once how the worker ends; what was said first stays."""
+    if self.ended() is None:
+      words = text.encode()[:_LONGEST]
+      start = _END_AT + _END.size
+      self._map[start : start + len(words)] = words
+      _END.pack_into(self._map, _END_AT, kind, code, len(words))
+
+  def read(self) -> Beat:
+    """The last beat."""
+    tick, running, place = _BEAT.unpack_from(self._map, _BEAT_AT)
+    return Beat(tick, running, place.rstrip(b'\0').decode(errors='replace'))
+
+  def ended(self) -> End | None:
+    """What `end` was told."""
+    kind, code, length = _END.unpack_from(self._map, _END_AT)
+    if not kind:
+      return None
+    start = _END_AT + _END.size
+    words = self._map[start : start + length]
+    return End(kind, code, words.decode(errors='replace'))
+
+  @property
+  def signal(self) -> int:
+    """The signal that ends the run; 0: none."""
+    return _SIGNAL.unpack_from(self._map, _SIGNAL_AT)[0]
+
+  @signal.setter
+  def signal(self, number: int) -> None:
+    _SIGNAL.pack_into(self._map, _SIGNAL_AT, number)
+
+
+def stopped(pid: int) -> bool:
+  """Whether a process is stopped, by SIGSTOP for one; False where unknown."""
+  try:
+    with open(os.path.join('/proc', str(pid), 'stat'), 'rb') as file:
+      return file.read().rpartition(b')')[2].split()[0] in (b'T', b't')
+  except (OSError, IndexError):
+    return False
