@@ -3,13 +3,15 @@
 PYTHON ?= python3
 VENV := .venv
 TF_VENV := .venv-tensorflow
+COMPILE_VENV := .venv-compile
 BIN := $(VENV)/bin
 # pip reads the exact versions from here; pyproject.toml says what is needed.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-tensorflow lint format programs clean
+.PHONY: help run test test-slow test-clusters test-tensorflow scale-table lint \
+	format programs clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,11 +20,16 @@ run: $(VENV)/.run ## Install; make a result of the tiny benchmark; report it
 	$(BIN)/python -m launch.prepare_data --dataset=digits
 	$(BIN)/python -m launch.benchmark --benchmark=resnet --size=tiny
 
-test: $(VENV)/.test ## Run the tests, all but the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+test: $(VENV)/.test ## Run the tests, all but those with a target of their own
+	$(BIN)/python -m pytest -m 'not slow and not cluster and not tensorflow'
 
 test-slow: $(VENV)/.test ## Run the proofs that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-clusters: $(VENV)/.test ## Run under real Slurm and Open MPI, and across namespaces (Debian, root)
+	apt-get update -qq && \
+	  apt-get install -y -qq openmpi-bin slurm-wlm munge iproute2
+	$(BIN)/python -m pytest -m cluster
 
 test-tensorflow: $(TF_VENV)/.done ## Compare with TensorFlow's operators and TFDS's own builder
 	$(TF_VENV)/bin/python -m pytest -m tensorflow tests/tensorflow
@@ -35,13 +42,45 @@ format: $(VENV)/.test ## Write the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-programs: ## Install the Debian programs that some tests call: a browser, jpegtran
-	@command -v chromium >/dev/null && command -v jpegtran >/dev/null || \
+# Batches are those of published results and convergence points (docs/rules.md).
+COMPILE := $(COMPILE_VENV)/bin/python -m launch.compile \
+	--document=docs/scale.md --details
+COMPILE_RESNET := $(COMPILE) --benchmark=resnet --size=reference \
+	--hp=compute_dtype=bfloat16
+COMPILE_NCF := $(COMPILE) --benchmark=ncf --hp=global_batch_size=1048576
+PODS := v5e-256,v5p-512,v6e-256
+ALL_SYSTEMS := v5e-8,$(PODS),h100-8,h100-64
+
+scale-table: $(COMPILE_VENV)/.done ## Compile for pods and clusters into docs/scale.md (an hour)
+	$(COMPILE_RESNET) --section=resnet-slice --system=v5e-8 \
+	  --per_chip_batch=256
+	$(COMPILE_RESNET) --section=resnet-pods --system=$(PODS) \
+	  --per_chip_batch=128 --hp=model_bn_span=128
+	$(COMPILE_RESNET) --section=resnet-gpu --system=h100-8,h100-64 \
+	  --per_chip_batch=408 --hp=model_bn_span=204
+	$(COMPILE_RESNET) --section=records --nodetails \
+	  --programs=train_step --system=v3-32,v4-16 --per_chip_batch=256
+	$(COMPILE_RESNET) --section=weak --nodetails --programs=train_step \
+	  --system=v5e-8,v5e-64,v5e-256 --per_chip_batch=64
+	$(COMPILE_RESNET) --section=strong --nodetails --programs=train_step \
+	  --system=v5e-16,v5e-64,v5e-256 --hp=model_bn_span=16 \
+	  --hp=global_batch_size=4096
+	$(COMPILE_NCF) --section=ncf --size=reference --system=$(ALL_SYSTEMS)
+	$(COMPILE_NCF) --section=ncf-lazy --size=reference \
+	  --hp=opt_name=lazy_adam --system=v5e-8,h100-8
+	$(COMPILE_NCF) --section=ncf-expanded --size=expanded \
+	  --system=$(ALL_SYSTEMS)
+	$(COMPILE_NCF) --section=ncf-expanded-sharded --size=expanded \
+	  --model_axis=8 --hp=table_row_multiple=8 --system=$(ALL_SYSTEMS)
+
+programs: ## Install the Debian programs that some tests call
+	@command -v chromium >/dev/null && command -v jpegtran >/dev/null && \
+	  command -v shellcheck >/dev/null || \
 	  (apt-get update -qq && \
-	   apt-get install -y -qq chromium libjpeg-turbo-progs)
+	   apt-get install -y -qq chromium libjpeg-turbo-progs shellcheck)
 
 clean: ## Remove what was installed and cached here; data and results stay
-	rm -rf $(VENV) $(TF_VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(TF_VENV) $(COMPILE_VENV) .pytest_cache .ruff_cache *.egg-info
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -60,4 +99,12 @@ $(TF_VENV)/.done: pyproject.toml constraints.txt
 	@$(TF_VENV)/bin/python -m pip install --quiet \
 	  --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[compare]'
+	@touch $@
+
+$(COMPILE_VENV)/.done: pyproject.toml constraints.txt
+	@test -x $(COMPILE_VENV)/bin/python || $(PYTHON) -m venv $(COMPILE_VENV)
+	@echo 'Installing the compilers for TPUs and GPUs (5 GB, minutes) ...'
+	@$(COMPILE_VENV)/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[tpu,gpu]'
 	@touch $@
