@@ -461,9 +461,11 @@ class TranslateTest(parameterized.TestCase):
     source, _ = _batch()
     compute = dataclasses.replace(EXACT, dtype=jnp.bfloat16)
     cache = jax.eval_shape(
-      lambda params: _model(compute).merged(params, {}).stepper(
-        jnp.asarray(source), beams=2, length=5
-      )[1],
+      lambda params: (
+        _model(compute)
+        .merged(params, {})
+        .stepper(jnp.asarray(source), beams=2, length=5)[1]
+      ),
       _params(),
     )
     self.assertEqual(cache.keys[0].dtype, jnp.bfloat16)
