@@ -155,7 +155,8 @@ class KilledTest(ResumeTestCase):
   @pytest.mark.slow
   def test_many_kills_in_a_row_leave_no_trace_in_the_losses(self):
     for seed in range(3):
-      steps = sorted(random.Random(seed).sample(range(1, 16), 5))
+      # Killed at 1 there may be no whole checkpoint, and a run begins anew.
+      steps = sorted(random.Random(seed).sample(range(2, 16), 5))
       self.killed_often(steps)
       shutil.rmtree(self.folder)
 
