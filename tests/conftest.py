@@ -1,10 +1,13 @@
-"""Every test sees 8 CPU devices, and no silent rank promotion."""
+"""Every test sees 8 CPU devices, 2 threads, and no silent rank promotion."""
 
 import os
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUM_CPU_DEVICES'] = '8'
 os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
+# XLA's threads: a sum is split over them, so its last bits depend on how many
+# there are, and one process with two devices has never less than two.
+os.environ['NPROC'] = '2'
 
 from absl import flags
 
