@@ -1,0 +1,1 @@
+"""Programs compiled ahead of time, for accelerators that are not here."""

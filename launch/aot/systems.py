@@ -1,0 +1,244 @@
+"""Systems by name: what they are made of and the rates published of them.
+
+A TPU slice is named as Google names it, 'v5e-256' or 'v5p-512'. The number
+counts chips for v5e and v6e, and TensorCores, of which a chip has two, for v3,
+v4, v5p and tpu7x: v5p-512 has 256 chips. 'v5e-256x2' is two such slices, joined
+by the data centre's network. A cluster of GPUs is 'h100-64': 64 GPUs, eight a
+host, as in a DGX.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import difflib
+import functools
+import importlib.resources
+import math
+import re
+
+import yaml
+
+GPUS_PER_HOST = 8
+MAX_GPUS = 16384
+MAX_SLICES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+  """One system; rates are of a chip, bytes and operations a second.
+
+  Attributes:
+    name: as it was asked for, with the number of slices.
+    kind: 'v5e', 'h100'.
+    platform: 'tpu' or 'gpu'.
+    slices: how many, joined by the wide network; 1 for GPUs.
+    topology: chips along each axis of a slice; for GPUs (hosts, a host's).
+    chips: of all slices.
+    chips_per_host: what one host drives.
+    devices_per_chip: what JAX calls a device, of a chip.
+    flops: {dtype: operations a second}.
+    memory_bytes: of one chip.
+    memory_bandwidth: of one chip.
+    link_bandwidth: of one link to a neighbour, or of NVLink, in one direction.
+    wide_bandwidth: of one chip's share of the network between hosts or slices.
+    wraps: whether each axis of the torus is closed to a ring.
+    sources: where each number is from.
+    compiler_name: the compiler's name of it, and `chip_config` its variant.
+    target: what the compiler is told of a GPU.
+  """
+
+  name: str
+  kind: str
+  platform: str
+  slices: int
+  topology: tuple[int, ...]
+  chips: int
+  chips_per_host: int
+  devices_per_chip: int
+  flops: Mapping[str, float]
+  memory_bytes: int
+  memory_bandwidth: float
+  link_bandwidth: float
+  wide_bandwidth: float
+  wraps: tuple[bool, ...]
+  sources: Mapping[str, str]
+  compiler_name: str = ''
+  chip_config: str = ''
+  target: Mapping[str, object] | None = None
+
+  @property
+  def devices(self) -> int:
+    """What JAX sees."""
+    return self.chips * self.devices_per_chip
+
+  @property
+  def hosts(self) -> int:
+    """Machines that drive the chips."""
+    return max(1, self.chips // self.chips_per_host)
+
+  @property
+  def memory_per_device(self) -> int:
+    """Bytes that one JAX device may use."""
+    return self.memory_bytes // self.devices_per_chip
+
+  def rate(self, dtype: str) -> float:
+    """Operations a second and chip on `dtype`, or on what stands in for it."""
+    if dtype in self.flops:
+      return self.flops[dtype]
+    if dtype.startswith('f8'):
+      return self.flops.get('f8', self.flops['bf16'])
+    return self.flops['bf16' if dtype in ('f16', 'bf16') else 'f32']
+
+  def shape(self) -> str:
+    """'16x16', '2 slices of 16x16', '8 hosts of 8'."""
+    if self.platform == 'gpu':
+      hosts, each = self.topology
+      return f'{hosts} host{"s" if hosts > 1 else ""} of {each}'
+    each = 'x'.join(str(axis) for axis in self.topology)
+    return each if self.slices == 1 else f'{self.slices} slices of {each}'
+
+
+def get(name: str) -> System:
+  """The system of that name; ValueError that names the nearest ones."""
+  match = re.fullmatch(r'(?P<kind>[a-z0-9]+)-(?P<size>\d+)(x(?P<n>\d+))?', name)
+  kinds = {**_table()['tpu'], **_table()['gpu']}
+  if not match or match['kind'] not in kinds:
+    raise ValueError(
+      f'Unknown system {name!r}{_near(name, published())}; expected a kind, '
+      'the size of a slice, and for several TPU slices their number, as in '
+      f'v5e-256, v5e-256x2 or h100-64, of {", ".join(kinds)}.'
+    )
+  kind, size, slices = match['kind'], int(match['size']), int(match['n'] or 1)
+  if kind in _table()['gpu']:
+    return _gpu(name, kind, size, match['n'])
+  return _slice(name, kind, size, slices)
+
+
+def several(text: str) -> list[System]:
+  """The systems of 'v5e-8,v5e-16'; ValueError if there is none or one twice."""
+  names = [name.strip() for name in text.split(',') if name.strip()]
+  if not names:
+    raise ValueError('--system is needed, such as v5e-8 or v5e-8,v5e-16.')
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise ValueError(f'--system names {", ".join(twice)} twice.')
+  return [get(name) for name in names]
+
+
+def published() -> list[str]:
+  """Every single slice by name, and clusters of GPUs up to 64 hosts."""
+  slices = [
+    f'{kind}-{size}'
+    for kind, entry in _table()['tpu'].items()
+    for size in entry['slices']
+  ]
+  clusters = [
+    f'{kind}-{GPUS_PER_HOST * 2**power}'
+    for kind in _table()['gpu']
+    for power in range(7)
+  ]
+  return slices + clusters
+
+
+def _slice(name: str, kind: str, size: int, slices: int) -> System:
+  entry = _table()['tpu'][kind]
+  if size not in entry['slices']:
+    near = _nearest_numbers(size, list(entry['slices']))
+    raise ValueError(
+      f'There is no slice {kind}-{size} ({entry["counts"]} are counted); the '
+      f'nearest: {", ".join(f"{kind}-{each}" for each in near)}.'
+    )
+  if not 1 <= slices <= MAX_SLICES:
+    raise ValueError(f'Expected 1 to {MAX_SLICES} slices, not {slices}.')
+  topology = tuple(int(axis) for axis in entry['slices'][size].split('x'))
+  chips = math.prod(topology)
+  return System(
+    name=name,
+    kind=kind,
+    platform='tpu',
+    slices=slices,
+    topology=topology,
+    chips=chips * slices,
+    chips_per_host=_chips_per_host(entry, topology),
+    devices_per_chip=entry['devices_per_chip'],
+    wraps=_wraps(topology, entry['wraps_at']),
+    compiler_name=entry['compiler_name'],
+    chip_config=entry.get('chip_config', ''),
+    **_rates(entry),
+  )
+
+
+def _chips_per_host(entry: Mapping, topology: Sequence[int]) -> int:
+  chips = math.prod(topology)
+  # A slice of eight v5e or v6e chips is one machine; larger ones are made of
+  # machines with four.
+  if len(topology) == 2 and entry['counts'] == 'chips' and chips <= 8:
+    return chips
+  return min(chips, entry['chips_per_host'])
+
+
+def _wraps(topology: Sequence[int], at: int) -> tuple[bool, ...]:
+  """Which axes are rings.
+
+  A pod of two dimensions has rings along its whole length only; slices of three
+  are rings in all dimensions from a cube of `at` chips a side on.
+  """
+  if len(topology) == 2:
+    return tuple(axis == at for axis in topology)
+  cubes = all(axis % at == 0 for axis in topology)
+  return tuple(cubes for _ in topology)
+
+
+def _gpu(name: str, kind: str, size: int, slices: str | None) -> System:
+  if slices is not None:
+    raise ValueError(
+      f'{name}: only TPUs come in slices; {int(slices) * size} GPUs are '
+      f'{kind}-{int(slices) * size}.'
+    )
+  if not 1 <= size <= MAX_GPUS or (
+    size > GPUS_PER_HOST and size % GPUS_PER_HOST
+  ):
+    below = min(max(1, size // GPUS_PER_HOST) * GPUS_PER_HOST, MAX_GPUS)
+    above = min(below + GPUS_PER_HOST, MAX_GPUS)
+    raise ValueError(
+      f'There is no {kind}-{size}: GPUs come up to {GPUS_PER_HOST} in a host, '
+      f'and in whole hosts up to {MAX_GPUS}; the nearest: '
+      f'{", ".join(f"{kind}-{each}" for each in sorted({below, above}))}.'
+    )
+  entry = _table()['gpu'][kind]
+  per_host = min(size, GPUS_PER_HOST)
+  return System(
+    name=name,
+    kind=kind,
+    platform='gpu',
+    slices=1,
+    topology=(size // per_host, per_host),
+    chips=size,
+    chips_per_host=per_host,
+    devices_per_chip=1,
+    wraps=(False, False),
+    target=entry['target'],
+    **_rates(entry),
+  )
+
+
+def _rates(entry: Mapping) -> dict[str, object]:
+  names = ('flops', 'memory_bytes', 'memory_bandwidth', 'link_bandwidth',
+           'wide_bandwidth')  # fmt: skip
+  return {name: entry[name] for name in names} | {'sources': entry['from']}
+
+
+def _nearest_numbers(number: int, numbers: Sequence[int]) -> list[int]:
+  """The two that are nearest by ratio, in order."""
+  by_ratio = sorted(numbers, key=lambda n: abs(math.log(n / max(number, 0.5))))
+  return sorted(by_ratio[:2])
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+  close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+  return f' (did you mean {" or ".join(close)}?)' if close else ''
+
+
+@functools.cache
+def _table() -> Mapping[str, Mapping[str, Mapping]]:
+  text = importlib.resources.files(__package__).joinpath('systems.yaml')
+  return yaml.safe_load(text.read_text(encoding='utf-8'))

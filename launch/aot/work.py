@@ -1,0 +1,255 @@
+"""What a compiled program does on one device: operations, and bytes moved.
+
+Counted from the optimised program's text, as it is on TPUs and GPUs alike.
+Operations are those of matrix products and convolutions, two for a
+multiplication with its addition; positions of a convolution that lie in padding
+or between dilated numbers are not counted.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+import dataclasses
+import functools
+import json
+import math
+import re
+
+import numpy as np
+
+from launch.aot import hlo
+
+_PRODUCTS = re.compile(r'__cublas')
+_CONVOLUTIONS = re.compile(
+  r'__cudnn\$conv(Forward|BackwardInput|BackwardFilter|BiasActivationForward)'
+)
+# Neither read nor write: names for what others wrote.
+_FREE = frozenset(
+  {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while',
+   'call', 'conditional', 'after-all', 'partition-id', 'replica-id', 'domain',
+   'opt-barrier', 'add-dependency', 'async-start', 'async-update', 'iota'}
+)  # fmt: skip
+_READS_PART = frozenset({'dynamic-slice', 'gather', 'slice'})
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """How a convolution's window moves along one dimension."""
+
+  size: int
+  stride: int = 1
+  before: int = 0  # padding
+  dilation: int = 1  # of the window
+  base_dilation: int = 1  # of what it moves over
+
+
+def operations(module: hlo.Module) -> Counter[str]:
+  """Operations of one run on one device, by the type that is multiplied."""
+  counted: Counter[str] = Counter()
+  for each in module.executed():
+    done = _operations(each)
+    if done:
+      dtype, number = done
+      counted[dtype] += number * each.times
+  return counted
+
+
+def traffic(module: hlo.Module) -> int:
+  """Bytes of main memory that one run reads and writes on one device.
+
+  What an instruction or a fusion takes is read once and what it gives is
+  written once, tiles included; what stays in a faster memory is not counted. A
+  slice or a gather reads what it gives, an update in place writes what is new.
+  """
+  total = 0
+  for each in module.executed():
+    if not each.fused and not _is_free(each.instruction):
+      total += each.times * _moved(module, each)
+  return total
+
+
+def convolution(
+  out: Sequence[int], into: Sequence[int], *, features: int,
+  windows: Sequence[Window],
+) -> int:  # fmt: skip
+  """Operations of a convolution.
+
+  `out` is the output's shape and `into` the input's spatial one; `features` is
+  how many inputs each output sums at a place of the window. The last
+  `len(windows)` numbers of `out` are its spatial ones.
+  """
+  places = [
+    _places(size, length, window)
+    for size, length, window in zip(
+      out[len(out) - len(windows) :], into, windows, strict=True
+    )
+  ]
+  rest = math.prod(out[: len(out) - len(windows)])
+  return 2 * rest * features * math.prod(places)
+
+
+@functools.lru_cache(maxsize=4096)
+def _places(out: int, into: int, window: Window) -> int:
+  """(output, window) pairs along a dimension that meet a number."""
+  start = np.arange(out)[:, None] * window.stride - window.before
+  place = start + np.arange(window.size) * window.dilation
+  inside = (place >= 0) & (place % window.base_dilation == 0)
+  return int((inside & (place // window.base_dilation < into)).sum())
+
+
+def _operations(each: hlo.Executed) -> tuple[str, int] | None:
+  instruction, computation = each.instruction, each.computation
+  opcode = instruction.opcode
+  if opcode == 'dot':
+    lhs = hlo.leaves(computation.operand_shapes(instruction)[0])[0]
+    axes = _numbers(instruction.attribute('lhs_contracting_dims'))
+    return lhs.dtype, _product(instruction, lhs, axes)
+  if opcode == 'convolution':
+    return _convolution(each, 'Forward')
+  if opcode != 'custom-call':
+    return None
+  target = instruction.attribute('custom_call_target') or ''
+  if kind := _CONVOLUTIONS.search(target):
+    return _convolution(each, kind[1])
+  if _PRODUCTS.search(target):
+    lhs = hlo.leaves(computation.operand_shapes(instruction)[0])[0]
+    return lhs.dtype, _product(instruction, lhs, _cublas_axes(instruction))
+  return None
+
+
+def _product(instruction, lhs: hlo.Array, axes: Sequence[int]) -> int:
+  out = hlo.leaves(instruction.shape)[0]
+  return 2 * out.elements * math.prod(lhs.dims[axis] for axis in axes)
+
+
+def _cublas_axes(instruction: hlo.Instruction) -> Sequence[int]:
+  start = instruction.attributes.index('backend_config=')
+  text = instruction.attributes[start + len('backend_config=') :]
+  config = json.JSONDecoder().raw_decode(text)[0]
+  gemm = config.get('gemm_backend_config', config)
+  numbers = gemm['dot_dimension_numbers']
+  return tuple(int(n) for n in numbers['lhs_contracting_dimensions'])
+
+
+def _convolution(each: hlo.Executed, kind: str) -> tuple[str, int]:
+  """Operations of a convolution, or of a gradient of one in cuDNN's terms."""
+  first, second, *_ = (
+    hlo.leaves(shape)[0]
+    for shape in each.computation.operand_shapes(each.instruction)
+  )
+  result = hlo.leaves(each.instruction.shape)[0]
+  # (input, kernel, output) of the convolution that the window describes.
+  lhs, rhs, out = {
+    'BackwardInput': (result, second, first),
+    'BackwardFilter': (first, result, second),
+  }.get(kind, (first, second, result))
+  labels = each.instruction.attribute('dim_labels')
+  of_lhs, of_rhs, of_out = re.split('_|->', labels)
+  spatial = sorted(label for label in of_out if label.isdigit())
+  windows = (
+    _windows(each.instruction.attribute('window'), len(spatial))
+    if spatial
+    else []  # a matrix product
+  )
+  sizes = [out.dims[of_out.index(label)] for label in spatial]
+  outer = [out.dims[of_out.index(label)] for label in 'bf']
+  number = convolution(
+    [*outer, *sizes],
+    [lhs.dims[of_lhs.index(label)] for label in spatial],
+    features=rhs.dims[of_rhs.index('i')],
+    windows=windows,
+  )
+  return first.dtype, number
+
+
+def _windows(text: str | None, rank: int) -> list[Window]:
+  """'{size=3x3 stride=2x2 pad=1_1x1_1}' -> a Window for each dimension."""
+  fields = dict(part.split('=') for part in (text or '').strip('{}').split())
+
+  def numbers(name, default):
+    return [int(n) for n in fields[name].split('x')] if name in fields else (
+      [default] * rank
+    )  # fmt: skip
+
+  padding = fields.get('pad', 'x'.join(['0_0'] * rank)).split('x')
+  return [
+    Window(size, stride, int(pad.split('_')[0]), dilation, base)
+    for size, stride, pad, dilation, base in zip(
+      numbers('size', 1), numbers('stride', 1), padding,
+      numbers('rhs_dilate', 1), numbers('lhs_dilate', 1), strict=True,
+    )
+  ]  # fmt: skip
+
+
+def _is_free(instruction: hlo.Instruction) -> bool:
+  return instruction.opcode in _FREE or instruction.opcode.endswith('-done')
+
+
+def _moved(module: hlo.Module, each: hlo.Executed) -> int:
+  instruction, computation = each.instruction, each.computation
+  if instruction.opcode == 'fusion':
+    inner = module.computations[instruction.called['calls'][0]]
+    taken = _taken_by_fusion(inner)
+    given = _given(inner, inner.root)
+  else:
+    taken = {
+      i: part
+      for i in range(len(instruction.operands))
+      if (part := _part(computation, instruction, i)) is not None
+    }
+    given = _given(computation, instruction)
+  read = 0
+  for i, shape in enumerate(computation.operand_shapes(instruction)):
+    whole = _in_memory(shape)
+    read += min(taken.get(i, whole), whole)
+  return read + given
+
+
+def _taken_by_fusion(inner: hlo.Computation) -> dict[int, int]:
+  """{parameter: bytes} for those of which a fusion reads parts only."""
+  users: dict[str, list[tuple[hlo.Instruction, int]]] = {}
+  for instruction in inner.instructions.values():
+    for i, name in enumerate(instruction.operands):
+      users.setdefault(name, []).append((instruction, i))
+  taken = {}
+  for instruction in inner.instructions.values():
+    if instruction.opcode != 'parameter':
+      continue
+    parts = [_part(inner, *use) for use in users.get(instruction.name, ())]
+    if parts and None not in parts:
+      taken[int(instruction.arguments)] = sum(parts)
+  return taken
+
+
+def _part(
+  computation: hlo.Computation, user: hlo.Instruction, operand: int
+) -> int | None:
+  """Bytes that `user` reads of an operand that it does not read whole."""
+  if operand == 0 and user.opcode in _READS_PART:
+    return _in_memory(user.shape)
+  if operand == 0 and user.opcode in ('dynamic-update-slice', 'scatter'):
+    return 0  # in place; `_given` counts what is new
+  del computation
+  return None
+
+
+def _given(computation: hlo.Computation, root: hlo.Instruction) -> int:
+  """Bytes that an instruction writes; of an update in place, what is new."""
+  if root.opcode == 'dynamic-update-slice':
+    return _in_memory(computation.operand_shapes(root)[1])
+  if root.opcode == 'scatter':
+    # What is added to is read before.
+    return 2 * _in_memory(computation.operand_shapes(root)[2])
+  if root.opcode == 'tuple':
+    return sum(
+      _given(computation, computation.instructions[name])
+      for name in root.operands
+    )
+  return _in_memory(root.shape)
+
+
+def _in_memory(shape: hlo.Shape) -> int:
+  return sum(leaf.stored_bytes for leaf in hlo.leaves(shape) if not leaf.space)
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+  return tuple(int(n) for n in (text or '').strip('{}').split(',') if n)

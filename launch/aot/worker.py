@@ -1,0 +1,233 @@
+"""Compiles a benchmark's programs for one system; a process of its own.
+
+What the compiler reads of its environment is read when JAX is imported, so
+`launch.compile` starts this with the right one. It takes a job as JSON on
+standard input and answers with JSON lines: what it is doing, then a report.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import difflib
+import importlib.util
+import json
+import mmap
+import os
+import pathlib
+import re
+import sys
+import time
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+
+from launch.aot import analysis, cache, model_flops, systems, targets
+from suite import benchmark as benchmark_lib
+from suite import hparams, program, sharding
+from suite.task import Task
+
+# Exit code for a job that cannot be done as it was asked for.
+REFUSED = 2
+# Variables of the environment that change what a program is compiled to.
+_READ_BY_COMPILERS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')
+_UNKNOWN = re.compile(r"[Nn]o such compile option: '?([\w.\-]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What is compiled, for what.
+
+  Attributes:
+    hp: hyperparameters that are changed, {name: text}.
+    options: XLA's, {name: text}.
+    programs: names of `program.lower`, and 'staged'; no name: all.
+    cache: directory of kept reports; empty: none.
+  """
+
+  benchmark: str
+  size: str
+  system: str
+  division: str = 'open'
+  hp: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  model_axis: int = 1
+  spread: str = 'none'
+  groups_across_hosts: bool = False
+  options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  programs: tuple[str, ...] = ()
+  cache: str = ''
+
+
+def run(job: Job, tell: Callable[..., None]) -> analysis.Report:
+  """Compiles and reports; ValueError in words for what cannot be."""
+  system = systems.get(job.system)
+  targets.require(system)
+  tell(stage='describing devices')
+  mesh = sharding.make_mesh(job.model_axis, targets.devices(system))
+  places = [targets.place(device, system) for device in mesh.devices.flat]
+  task = make_task(job)
+  build = program.Build(
+    options=job.options,
+    spread=job.spread,
+    groups_across_hosts=job.groups_across_hosts,
+  )
+  program.check(task, mesh, build)
+  _check_options(job.options, mesh, system)
+  tell(stage='lowering')
+  lowered = dict(_chosen(program.lower(task, mesh, build), job.programs))
+  kept = cache.Cache(job.cache)
+  reports = {}
+  for name, low in lowered.items():
+    known = _known(kept, name, low, job, system, tell)
+    reports[name] = _report(known, low, system, mesh, places)
+  return {
+    'system': describe_system(system),
+    'mesh': dict(mesh.shape),
+    'versions': targets.versions(system),
+    'batch': _rows(task.train_spec),
+    'eval_batch': _rows(task.eval_spec),
+    'programs': reports,
+  }
+
+
+def make_task(job: Job) -> Task:
+  """The task of a job; ValueError for what the benchmark does not allow."""
+  benchmark = benchmark_lib.get(job.benchmark)
+  size = benchmark.size(job.size)
+  changed = hparams.override(
+    size.hparams, job.hp, hparams.Division(job.division)
+  )
+  return benchmark.task(changed, size.data)
+
+
+def describe_system(system: systems.System) -> analysis.Report:
+  """A system for a report, as JSON has it."""
+  found = dataclasses.asdict(system)
+  found |= {'hosts': system.hosts, 'devices': system.devices}
+  found |= {'shape': system.shape(), 'flops': dict(system.flops)}
+  return found | {'sources': dict(system.sources)}
+
+
+def nearest_option(name: str, library: str) -> str:
+  """', did you mean ...?' by the names of options in a compiler's library."""
+  with (
+    open(library, 'rb') as file,
+    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+  ):
+    found = re.findall(rb'xla_[a-z0-9_]{4,80}', content)
+  known = sorted({each.decode() for each in found})
+  close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+  return f' (did you mean {close[0]!r}?)' if close else ''
+
+
+def _chosen(lowered: Mapping[str, Any], names: tuple[str, ...]) -> Iterator:
+  """The programs by name, those that a task stages by theirs."""
+  flat = {k: v for k, v in lowered.items() if k not in ('staged', 'votes')}
+  flat |= {f'staged {k}': v for k, v in lowered['staged'].items()}
+  unknown = [name for name in names if name not in flat and name != 'staged']
+  if unknown:
+    raise ValueError(
+      f'There is no program {unknown[0]!r}'
+      f'{hparams.nearest(unknown[0], flat)}; there are {", ".join(flat)}.'
+    )
+  for name, low in flat.items():
+    if not names or name in names or name.split()[0] in names:
+      yield name, low
+
+
+def _known(kept, name, low, job, system, tell) -> Mapping[str, Any]:
+  """What the compiler says of a program, now or when it was asked before."""
+  key = cache.key(
+    cache.digest(low.as_text()),
+    [system.compiler_name, system.chip_config, system.topology, system.slices],
+    dict(system.target or {}),
+    dict(job.options),
+    {k: v for k, v in os.environ.items() if k in _READ_BY_COMPILERS},
+    targets.versions(system),
+  )
+  known = kept.find(key)
+  if known:
+    tell(program=name, cached=True, seconds=known['seconds'])
+    return dict(known) | {'cached': True}
+  tell(stage=f'compiling {name}')
+  known = _compile(low, job.options)
+  kept.keep(key, known)
+  tell(program=name, cached=False, seconds=known['seconds'])
+  return known | {'cached': False}
+
+
+def _compile(low: Any, options: Mapping[str, str]) -> dict[str, Any]:
+  began = time.monotonic()
+  try:
+    compiled = low.compile(compiler_options=dict(options) or None)
+  except jax.errors.JaxRuntimeError as error:
+    known = {'error': str(error), 'text': ''}
+  else:
+    known = analysis.facts(compiled)
+  return known | {'seconds': time.monotonic() - began}
+
+
+def _report(known, low, system, mesh, places) -> analysis.Report:
+  asked, certain = model_flops.count(low.compiler_ir('stablehlo'))
+  return analysis.describe(known, system, places, dict(mesh.shape)) | {
+    'model_operations': dict(asked),  # of all devices
+    'model_operations_certain': certain,
+    'seconds': known['seconds'],
+    'cached': known['cached'],
+  }
+
+
+def _check_options(options: Mapping[str, str], mesh, system) -> None:
+  """Compiles next to nothing, so that a misspelt option is refused at once."""
+  if not options:
+    return
+  same = sharding.replicated(mesh)
+  low = jax.jit(jnp.negative, out_shardings=same).lower(
+    jax.ShapeDtypeStruct((8,), jnp.float32, sharding=same)
+  )
+  try:
+    low.compile(compiler_options=dict(options))
+  except (jax.errors.JaxRuntimeError, ValueError) as error:
+    text = str(error).splitlines()[0]
+    unknown = _UNKNOWN.search(text)
+    if not unknown:
+      raise ValueError(f'The compiler refuses the options: {text}') from None
+    near = nearest_option(unknown[1], _library(system))
+    raise ValueError(
+      f'The compiler has no option {unknown[1]!r}{near}.'
+    ) from None
+
+
+def _library(system: systems.System) -> str:
+  """The file of the system's compiler."""
+  if system.platform == 'tpu':
+    folder = importlib.util.find_spec('libtpu').submodule_search_locations[0]
+    return str(pathlib.Path(folder, 'libtpu.so'))
+  for name in ('xla_cuda13', 'xla_cuda12'):
+    found = importlib.util.find_spec(f'jax_plugins.{name}')
+    if found:
+      folder = found.submodule_search_locations[0]
+      return str(pathlib.Path(folder, 'xla_cuda_plugin.so'))
+  raise targets.Unavailable('The CUDA plugin of JAX is not installed.')
+
+
+def _rows(spec: Mapping[str, Any]) -> int:
+  return max(leaf.shape[0] for leaf in spec.values())
+
+
+def main(source: TextIO, out: TextIO) -> int:
+  """Reads a job, answers; the exit code says whether it could be done."""
+
+  def tell(**event):
+    print(json.dumps(event), file=out, flush=True)
+
+  job = Job(**json.load(source))
+  try:
+    tell(report=run(job, tell))
+  except ValueError as error:
+    tell(refused=str(error))
+    return REFUSED
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.stdin, sys.stdout))

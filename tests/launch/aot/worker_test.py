@@ -1,0 +1,150 @@
+"""Tests of compiling for TPUs that are not here, with the real compiler.
+
+They need libtpu, which the extra `dev` brings.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import unittest
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from launch.aot import systems, targets, worker
+from suite import benchmark as benchmark_lib
+
+_SYSTEM = 'v5e-8'
+_SECONDS = 1200  # on a busy machine
+
+
+def _ask(**job):
+  """Events of a worker in a process of its own, and its exit code."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.aot.worker'],
+    input=json.dumps({'system': _SYSTEM, **job}),
+    env=os.environ | targets.environment(systems.get(_SYSTEM)),
+    capture_output=True,
+    text=True,
+    timeout=_SECONDS,
+    check=False,
+  )
+  events = [json.loads(s) for s in done.stdout.splitlines() if s[:1] == '{']
+  if not events:
+    raise AssertionError(done.stderr[-2000:])
+  return events, done.returncode
+
+
+class TextTest(parameterized.TestCase):
+  def test_the_nearest_option_is_found_in_a_library(self):
+    library = self.create_tempfile(
+      content=b'\0xla_tpu_do_this\0xla_tpu_do_that_now\0', mode='wb'
+    )
+    near = worker.nearest_option('xla_tpu_do_thsi', library.full_path)
+    self.assertEqual(near, " (did you mean 'xla_tpu_do_this'?)")
+    self.assertEqual(worker.nearest_option('abc', library.full_path), '')
+
+  @parameterized.parameters(('v5e-8', 'tpu'), ('h100-8', 'gpu'))
+  def test_a_compiler_that_is_not_installed_is_named(self, name, extra):
+    missing = importlib.metadata.PackageNotFoundError()
+    with (
+      mock.patch.object(importlib.util, 'find_spec', return_value=None),
+      mock.patch.object(importlib.metadata, 'version', side_effect=missing),
+      self.assertRaisesRegex(targets.Unavailable, rf"'\.\[{extra}\]'"),
+    ):
+      targets.require(systems.get(name))
+
+  def test_a_gpu_is_described_to_its_compiler(self):
+    text = targets.target_config(systems.get('h200-8').target)
+    self.assertIn('device_memory_size: 151397597184', text)
+    self.assertIn('major: 9', text)
+    self.assertEqual(text.count('{'), text.count('}'))
+
+
+@unittest.skipUnless(importlib.util.find_spec('libtpu'), 'needs libtpu')
+class TpuTest(parameterized.TestCase):
+  @parameterized.parameters(*benchmark_lib.names())
+  def test_every_benchmark_compiles_in_its_tiny_size(self, name):
+    directory = self.create_tempdir().full_path
+    events, code = _ask(benchmark=name, size='tiny', cache=directory,
+                        programs=['train_step', 'predict'])  # fmt: skip
+    self.assertEqual(code, 0, events[-1])
+    programs = events[-1]['report']['programs']
+    self.assertContainsSubset(['train_step', 'predict'], programs)
+    for program in programs.values():
+      self.assertTrue(program['compiles'], program['why_not'])
+      self.assertTrue(program['memory']['fits'])
+      self.assertFalse(program['cached'])
+    # What a step gives back in place is not counted twice.
+    memory = programs['train_step']['memory']
+    self.assertGreater(memory['aliased'], 0.9 * memory['outputs'])
+    self.assertLess(
+      memory['peak'] - memory['temporaries'] - memory['code'],
+      1.1 * memory['arguments'] + 4096,
+    )
+    kinds = {c['kind'] for c in programs['train_step']['collectives']}
+    self.assertIn('all-reduce', kinds)
+    self.assertLen(os.listdir(directory), len(programs))
+
+  def test_resnet_50_is_what_is_known_of_it(self):
+    changes = {'compute_dtype': 'bfloat16', 'global_batch_size': '512'}
+    # With the least effort it compiles in a quarter of the time.
+    effort = {'exec_time_optimization_effort': -1.0}
+    events, code = _ask(benchmark='resnet', size='reference', hp=changes,
+                        options=effort, programs=['train_step'])  # fmt: skip
+    self.assertEqual(code, 0, events[-1])
+    step = events[-1]['report']['programs']['train_step']
+    # XLA, which counts elementwise operations too, has 24.1 G an image.
+    asked = sum(step['model_operations'].values())
+    self.assertBetween(asked / 512 / 24.1e9, 0.96, 1.0)
+    self.assertAlmostEqual(step['xla_flops'] * 8 / 512 / 24.1e9, 1, delta=0.02)
+    done = 8 * sum(step['operations'].values())
+    self.assertBetween(done / asked, 1.0, 1.05)
+    # Where its groups do not cross chips, batch norm sends nothing on its own:
+    # only the gradients are sent, of kernels in bfloat16, and the moments.
+    (sent,) = step['collectives']
+    self.assertEqual((sent['kind'], sent['axis']), ('all-reduce', 'data'))
+    self.assertLessEqual(sent['times'], 4)
+    kernels, others, moments = 25_502_912, 54_120, 53_120
+    self.assertAlmostEqual(
+      sent['bytes'] / (2 * kernels + 4 * (others + moments)), 1, delta=0.1
+    )
+    # Parameters and momentum, and 64 images a chip.
+    state = 4 * (2 * (kernels + others) + moments) + 64 * 224 * 224 * 3
+    self.assertBetween(step['memory']['arguments'] / state, 1.0, 1.1)
+    # XLA counts the same traffic where there are no lookups.
+    self.assertAlmostEqual(step['traffic'] / step['xla_traffic'], 1, delta=0.1)
+
+  def test_what_was_compiled_is_known_and_told(self):
+    job = {'benchmark': 'ncf', 'size': 'tiny', 'programs': ['predict'],
+           'cache': self.create_tempdir().full_path}  # fmt: skip
+    first, _ = _ask(**job)
+    second, _ = _ask(**job)
+    was, known = (
+      events[-1]['report']['programs']['predict'] for events in (first, second)
+    )
+    self.assertEqual((was['cached'], known['cached']), (False, True))
+    self.assertEqual(was | {'cached': True}, known)
+    self.assertIn(
+      {'program': 'predict', 'cached': True, 'seconds': known['seconds']},
+      second,
+    )
+
+  @parameterized.parameters(
+    ({'options': {'xla_tpu_scoped_vmem_limit_kb': 98304}},
+     'xla_tpu_scoped_vmem_limit_kib'),
+    ({'programs': ['train']}, 'train_step'),
+    ({'hp': {'global_batch_size': '1001'}}, 'do not divide'),
+    ({'model_axis': 3}, 'divide'),
+  )  # fmt: skip
+  def test_what_cannot_be_is_refused_in_words(self, changes, text):
+    events, code = _ask(benchmark='ncf', size='tiny', **changes)
+    self.assertEqual(code, worker.REFUSED)
+    self.assertIn(text, events[-1]['refused'])
+
+
+if __name__ == '__main__':
+  absltest.main()
