@@ -183,7 +183,10 @@ def layout(task: Task, mesh: Mesh, build: Build | None = None) -> State:
 
   ValueError where the rules do not fit the task, or the spread splits nothing.
   """
-  build, state = build or Build(), abstract_state(task)
+  return _states(task, abstract_state(task), mesh, build or Build())
+
+
+def _states(task: Task, state: State, mesh: Mesh, build: Build) -> State:
   ruled = sharding.from_rules(state, task.partition_rules, mesh)
   if build.spread == 'none':
     return ruled
@@ -202,13 +205,12 @@ def layout(task: Task, mesh: Mesh, build: Build | None = None) -> State:
   return spread
 
 
-def _inside(task: Task, mesh: Mesh, build: Build) -> Layout:
+def _inside(task: Task, state: State, mesh: Mesh, build: Build) -> Layout:
   """Where arrays lie inside a train step."""
   if build.spread == 'none':
     return Layout(mesh)
-  params = abstract_state(task).params
-  ruled = layout(task, mesh).params
-  return Layout(mesh, ruled, sharding.spread(params, ruled, mesh))
+  ruled = _states(task, state, mesh, Build()).params
+  return Layout(mesh, ruled, sharding.spread(state.params, ruled, mesh))
 
 
 def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
@@ -217,8 +219,9 @@ def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
   The mesh may be of devices that are not there (an ahead-of-time topology).
   """
   build = build or Build()
-  task = task.laid_out(_inside(task, mesh, build))
-  state, states = abstract_state(task), layout(task, mesh, build)
+  state = abstract_state(task)  # traced once: it takes a second
+  states = _states(task, state, mesh, build)
+  task = task.laid_out(_inside(task, state, mesh, build))
   rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
   votes = jax.ShapeDtypeStruct((mesh.size,), jnp.int32)
   return {
@@ -257,8 +260,9 @@ def flops(
   """
   counted = _counted(compiled) * mesh.size
   if task.parts > 1 and counted > 0:
-    whole = task.laid_out(_inside(task, mesh, build), parts=1)
-    state, states = abstract_state(task), layout(task, mesh, build)
+    state = abstract_state(task)
+    states = _states(task, state, mesh, build)
+    whole = task.laid_out(_inside(task, state, mesh, build), parts=1)
     whole = _train_step(whole, state, states, mesh)
     counted += max(0.0, _counted(whole) - _counted(lowered))
   return counted if counted > 0 else None

@@ -132,6 +132,13 @@ class SpreadTest(parameterized.TestCase):
     self.assertEqual(arguments['none'] - arguments['optimizer'], 2 * saved)
     self.assertEqual(arguments['none'] - arguments['parameters'], 3 * saved)
 
+  def test_gradients_are_added_up_over_the_parts_an_eighth_on_each(self):
+    whole, eighth = (
+      _run(spread, parts=4).compiled.memory_analysis().temp_size_in_bytes
+      for spread in ('none', 'optimizer')
+    )
+    self.assertLess(eighth, whole - KERNEL * 7 // 8)
+
   def test_devices_send_what_they_updated_and_no_moments(self):
     kernel, small = KERNEL // 4, 4 * WIDTH + 16
     for spread, gathered in zip(SPREADS, (0, kernel, kernel), strict=True):

@@ -100,9 +100,7 @@ class ShardingTest(absltest.TestCase):
 
 class MeshTest(parameterized.TestCase):
   def test_slices_lie_one_after_the_other_on_the_data_axis(self):
-    mixed = [
-      Device(i, process_index=i % 4, slice_index=i % 2) for i in range(8)
-    ]
+    mixed = [Device(i, i % 4, slice_index=1 - i % 2) for i in range(8)]
     mesh = sharding.make_mesh(2, mixed)
     slices = [[d.slice_index for d in place] for place in mesh.devices]
     self.assertEqual(slices, [[0, 0], [0, 0], [1, 1], [1, 1]])
