@@ -14,6 +14,7 @@ Exit code: 0 all compile and fit, 1 not all do, 2 it can't be tried.
 from collections.abc import Iterator, Mapping, Sequence
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from suite.report.format import duration
 
 FLAGS = absl_flags.FLAGS
 _LINES_SHOWN = 15
+_STACK = 2**30  # bytes
 
 
 def define_flags() -> None:
@@ -175,7 +177,15 @@ def _worker(system: systems.System, given, errors) -> subprocess.Popen:
     stderr=errors,
     env=os.environ | targets.environment(system),
     text=True,
+    preexec_fn=_deepen_stack,
   )
+
+
+def _deepen_stack() -> None:
+  """Lets the compiler recurse: for v6e it goes thousands of calls deep."""
+  _, most = resource.getrlimit(resource.RLIMIT_STACK)
+  wanted = _STACK if most == resource.RLIM_INFINITY else min(_STACK, most)
+  resource.setrlimit(resource.RLIMIT_STACK, (wanted, most))
 
 
 def _events(child, system, line) -> Iterator[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from unittest import mock
@@ -140,6 +141,15 @@ class WorkerTest(parameterized.TestCase):
       'print(json.dumps({"report": [job, os.environ["TPU_SKIP_MDS_QUERY"]]}))'
     )
     self.assertEqual(found, [{'a': 1}, '1'])
+
+  def test_the_compiler_may_go_deep(self):
+    found = self._answer(
+      'import json, resource\n'
+      'limits = resource.getrlimit(resource.RLIMIT_STACK)\n'
+      'print(json.dumps({"report": limits}))'
+    )
+    _, most = resource.getrlimit(resource.RLIMIT_STACK)
+    self.assertIn(found[0], (2**30, most))
 
   def test_a_refusal_has_the_name_of_the_system(self):
     found = self._answer('print(\'{"refused": "No."}\')')
