@@ -54,8 +54,11 @@ ALL_SYSTEMS := v5e-8,$(PODS),h100-8,h100-64
 scale-table: $(COMPILE_VENV)/.done ## Compile for pods and clusters into docs/scale.md (an hour)
 	$(COMPILE_RESNET) --section=resnet-slice --system=v5e-8 \
 	  --per_chip_batch=256
-	$(COMPILE_RESNET) --section=resnet-pods --system=$(PODS) \
+	$(COMPILE_RESNET) --section=resnet-pods --system=v5e-256,v5p-512 \
 	  --per_chip_batch=128 --hp=model_bn_span=128
+	$(COMPILE_RESNET) --section=resnet-v6e --system=v6e-256 \
+	  --per_chip_batch=128 --hp=model_bn_span=128 \
+	  --compiler_option=exec_time_optimization_effort=-1.0
 	$(COMPILE_RESNET) --section=resnet-gpu --system=h100-8,h100-64 \
 	  --per_chip_batch=408 --hp=model_bn_span=204
 	$(COMPILE_RESNET) --section=records --nodetails \

@@ -14,7 +14,7 @@ Exit code: 0 all compile and fit, 1 not all do, 2 it can't be tried.
 from collections.abc import Iterator, Mapping, Sequence
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,7 +30,6 @@ from suite.report.format import duration
 
 FLAGS = absl_flags.FLAGS
 _LINES_SHOWN = 15
-_STACK = 2**30  # bytes
 
 
 def define_flags() -> None:
@@ -113,10 +112,20 @@ def job(request: flags.Request, system: systems.System) -> dict[str, Any]:
     'model_axis': FLAGS.model_axis,
     'spread': FLAGS.spread,
     'groups_across_hosts': FLAGS.groups_across_hosts,
-    'options': dict(request.profile.compiler_options),
+    'options': {
+      name: _number(value)
+      for name, value in request.profile.compiler_options.items()
+    },
     'programs': FLAGS.programs,
     'cache': FLAGS.compile_cache,
   }
+
+
+def _number(value: profiles.Value) -> profiles.Value | float:
+  """An option's value, of the type that XLA wants of '-1.0'."""
+  if isinstance(value, str) and re.fullmatch(r'-?\d+\.\d*', value):
+    return float(value)
+  return value
 
 
 def compile_for(
@@ -177,15 +186,7 @@ def _worker(system: systems.System, given, errors) -> subprocess.Popen:
     stderr=errors,
     env=os.environ | targets.environment(system),
     text=True,
-    preexec_fn=_deepen_stack,
   )
-
-
-def _deepen_stack() -> None:
-  """Lets the compiler recurse: for v6e it goes thousands of calls deep."""
-  _, most = resource.getrlimit(resource.RLIMIT_STACK)
-  wanted = _STACK if most == resource.RLIM_INFINITY else min(_STACK, most)
-  resource.setrlimit(resource.RLIMIT_STACK, (wanted, most))
 
 
 def _events(child, system, line) -> Iterator[Mapping[str, Any]]:

@@ -186,7 +186,7 @@ def _check_options(options: Mapping[str, str], mesh, system) -> None:
   )
   try:
     low.compile(compiler_options=dict(options))
-  except (jax.errors.JaxRuntimeError, ValueError) as error:
+  except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
     text = str(error).splitlines()[0]
     unknown = _UNKNOWN.search(text)
     if not unknown:

@@ -136,6 +136,8 @@ class TpuTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'options': {'xla_tpu_scoped_vmem_limit_kb': 98304}},
      'xla_tpu_scoped_vmem_limit_kib'),
+    ({'options': {'exec_time_optimization_effort': 'much'}},
+     'refuses the options'),
     ({'programs': ['train']}, 'train_step'),
     ({'hp': {'global_batch_size': '1001'}}, 'do not divide'),
     ({'model_axis': 3}, 'divide'),

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import re
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -278,83 +277,6 @@ class TrainingTest(parameterized.TestCase):
     expected = _predict()(whole, first)
     self.assertEqual(float(counts['users']), 32)
     self.assertEqual(float(counts['hits']), float(expected['hits']))
-
-
-WIDE_USERS, WIDE_ITEMS = 4096, 2048  # tables large enough to be spread
-
-
-def _wide_batch(seed):
-  batch = _batch(seed, padding=37)
-  draws = np.random.default_rng(seed)
-  for name, count in (('user', WIDE_USERS), ('item', WIDE_ITEMS)):
-    batch[name] = draws.integers(0, count, 512).astype(np.int32)
-  return batch
-
-
-@functools.cache
-def _trained(kind, spread='none', parts=1, model=1, steps=3):
-  """Losses, the last state on the host, and what was compiled."""
-  task = _task(
-    opt_name=kind,
-    users=WIDE_USERS,
-    items=WIDE_ITEMS,
-    gradient_accumulation_steps=parts,
-  )
-  mesh, build = sharding.make_mesh(model), program.Build(spread=spread)
-  program.check(task, mesh, build)
-  lowered = program.lower(task, mesh, build)
-  step = lowered['train_step'].compile()
-  state, losses = lowered['init'].compile()(np.uint32(3)), []
-  for seed in range(steps):
-    state, metrics = step(state, sharding.put_rows(_wide_batch(seed), mesh))
-    losses.append(float(metrics['loss']))
-  shards = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, state)
-  state = jax.device_get(dataclasses.replace(state, key=np.float32(0)))
-  return losses, state, shards, step
-
-
-class LayoutTest(parameterized.TestCase):
-  """Spread over the data axis, and in parts; the last batches are padded."""
-
-  @parameterized.product(
-    kind=('adam', 'lazy_adam'),
-    how=(
-      {'parts': 4},
-      {'spread': 'optimizer'},
-      {'spread': 'parameters', 'parts': 4, 'model': 2},
-    ),
-  )
-  def test_it_changes_no_result_but_for_rounding(self, kind, how):
-    losses, state, _, _ = _trained(kind)
-    found, other, _, _ = _trained(kind, **how)
-    np.testing.assert_allclose(found, losses, rtol=1e-5)
-    for a, b in zip(*map(jax.tree.leaves, (state, other)), strict=True):
-      np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-
-  def test_a_spread_splits_what_the_model_axis_leaves_of_a_table(self):
-    how = {'spread': 'parameters', 'parts': 4, 'model': 2}
-    _, _, shards, _ = _trained('adam', **how)
-    # 4096 rows of 8 by 2 devices; the 8 columns by the 4 of the data axis.
-    self.assertEqual(shards.params['tables']['user'], (2048, 2))
-    self.assertEqual(shards.opt[0].mu['tables']['user'], (2048, 2))
-
-  def test_a_lazy_step_fetches_rows_and_never_a_table(self):
-    table = WIDE_USERS * 8
-    for how in (
-      {},
-      {'spread': 'optimizer'},
-      {'spread': 'parameters', 'parts': 4, 'model': 2},
-    ):
-      text = _trained('lazy_adam', **how)[3].as_text()
-      sent = re.findall(
-        r'= (.*) (?:all-gather|all-reduce|all-to-all|collective-permute)\(',
-        text,
-      )
-      sizes = [
-        np.prod([int(n) for n in shape.split(',') if n])
-        for shape in re.findall(r'f32\[([\d,]*)\]', ' '.join(sent))
-      ]
-      self.assertLess(max(sizes), table // 2, how)
 
 
 @functools.cache

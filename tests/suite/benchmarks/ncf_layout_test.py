@@ -1,0 +1,104 @@
+"""Tests of NCF's steps in parts and spread over devices, on 8 CPU devices."""
+
+import dataclasses
+import functools
+import re
+
+from absl.testing import absltest, parameterized
+import jax
+import numpy as np
+
+from suite import benchmark, program, sharding
+from suite.benchmarks import ncf
+
+ROWS = 512
+USERS, ITEMS = 4096, 2048  # tables large enough to be spread
+DATA = benchmark.DataSet('pairs', train_samples=500, eval_samples=USERS)
+SMALL = dataclasses.replace(
+  ncf.BENCHMARK.sizes['tiny'].hparams,
+  users=USERS,
+  items=ITEMS,
+  mf_width=4,
+  mlp_layers=(8, 8, 4),
+  global_batch_size=ROWS,
+  eval_batch_size=32,
+  eval_negatives=30,
+)
+
+
+def _batch(seed):
+  draws = np.random.default_rng(seed)
+  return {
+    'user': draws.integers(0, USERS, ROWS).astype(np.int32),
+    'item': draws.integers(0, ITEMS, ROWS).astype(np.int32),
+    'label': (draws.random(ROWS) < 0.2).astype(np.float32),
+    'weight': (np.arange(ROWS) < ROWS - 37).astype(np.float32),
+  }
+
+
+@functools.cache
+def _trained(kind, spread='none', parts=1, model=1, steps=3):
+  """Losses, the last state on the host, and what was compiled."""
+  hp = dataclasses.replace(
+    SMALL, opt_name=kind, gradient_accumulation_steps=parts
+  )
+  task = ncf.make_task(hp, DATA)
+  mesh, build = sharding.make_mesh(model), program.Build(spread=spread)
+  program.check(task, mesh, build)
+  lowered = program.lower(task, mesh, build)
+  step = lowered['train_step'].compile()
+  state, losses = lowered['init'].compile()(np.uint32(3)), []
+  for seed in range(steps):
+    state, metrics = step(state, sharding.put_rows(_batch(seed), mesh))
+    losses.append(float(metrics['loss']))
+  shards = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, state)
+  state = jax.device_get(dataclasses.replace(state, key=np.float32(0)))
+  return losses, state, shards, step
+
+
+class LayoutTest(parameterized.TestCase):
+  """Spread over the data axis, and in parts; the last batches are padded."""
+
+  @parameterized.product(
+    kind=('adam', 'lazy_adam'),
+    how=(
+      {'parts': 4},
+      {'spread': 'optimizer'},
+      {'spread': 'parameters', 'parts': 4, 'model': 2},
+    ),
+  )
+  def test_it_changes_no_result_but_for_rounding(self, kind, how):
+    losses, state, _, _ = _trained(kind)
+    found, other, _, _ = _trained(kind, **how)
+    np.testing.assert_allclose(found, losses, rtol=1e-5)
+    for a, b in zip(*map(jax.tree.leaves, (state, other)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+  def test_a_spread_splits_what_the_model_axis_leaves_of_a_table(self):
+    how = {'spread': 'parameters', 'parts': 4, 'model': 2}
+    _, _, shards, _ = _trained('adam', **how)
+    # 4096 rows of 8 by 2 devices; the 8 columns by the 4 of the data axis.
+    self.assertEqual(shards.params['tables']['user'], (2048, 2))
+    self.assertEqual(shards.opt[0].mu['tables']['user'], (2048, 2))
+
+  def test_a_lazy_step_fetches_rows_and_never_a_table(self):
+    table = USERS * 8
+    for how in (
+      {},
+      {'spread': 'optimizer'},
+      {'spread': 'parameters', 'parts': 4, 'model': 2},
+    ):
+      text = _trained('lazy_adam', **how)[3].as_text()
+      sent = re.findall(
+        r'= (.*) (?:all-gather|all-reduce|all-to-all|collective-permute)\(',
+        text,
+      )
+      sizes = [
+        np.prod([int(n) for n in shape.split(',') if n])
+        for shape in re.findall(r'f32\[([\d,]*)\]', ' '.join(sent))
+      ]
+      self.assertLess(max(sizes), table // 2, how)
+
+
+if __name__ == '__main__':
+  absltest.main()
