@@ -17,6 +17,7 @@ from suite import accumulation, optimizers
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.feed import Block, Data, Feed, SupervisedFeed
 from suite.hparams import Rule, fixed, one_of, tunable
+from suite.metrics import share
 from suite.target import Target
 from suite.task import Batch, PyTree, State, Task
 
@@ -169,13 +170,14 @@ class NcfTask(Task):
 
   def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
     """Hit rate, a fraction; RuntimeError unless every user was seen."""
-    users = sum(float(p['users']) for p in predictions)
-    if users != self._data.eval_samples:
-      raise RuntimeError(
-        f'An eval is over {self._data.eval_samples} users, each once; '
-        f'this one saw {users:g}.'
-      )
-    return {self.metric: sum(float(p['hits']) for p in predictions) / users}
+    rate = share.of_all(
+      predictions,
+      'hits',
+      'users',
+      examples=self._data.eval_samples,
+      what='users',
+    )
+    return {self.metric: rate}
 
   @property
   def metric(self) -> str:

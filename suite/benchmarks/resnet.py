@@ -16,6 +16,7 @@ from suite import optimizers
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.feed import Block, Data, Feed, SupervisedFeed
 from suite.hparams import Rule, fixed, one_of, tunable
+from suite.metrics import share
 from suite.target import Target
 from suite.task import Batch, PyTree, State, Task
 
@@ -213,13 +214,14 @@ class ResNetTask(Task):
 
   def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
     """Top-1 accuracy, a fraction; RuntimeError unless every image was seen."""
-    seen = sum(float(p['seen']) for p in predictions)
-    if seen != self._data.eval_samples:
-      raise RuntimeError(
-        f'An eval is over {self._data.eval_samples} images, each once; '
-        f'this one saw {seen:g}.'
-      )
-    return {'accuracy': sum(float(p['correct']) for p in predictions) / seen}
+    accuracy = share.of_all(
+      predictions,
+      'correct',
+      'seen',
+      examples=self._data.eval_samples,
+      what='images',
+    )
+    return {'accuracy': accuracy}
 
   def blocks(self) -> list[Block]:
     """Blocks that end at evals, an epoch ending with the step that ends it."""
