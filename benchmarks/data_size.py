@@ -153,7 +153,7 @@ def scoring(case: Case) -> list[float]:
   hp = hparams(case, 'lazy_adam')
   program = program_of(case, 'lazy_adam')
   state, rng = program.fresh_state(0), np.random.default_rng(1)
-  users, candidates = program.eval_spec['item'].shape
+  users, candidates = program.predict.specs[0]['item'].shape
   batch = {
     'user': rng.integers(0, hp.users, users).astype(np.int32),
     'item': rng.integers(0, hp.items, (users, candidates)).astype(np.int32),

@@ -97,7 +97,7 @@ def looped(program, state, feed, steps: int):
   log.end('init_stop')
   log.start('run_start', at=clock.start())
   progress = loop._Progress(clock, log, loop.Watcher())
-  state = progress.train(program, feed, Block(steps, {}, {}, {}), state)
+  state = progress.train(program, feed, Block(steps, 0, {}, {}, {}), state)
   clock.stop()
   return state, clock
 
@@ -169,7 +169,7 @@ def main(argv) -> None:
   size = benchmark.get('resnet').size('reference')
   shapes = {
     name: jax.ShapeDtypeStruct((_BATCH.value, *spec.shape[1:]), spec.dtype)
-    for name, spec in ResNetTask(size.hparams, size.data).train_spec.items()
+    for name, spec in ResNetTask(size.hparams, size.data).train_specs[0].items()
   }
   with tempfile.TemporaryDirectory() as folder:
     jpegs = input_speed.make_jpegs(_COUNT.value)
@@ -177,10 +177,10 @@ def main(argv) -> None:
     split = dataset.Split(directory, 'train')
     print(f'batches of {_BATCH.value}; images per second of CPU')
     task = InstantTask(size.hparams, size.data)
-    task.train_spec = task.eval_spec = shapes
+    task.train_specs = task.eval_specs = [shapes]
     seconds = compare_rates(task, split)
     slow = InstantTask(size.hparams, size.data, sleep=_SLOWER * seconds)
-    slow.train_spec = slow.eval_spec = shapes
+    slow.train_specs = slow.eval_specs = [shapes]
     print(
       f'a step of {_SLOWER * seconds:.3f} s, the pipeline needs {seconds:.3f}:'
     )

@@ -80,7 +80,7 @@ def looped(program, state, batch, steps):
   log.end('init_stop')
   log.start('run_start', at=clock.start())
   progress = loop._Progress(clock, log, loop.Watcher())
-  block = Block(steps, {}, {}, {})
+  block = Block(steps, 0, {}, {}, {})
   before = time.perf_counter()
   state = progress.train(program, ReadyFeed(batch), block, state)
   return time.perf_counter() - before, state
@@ -108,13 +108,13 @@ def main(argv):
   del argv
   size = benchmark.get('resnet').size('reference')
   task = CountingTask(size.hparams, size.data)
-  task.train_spec = task.eval_spec = {
-    'weight': jax.ShapeDtypeStruct((8,), jnp.float32)
-  }
+  task.train_specs = task.eval_specs = [
+    {'weight': jax.ShapeDtypeStruct((8,), jnp.float32)}
+  ]
   assert task._hp.stage_blocks == resnet_model.RESNET50.blocks
   program = Program.build(task, sharding.make_mesh(), Clock())
   state = program.fresh_state(0)
-  batch = program._zeros(task.train_spec)
+  batch = program._zeros(task.train_specs[0])
   seconds = {bare: [], looped: [], alone: []}
   for turn in range(_TURNS.value + 1):
     for way, found in seconds.items():

@@ -41,6 +41,7 @@ class Plan(Protocol):
   """Which pairs make up the batch of a step."""
 
   steps: int  # of an epoch
+  pairs: int  # of an epoch
   max_length: int  # tokens of a side; what is longer is cut
   packed: bool  # whether several pairs share a row
 
@@ -148,6 +149,7 @@ class Bucketed:
     self._pairs, sides = pair_lengths(
       lengths, max_length=max_length, method=method
     )
+    self.pairs = len(self._pairs)
     longest = sides.max(axis=1)
     self._bucket = np.searchsorted(ends, longest).astype(np.uint16)
     self._rows = np.array([shape.rows for shape in shapes])

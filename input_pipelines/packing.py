@@ -132,6 +132,7 @@ class Packed:
       lengths, max_length=max_length, method=method
     )
     room = (shape.source, shape.target)
+    self.pairs = len(pairs)
     self.rows = pack(pairs, sides, room, progress=progress)
     self.steps = -(-len(self.rows) // shape.rows)
     self._epochs = buckets.Epochs(self._epoch)

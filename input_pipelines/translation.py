@@ -26,6 +26,9 @@ BLOCK = 4096  # pairs of a record, the last one of a split excepted
 VOCABULARY = 'vocabulary.subwords'
 LENGTHS = 'train_lengths.npy'
 SIDES = ('source', 'target')
+# Pairs of both splits, the size of the vocabulary, and the tokens of the
+# longest sentence that evals translate.
+FACTS = (*PAIRS, 'subwords', 'longest_source')
 
 _MOST_STEPS = 2**62
 
@@ -137,9 +140,9 @@ def train_lengths(directory: epath.PathLike) -> np.ndarray:
 
 
 def facts(directory: epath.PathLike) -> dict[str, int]:
-  """The pairs of train and test, and the size of the vocabulary."""
+  """What metadata says: a number for each of `FACTS`."""
   metadata = dataset.load(directory).info.metadata or {}
-  found = {name: metadata.get(name) for name in (*PAIRS, 'subwords')}
+  found = {name: metadata.get(name) for name in FACTS}
   if lacks := sorted(name for name, value in found.items() if value is None):
     raise ValueError(
       f'Expected the numbers of {", ".join(lacks)} in metadata.json of '
@@ -154,12 +157,20 @@ def verify(
   train: int | None = None,
   test: int | None = None,
   subwords: int | None = None,
+  longest: int | None = None,
 ) -> None:
   """Raises unless a directory holds so many pairs; reads metadata alone.
 
-  What is None may be any number.
+  What is None may be any number. `longest` is what the tokens of a sentence
+  that evals translate may be at most.
   """
   came = facts(directory)
+  if longest is not None and came['longest_source'] > longest:
+    raise ValueError(
+      f'Expected sentences of {longest} tokens or fewer to translate, came one '
+      f'of {came["longest_source"]} in {os.fspath(directory)}: evals leave '
+      'nothing out.'
+    )
   for name, value in (('train', train), ('test', test), ('subwords', subwords)):
     if value not in (None, came[name]):
       what = name if name == 'subwords' else f'pairs in {name!r}'
@@ -209,10 +220,10 @@ def train_batches(
   Returns:
     An iterator, which can be closed, of batches, B = rows / hosts: `source`
     int32 [B, S] and `target` int32 [B, T], padded with 0, and `weight` float32
-    [B], 0 for a row of padding. Where several pairs share a row, also
-    `source_segment` and `target_segment` of the same shapes, int32, the pair's
-    number in its row from 1 on and 0 for padding, and `source_position` and
-    `target_position`, int32, from 0 on in each pair.
+    [B], the tokens of the target, 0 for a row of padding. Where several pairs
+    share a row, also `source_segment` and `target_segment` of the same shapes,
+    int32, the pair's number in its row from 1 on and 0 for padding, and
+    `source_position` and `target_position`, int32, from 0 on in each pair.
   """
   shares = {
     shape: batching.Share(shape.rows, host, hosts) for shape in plan.shapes
@@ -404,5 +415,5 @@ def _fill(
     for column_name, values in columns.items():
       batch[column_name] = batching.zeros(size, np.int32)
       batch[column_name].reshape(-1)[at] = values
-  batch['weight'] = (counts > 0).astype(np.float32)
-  return batch
+  weight = (batch['target'] != 0).sum(axis=1)
+  return batch | {'weight': weight.astype(np.float32)}

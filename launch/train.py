@@ -288,8 +288,9 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
 def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
   log.start('init_start', at=clock.created)
   log.event('cache_clear', dataset.evict(job.directory))
+  beside = hparams.beside(job.request.hparams)
   for key, value in settings(job.request, job.seed).items():
-    log.event(key, value)
+    log.event(key, value, beside.get(key))
 
 
 def settings(request: flags.Request, seed: int) -> dict[str, Any]:
@@ -377,7 +378,6 @@ def _ended_by_signals() -> Iterator[_Signals]:
 def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
   """All that is known of the run, as the report reads it."""
   request, timed = job.request, result.timed_parts
-  samples = len(result.losses) * _batch_size(job.task)
   training = timed.get('compute', 0.0) + timed.get('input', 0.0)
   allowance = request.division.startup_allowance
   met = result.status == SUCCESS
@@ -407,8 +407,8 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
       for step, loss in enumerate(result.losses, start=1)
     ],
     'steps': len(result.losses),
-    'samples': samples,
-    'samples_per_second': samples / training if training else None,
+    'samples': result.samples,
+    'samples_per_second': result.samples / training if training else None,
     'flops_per_step': result.flops_per_step,
     'profile': request.profile.name,
     'compiler_options': dict(request.profile.compiler_options),
@@ -430,10 +430,6 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
       '%Y-%m-%dT%H:%M:%S+00:00', time.gmtime(clock.created)
     ),
   }
-
-
-def _batch_size(task: Task) -> int:
-  return next(iter(task.train_spec.values())).shape[0]
 
 
 def _compared(request: flags.Request) -> Mapping[str, Mapping[str, Any]]:

@@ -28,12 +28,9 @@ from models import attention, beam_search
 PAD = 0  # also what the decoder is fed first: its embedding is zero
 END = 1
 
-# Data parallel: every device holds all parameters.
-PARTITION_RULES = ((r'.*', P()),)
-
 # Heads, hidden units and rows of the shared matrix split over the model axis.
 # The first dimension of a block's parameters is that of the layers.
-MODEL_RULES = (
+PARTITION_RULES = (
   (r'embedding$', P('model', None)),
   (r'/(query|key|value)/kernel$', P(None, None, 'model', None)),
   (r'/output/kernel$', P(None, 'model', None, None)),

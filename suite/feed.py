@@ -19,6 +19,7 @@ class Block:
   """The training between two evals, and how the log names its place."""
 
   steps: int
+  samples: int  # examples that its steps train on
   start: Mapping[str, float]  # metadata of block_start
   stop: Mapping[str, float]  # metadata of block_stop
   at: Mapping[str, float]  # metadata of the eval that follows

@@ -14,6 +14,8 @@ import typing
 from typing import Any
 
 Key = str | Callable[[Any], str | None] | None
+# What the line in the log says beside the value, from all hyperparameters.
+Beside = Mapping[str, Callable[[Any], Any]]
 
 
 class Division(enum.Enum):
@@ -52,17 +54,24 @@ class Declared:
   tunable: bool
   rule: Rule | None
   help: str
+  beside: Mapping[str, Any]  # metadata of its line in the log
 
 
 def tunable(
-  default: Any, text: str, *, key: Key = None, rule: Rule | None = None
+  default: Any,
+  text: str,
+  *,
+  key: Key = None,
+  rule: Rule | None = None,
+  beside: Beside | None = None,
 ) -> Any:
   """A field that Closed lets submitters set, within `rule` if there is one.
 
   `key` is its official log key, or a function of the hyperparameters that
   returns it (None: not logged). Without one it is logged as `podium_<name>`.
+  `beside` is metadata of its line.
   """
-  return _field(default, text, key, True, rule)
+  return _field(default, text, key, True, rule, beside)
 
 
 def fixed(default: Any, text: str, *, key: Key = None) -> Any:
@@ -80,6 +89,9 @@ def declared(hparams: Any) -> list[Declared]:
       tunable=field.metadata['tunable'],
       rule=field.metadata['rule'],
       help=field.metadata['help'],
+      beside={
+        name: found(hparams) for name, found in field.metadata['beside'].items()
+      },
     )
     for field in dataclasses.fields(hparams)
   ]
@@ -88,6 +100,11 @@ def declared(hparams: Any) -> list[Declared]:
 def logged(hparams: Any) -> dict[str, Any]:
   """What the log says of the hyperparameters: {key: value}."""
   return {d.key: d.value for d in declared(hparams) if d.key is not None}
+
+
+def beside(hparams: Any) -> dict[str, Mapping[str, Any]]:
+  """The metadata of lines in the log that have any: {key: {name: value}}."""
+  return {d.key: d.beside for d in declared(hparams) if d.key and d.beside}
 
 
 def override(
@@ -141,8 +158,14 @@ def nearest(name: str, names: typing.Iterable[str]) -> str:
   return f' (did you mean {close[0]!r}?)' if close else ''
 
 
-def _field(default, text, key, is_tunable, rule):
-  metadata = {'help': text, 'key': key, 'tunable': is_tunable, 'rule': rule}
+def _field(default, text, key, is_tunable, rule, beside=None):
+  metadata = {
+    'help': text,
+    'key': key,
+    'tunable': is_tunable,
+    'rule': rule,
+    'beside': beside or {},
+  }
   return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -60,7 +60,8 @@ class Result:
   startup_parts: Mapping[str, float]
   timed: float  # seconds, and its parts, which add up to it
   timed_parts: Mapping[str, float]
-  flops_per_step: float | None
+  samples: int  # that the steps trained on
+  flops_per_step: float | None  # of the steps made here, on average
 
 
 class _Ending(Exception):
@@ -187,7 +188,8 @@ def _run(target, data, seed, programs, progress, opened) -> Result:
     startup_parts=clock.startup_parts(),
     timed=clock.timed,
     timed_parts=clock.timed_parts(),
-    flops_per_step=program.flops_per_step,
+    samples=progress.samples,
+    flops_per_step=progress.flops_per_step,
   )
 
 
@@ -242,6 +244,7 @@ class _Progress:
     self.evals: list[Eval] = []
     self.block = 0  # the one that is trained in
     self._done = 0  # its steps that are done
+    self._made = collections.Counter()  # steps made here, by number of program
     self._ticks = 0
     self._pending: collections.deque[Any] = collections.deque()
 
@@ -290,6 +293,7 @@ class _Progress:
       self.watcher.at('compute', self._ticks)
       with self.clock.spent_on('compute'):
         self.state, metrics = self.program.train_step(self.state, batch)
+        self._made[self.program.train_step.which(batch)] += 1
         self._pending.append(metrics['loss'])
         if len(self._pending) > IN_FLIGHT:
           self._book(self._pending.popleft())
@@ -334,6 +338,24 @@ class _Progress:
     with self.clock.spent_on('checkpoint'):
       if self._agree_that_all(self.checkpoints.finish()):
         end.saved = self._steps
+
+  @property
+  def samples(self) -> int:
+    """The samples of all steps; in the midst of a block, about."""
+    blocks = self.task.blocks()
+    whole = sum(block.samples for block in blocks[: self.block])
+    if not self._done:
+      return whole
+    block = blocks[self.block]
+    return whole + block.samples * self._done // block.steps
+
+  @property
+  def flops_per_step(self) -> float | None:
+    """Operations of a step made here, on all devices, on average."""
+    flops = [(self.program.flops[n], times) for n, times in self._made.items()]
+    if not flops or any(each is None for each, _ in flops):
+      return None
+    return sum(each * times for each, times in flops) / self._made.total()
 
   @property
   def _steps(self) -> int:

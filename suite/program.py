@@ -1,8 +1,11 @@
 """All compilation, ahead of time and from shapes; and the warm-up on zeros."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 import dataclasses
 import functools
+import math
+import os
 from typing import Any
 
 import jax
@@ -44,18 +47,45 @@ class Build:
 
 
 @dataclasses.dataclass(frozen=True)
+class ByShape:
+  """One function of a state and a batch, compiled for each shape of a batch."""
+
+  programs: Sequence[Callable[[State, Batch], Any]]
+  specs: Sequence[Spec]  # of the batch that each takes
+
+  def __call__(self, state: State, batch: Batch) -> Any:
+    """Runs the program for this batch."""
+    return self.programs[self.which(batch)](state, batch)
+
+  def which(self, batch: Batch) -> int:
+    """The number of the program for a batch; ValueError if there is none."""
+    if len(self.programs) == 1:
+      return 0  # it checks the shape itself
+    found = self._numbers.get(shape_of(batch))
+    if found is None:
+      known = ', '.join(label(spec) for spec in self.specs)
+      raise ValueError(
+        f'Expected a batch of one of the shapes {known}; came {label(batch)}.'
+      )
+    return found
+
+  @functools.cached_property
+  def _numbers(self) -> Mapping[Any, int]:
+    return {shape_of(spec): n for n, spec in enumerate(self.specs)}
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
   """A task's compiled functions; nothing compiles after it is built."""
 
   mesh: Mesh
   init: Callable[[jax.Array], State]  # seed, uint32 [] -> state
-  train_step: Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
-  predict: Callable[[State, Batch], Any]
+  train_step: ByShape  # state, batch -> (state, {metric: jax.Array []})
+  predict: ByShape
   staged: Mapping[str, Callable[[State, Any], Any]]
   votes: Callable[[jax.Array], jax.Array]
-  train_spec: Spec
-  eval_spec: Spec
-  flops_per_step: float | None  # of the compiled train step, all devices
+  # Of each compiled train step, on all devices.
+  flops: Sequence[float | None]
 
   @classmethod
   def build(
@@ -67,18 +97,16 @@ class Program:
     with clock.spent_on('build'):
       lowered = lower(task, mesh, build)
     with clock.spent_on('compile'):
-      compiled = jax.tree.map(
-        lambda low: low.compile(compiler_options=dict(build.options) or None),
-        lowered,
-        is_leaf=lambda x: hasattr(x, 'compile'),
-      )
+      compiled = _compiled(lowered, build)
+    steps = lowered.pop('train_step'), compiled.pop('train_step')
     return cls(
       mesh=mesh,
-      train_spec=task.train_spec,
-      eval_spec=task.eval_spec,
-      flops_per_step=flops(
-        task, mesh, build, lowered['train_step'], compiled['train_step']
-      ),
+      train_step=ByShape(steps[1], task.train_specs),
+      predict=ByShape(compiled.pop('predict'), task.eval_specs),
+      flops=[
+        flops(task, mesh, build, spec, *each)
+        for spec, *each in zip(task.train_specs, *steps, strict=True)
+      ],
       **compiled,
     )
 
@@ -89,9 +117,11 @@ class Program:
   def warm_up(self) -> None:
     """Runs everything once on zeros and throws the results away."""
     state = self.fresh_state(0)
-    predictions = self.predict(state, self._zeros(self.eval_spec))
-    state, metrics = self.train_step(state, self._zeros(self.train_spec))
-    jax.block_until_ready((predictions, state, metrics))
+    for spec in self.predict.specs:
+      jax.block_until_ready(self.predict(state, self._zeros(spec)))
+    for spec in self.train_step.specs:
+      state, metrics = self.train_step(state, self._zeros(spec))
+      jax.block_until_ready((state, metrics))
     self.any_host(False)
 
   def any_host(self, flag: bool) -> bool:
@@ -136,28 +166,57 @@ class Program:
 def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
   """ValueError if the task can't be split over the mesh as `build` wants it."""
   build = build or Build()
-  for name, spec in (('train', task.train_spec), ('eval', task.eval_spec)):
-    sharding.check_batch(f'The {name} batch', _rows(spec), mesh)
-  _check_parts(task, mesh)
-  if not build.groups_across_hosts:
-    rows = _rows(task.train_spec)
-    sharding.check_groups('The train batch', rows, task.row_group, mesh)
+  for spec in task.eval_specs:
+    sharding.check_batch('The eval batch', rows_of(spec), mesh)
+  for spec in task.train_specs:
+    rows = rows_of(spec)
+    sharding.check_batch('The train batch', rows, mesh)
+    _check_parts(task, rows, mesh)
+    if not build.groups_across_hosts:
+      sharding.check_groups('The train batch', rows, task.row_group, mesh)
   if build.spread != 'none':
     layout(task, mesh, build)
 
 
-def _rows(spec: Spec) -> int:
+def rows_of(spec: Spec) -> int:
+  """The rows of a batch."""
   return max(leaf.shape[0] for leaf in spec.values())
 
 
-def _check_parts(task: Task, mesh: Mesh) -> None:
+def shape_of(batch: Batch | Spec) -> frozenset[tuple[str, tuple[int, ...]]]:
+  """The shape of each field of a batch."""
+  return frozenset((name, leaf.shape) for name, leaf in batch.items())
+
+
+def label(batch: Batch | Spec) -> str:
+  """The shape of the largest field of a batch, as '64x31'."""
+  largest = max(batch.values(), key=lambda leaf: math.prod(leaf.shape))
+  return 'x'.join(str(size) for size in largest.shape)
+
+
+def _compiled(lowered: dict[str, Any], build: Build) -> dict[str, Any]:
+  """Compiles all programs, several at once where there are cores for it."""
+  stages, structure = jax.tree.flatten(
+    lowered, is_leaf=lambda x: hasattr(x, 'compile')
+  )
+
+  def one(stage):
+    return stage.compile(compiler_options=dict(build.options) or None)
+
+  # Of several processes all have to compile in the same order.
+  threads = 1 if jax.process_count() > 1 else os.cpu_count() or 1
+  with futures.ThreadPoolExecutor(threads) as pool:
+    return jax.tree.unflatten(structure, pool.map(one, stages))
+
+
+def _check_parts(task: Task, rows: int, mesh: Mesh) -> None:
   if task.parts == 1:
     return
-  each = _rows(task.train_spec) // mesh.shape[sharding.DATA]
+  each = rows // mesh.shape[sharding.DATA]
   if each % task.parts:
     raise ValueError(
       f'A step in {task.parts} parts does not divide the {each} rows that a '
-      f'device has of a train batch of {_rows(task.train_spec)}.'
+      f'device has of a train batch of {rows}.'
     )
   if each // task.parts % task.row_group:
     raise ValueError(
@@ -216,7 +275,9 @@ def _inside(task: Task, state: State, mesh: Mesh, build: Build) -> Layout:
 def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
   """Every program of a run, lowered from shapes, by its name in `Program`.
 
-  The mesh may be of devices that are not there (an ahead-of-time topology).
+  Of the train step and of `predict` there is a list, one for each shape of a
+  batch, in the order of the task's specs. The mesh may be of devices that are
+  not there (an ahead-of-time topology).
   """
   build = build or Build()
   state = abstract_state(task)  # traced once: it takes a second
@@ -228,12 +289,17 @@ def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
     'init': jax.jit(
       _seeded(task), in_shardings=same, out_shardings=states
     ).lower(_SEED),
-    'train_step': _train_step(task, state, states, mesh),
-    'predict': jax.jit(
-      _fetching(task, task.predict),
-      in_shardings=(states, rows),
-      out_shardings=same,
-    ).lower(state, dict(task.eval_spec)),
+    'train_step': [
+      _train_step(task, spec, state, states, mesh) for spec in task.train_specs
+    ],
+    'predict': [
+      jax.jit(
+        _fetching(task, task.predict),
+        in_shardings=(states, rows),
+        out_shardings=same,
+      ).lower(state, dict(spec))
+      for spec in task.eval_specs
+    ],
     'staged': {
       name: jax.jit(
         _fetching(task, staged.function),
@@ -251,9 +317,14 @@ def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
 
 
 def flops(
-  task: Task, mesh: Mesh, build: Build, lowered: Any, compiled: Any
+  task: Task,
+  mesh: Mesh,
+  build: Build,
+  spec: Spec,
+  lowered: Any,
+  compiled: Any,
 ) -> float | None:
-  """Of a train step on all devices, as XLA counts them.
+  """Of the train step for `spec` on all devices, as XLA counts them.
 
   XLA counts a loop's body once. What a step in parts lacks by that is found by
   counting the same step in one part, before either is compiled.
@@ -263,7 +334,7 @@ def flops(
     state = abstract_state(task)
     states = _states(task, state, mesh, build)
     whole = task.laid_out(_inside(task, state, mesh, build), parts=1)
-    whole = _train_step(whole, state, states, mesh)
+    whole = _train_step(whole, spec, state, states, mesh)
     counted += max(0.0, _counted(whole) - _counted(lowered))
   return counted if counted > 0 else None
 
@@ -272,14 +343,16 @@ def _counted(stage: Any) -> float:
   return (stage.cost_analysis() or {}).get('flops', 0.0)
 
 
-def _train_step(task: Task, state: State, states: State, mesh: Mesh) -> Any:
+def _train_step(
+  task: Task, spec: Spec, state: State, states: State, mesh: Mesh
+) -> Any:
   rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
   return jax.jit(
     task.train_step,
     in_shardings=(states, rows),
     out_shardings=(states, same),
     donate_argnums=0,
-  ).lower(state, dict(task.train_spec))
+  ).lower(state, dict(spec))
 
 
 def _fetching(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -49,8 +49,9 @@ class Task(abc.ABC):
   Attributes:
     optimizer: applied by the default `train_step`.
     partition_rules: (path regex, PartitionSpec) pairs; see `suite.sharding`.
-    train_spec: {field: shape and dtype} of a global training batch.
-    eval_spec: the same of a global eval batch.
+    train_specs: {field: shape and dtype} of a global training batch; several
+      where batches have several shapes, and then each has a train step.
+    eval_specs: the same of a global eval batch.
     parts: a train step is done in so many; see `suite.accumulation`.
     row_group: consecutive rows of a training batch that belong together, as
       those that batch norm normalises by moments of their own.
@@ -59,8 +60,8 @@ class Task(abc.ABC):
 
   optimizer: optax.GradientTransformation
   partition_rules: Sequence[tuple[str, PartitionSpec]]
-  train_spec: Spec
-  eval_spec: Spec
+  train_specs: Sequence[Spec]
+  eval_specs: Sequence[Spec]
   parts: int = 1
   row_group: int = 1
   layout: Layout = Layout()

@@ -52,7 +52,7 @@ class BenchmarksTest(parameterized.TestCase):
     task = self.task(name, size)
     state = abstract_state(task)
     after, metrics = jax.eval_shape(
-      task.train_step, state, dict(task.train_spec)
+      task.train_step, state, dict(task.train_specs[0])
     )
     self.assertEqual(jax.tree.leaves(after), jax.tree.leaves(state))
     self.assertEqual(metrics['loss'].shape, ())

@@ -257,6 +257,8 @@ def write(
       writing.Split(split, records, min(shards[split], records), example)
     )
   facts = {split: len(pairs) for split, pairs in corpora.items()}
+  test = _lengths(unfinished, 'test', facts['test'])
+  facts['longest_source'] = int(test[:, 0].max())
   return writing.write(
     unfinished,
     _info(
@@ -372,18 +374,25 @@ def _encode(
 
 def _write_lengths(unfinished: writing.Unfinished, pairs: int) -> None:
   """The tokens of both sides of all pairs to train on, in a file."""
-  found = []
-  for block in range(translation.records(pairs)):
-    with np.load(_encoded(unfinished, 'train', block)) as columns:
-      sides = [columns[f'{side}_length'] for side in translation.SIDES]
-      found.append(np.stack(sides, axis=1))
-  lengths = np.concatenate(found)
+  lengths = _lengths(unfinished, 'train', pairs)
   if lengths.max() < 1 << 16:
     lengths = lengths.astype(np.uint16)
   path = unfinished.path('data', translation.LENGTHS)
   with open(f'{path}.partial', 'wb') as file:
     np.save(file, lengths)
   files.place(f'{path}.partial', path)
+
+
+def _lengths(
+  unfinished: writing.Unfinished, split: str, pairs: int
+) -> np.ndarray:
+  """The tokens of both sides of all pairs of a split, int [N, 2]."""
+  found = []
+  for block in range(translation.records(pairs)):
+    with np.load(_encoded(unfinished, split, block)) as columns:
+      sides = [columns[f'{side}_length'] for side in translation.SIDES]
+      found.append(np.stack(sides, axis=1))
+  return np.concatenate(found)
 
 
 def _example(

@@ -5,11 +5,12 @@ What the compiler reads of its environment is read when JAX is imported, so
 standard input and answers with JSON lines: what it is doing, then a report.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import difflib
 import importlib.util
 import json
+import math
 import mmap
 import os
 import pathlib
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 from launch.aot import analysis, cache, model_flops, systems, targets
 from suite import benchmark as benchmark_lib
 from suite import hparams, program, sharding
-from suite.task import Task
+from suite.task import Spec, Task
 
 # Exit code for a job that cannot be done as it was asked for.
 REFUSED = 2
@@ -73,7 +74,12 @@ def run(job: Job, tell: Callable[..., None]) -> analysis.Report:
   program.check(task, mesh, build)
   _check_options(job.options, mesh, system)
   tell(stage='lowering')
-  lowered = dict(_chosen(program.lower(task, mesh, build), job.programs))
+  lowered = program.lower(task, mesh, build)
+  lowered |= _by_shape(
+    'train_step', lowered.pop('train_step'), task.train_specs
+  )
+  lowered |= _by_shape('predict', lowered.pop('predict'), task.eval_specs)
+  lowered = dict(_chosen(lowered, job.programs))
   kept = cache.Cache(job.cache)
   reports = {}
   for name, low in lowered.items():
@@ -83,8 +89,8 @@ def run(job: Job, tell: Callable[..., None]) -> analysis.Report:
     'system': describe_system(system),
     'mesh': dict(mesh.shape),
     'versions': targets.versions(system),
-    'batch': _rows(task.train_spec),
-    'eval_batch': _rows(task.eval_spec),
+    'batch': program.rows_of(_largest(task.train_specs)),
+    'eval_batch': program.rows_of(_largest(task.eval_specs)),
     'programs': reports,
   }
 
@@ -210,8 +216,25 @@ def _library(system: systems.System) -> str:
   raise targets.Unavailable('The CUDA plugin of JAX is not installed.')
 
 
-def _rows(spec: Mapping[str, Any]) -> int:
-  return max(leaf.shape[0] for leaf in spec.values())
+def _by_shape(
+  name: str, lowered: Sequence[Any], specs: Sequence[Spec]
+) -> dict[str, Any]:
+  """Programs by name; all but that of the largest batch name their shape."""
+  largest = _largest(specs)
+  return {
+    name if spec is largest else f'{name} {program.label(spec)}': low
+    for spec, low in zip(specs, lowered, strict=True)
+  }
+
+
+def _largest(specs: Sequence[Spec]) -> Spec:
+  """The batch with the longest rows; of those alike, with the most."""
+
+  def size(spec):
+    shapes = [leaf.shape for leaf in spec.values()]
+    return max(math.prod(s[1:]) for s in shapes), program.rows_of(spec)
+
+  return max(specs, key=size)
 
 
 def main(source: TextIO, out: TextIO) -> int:

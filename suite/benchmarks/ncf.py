@@ -118,13 +118,16 @@ class NcfTask(Task):
     )
     self.partition_rules = ncf.PARTITION_RULES
     self.parts = hp.gradient_accumulation_steps
-    self.train_spec = _spec(
-      hp.global_batch_size, user=np.int32, item=np.int32, label=np.float32
-    )
-    self.eval_spec = _spec(hp.eval_batch_size, user=np.int32) | {
+    self.train_specs = [
+      _spec(
+        hp.global_batch_size, user=np.int32, item=np.int32, label=np.float32
+      )
+    ]
+    candidates = {
       name: jax.ShapeDtypeStruct((hp.eval_batch_size, self._candidates), kind)
       for name, kind in (('item', np.int32), ('valid', np.bool_))
     }
+    self.eval_specs = [_spec(hp.eval_batch_size, user=np.int32) | candidates]
 
   @property
   def _candidates(self) -> int:
@@ -193,6 +196,7 @@ class NcfTask(Task):
     return [
       Block(
         steps=self._steps_per_epoch,
+        samples=self._steps_per_epoch * self._hp.global_batch_size,
         start={'first_epoch_num': epoch, 'epoch_count': 1},
         stop={'first_epoch_num': epoch},
         at={'epoch_num': epoch},

@@ -185,8 +185,8 @@ class ResNetTask(Task):
     self.partition_rules = resnet.PARTITION_RULES
     self.parts = hp.gradient_accumulation_steps
     self.row_group = hp.model_bn_span
-    self.train_spec = _batch_spec(hp.global_batch_size, hp.image_size)
-    self.eval_spec = _batch_spec(hp.eval_batch_size, hp.image_size)
+    self.train_specs = [_batch_spec(hp.global_batch_size, hp.image_size)]
+    self.eval_specs = [_batch_spec(hp.eval_batch_size, hp.image_size)]
 
   def init_model(self, key):
     """See Task."""
@@ -230,9 +230,11 @@ class ResNetTask(Task):
       hp.eval_offset + 1, hp.max_epochs + 1, hp.epochs_between_evals
     ):
       first = done + 1
+      steps = self._steps_until(last) - self._steps_until(done)
       blocks.append(
         Block(
-          steps=self._steps_until(last) - self._steps_until(done),
+          steps=steps,
+          samples=steps * hp.global_batch_size,
           start={'first_epoch_num': first, 'epoch_count': last - done},
           stop={'first_epoch_num': first},
           at={'epoch_num': last},

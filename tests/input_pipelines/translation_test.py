@@ -103,7 +103,7 @@ class TranslationTest(parameterized.TestCase):
       for source, target, weight in zip(
         batch['source'], batch['target'], batch['weight'], strict=True
       ):
-        self.assertEqual(weight, source[0] > 0)
+        self.assertEqual(weight, (target > 0).sum())
         if weight:
           pair = source[source > 0].tobytes(), target[target > 0].tobytes()
           found[pair] = found.get(pair, 0) + 1
@@ -138,7 +138,7 @@ class TranslationTest(parameterized.TestCase):
         self.assertFalse(batch[side][padding].any())
         self.assertTrue(batch[side][~padding].all())
       np.testing.assert_array_equal(
-        batch['weight'], [n > 0 for n in nth.values()]
+        batch['weight'], (batch['target'] > 0).sum(axis=1)
       )
 
   @parameterized.parameters(2, 4)
@@ -215,6 +215,7 @@ class TranslationTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'train': 201}, "Expected 201 pairs in 'train'.*came 200"),
     ({'subwords': 5}, 'Expected 5 subwords of .*, came'),
+    ({'longest': 2}, 'sentences of 2 tokens or fewer to translate, came one'),
   )
   def test_another_data_set_is_refused(self, expected, message):
     with self.assertRaisesRegex(ValueError, message):

@@ -396,7 +396,7 @@ class PartitionTest(absltest.TestCase):
     model, mesh = _model(size=size), sharding.make_mesh(2)
     shapes = jax.eval_shape(model.init, jax.random.key(0))[0]
     state = {'params': shapes, 'opt': {'mu': shapes}}
-    found = sharding.from_rules(state, transformer.MODEL_RULES, mesh)
+    found = sharding.from_rules(state, transformer.PARTITION_RULES, mesh)
     whole = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(found):
       name = sharding.path_of(path)
@@ -414,7 +414,7 @@ class PartitionTest(absltest.TestCase):
     params = _params(size)
     apply = _jit(lambda *args: model.apply(args[0], {}, *args[1:])[0])
     split = jax.device_put(
-      params, sharding.from_rules(params, transformer.MODEL_RULES, mesh)
+      params, sharding.from_rules(params, transformer.PARTITION_RULES, mesh)
     )
     rows = sharding.put_rows({'s': source, 't': target}, mesh)
     found = apply(split, rows['s'], rows['t'])

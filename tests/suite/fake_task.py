@@ -37,14 +37,17 @@ class FakeTask(Task):
 
   def __init__(self, qualities, *, steps=3, blocks=None, rate=0.1):
     self.optimizer = optax.sgd(rate)
-    self.train_spec = self.eval_spec = {
-      'x': jax.ShapeDtypeStruct((ROWS,), np.float32),
-      'weight': jax.ShapeDtypeStruct((ROWS,), np.float32),
-    }
+    self.train_specs = self.eval_specs = [
+      {
+        'x': jax.ShapeDtypeStruct((ROWS,), np.float32),
+        'weight': jax.ShapeDtypeStruct((ROWS,), np.float32),
+      }
+    ]
     self._qualities = iter(qualities)
     self._blocks = blocks or [
       Block(
         steps=steps,
+        samples=steps * ROWS,
         start={'first_epoch_num': n, 'epoch_count': 1},
         stop={'first_epoch_num': n},
         at={'epoch_num': n},

@@ -237,7 +237,7 @@ class LoopTest(absltest.TestCase):
 
   def test_a_batch_that_the_mesh_does_not_divide_is_refused(self):
     task = fake_task.FakeTask([0.9])
-    task.train_spec = {'x': jax.ShapeDtypeStruct((12,), np.float32)}
+    task.train_specs = [{'x': jax.ShapeDtypeStruct((12,), np.float32)}]
     with self.assertRaisesRegex(ValueError, 'train batch is 12'):
       Program.build(task, self.mesh, fake_task.ready()[0])
 

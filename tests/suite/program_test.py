@@ -29,10 +29,12 @@ class Wide(fake_task.FakeTask):
     super().__init__([0.9])
     self.optimizer = optax.adam(1e-3)
     self.parts, self.row_group, self.partition_rules = parts, row_group, rules
-    self.train_spec = self.eval_spec = {
-      'x': jax.ShapeDtypeStruct((ROWS, WIDTH), np.float32),
-      'weight': jax.ShapeDtypeStruct((ROWS,), np.float32),
-    }
+    self.train_specs = self.eval_specs = [
+      {
+        'x': jax.ShapeDtypeStruct((ROWS, WIDTH), np.float32),
+        'weight': jax.ShapeDtypeStruct((ROWS,), np.float32),
+      }
+    ]
 
   def init_model(self, key):
     kernel = jax.random.normal(key, (WIDTH, 2 * WIDTH)) / 10
@@ -76,20 +78,22 @@ def _run(spread='none', parts=1, model=1, rules=WHOLE):
   build = Build(spread=spread)
   program.check(task, mesh, build)
   lowered = program.lower(task, mesh, build)
-  step = lowered['train_step'].compile()
+  step = lowered['train_step'][0].compile()
   state = lowered['init'].compile()(np.uint32(1))
   losses = []
   for _ in range(3):
     state, metrics = step(state, sharding.put_rows(_batch(0), mesh))
     losses.append(float(metrics['loss']))
-  predict = lowered['predict'].compile()
+  predict = lowered['predict'][0].compile()
   return Run(
     losses,
     jax.device_get(dataclasses.replace(state, key=np.float32(0))),
     jax.tree.map(lambda x: x.addressable_shards[0].data.shape, state),
     step,
     float(predict(state, sharding.put_rows(_batch(9), mesh))),
-    program.flops(task, mesh, build, lowered['train_step'], step),
+    program.flops(
+      task, mesh, build, task.train_specs[0], lowered['train_step'][0], step
+    ),
   )
 
 

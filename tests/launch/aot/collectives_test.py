@@ -220,7 +220,7 @@ class CompiledTest(parameterized.TestCase):
     size = benchmark.size('tiny')
     changed = dataclasses.replace(size.hparams, opt_name='adam')
     task = benchmark.task(changed, size.data)
-    low = program.lower(task, sharding.make_mesh())['train_step']
+    (low,) = program.lower(task, sharding.make_mesh())['train_step']
     found = _of(low.compile().as_text())
     leaves = jax.tree.leaves(program.abstract_state(task).params)
     params = sum(4 * leaf.size for leaf in leaves)

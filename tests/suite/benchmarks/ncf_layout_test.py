@@ -46,7 +46,7 @@ def _trained(kind, spread='none', parts=1, model=1, steps=3):
   mesh, build = sharding.make_mesh(model), program.Build(spread=spread)
   program.check(task, mesh, build)
   lowered = program.lower(task, mesh, build)
-  step = lowered['train_step'].compile()
+  step = lowered['train_step'][0].compile()
   state, losses = lowered['init'].compile()(np.uint32(3)), []
   for seed in range(steps):
     state, metrics = step(state, sharding.put_rows(_batch(seed), mesh))

@@ -238,7 +238,7 @@ class TrainingTest(parameterized.TestCase):
         dataclasses.replace(SMALL, opt_name=kind, users=users), DATA
       )
       step = jax.jit(task.train_step, donate_argnums=0)
-      shapes = program.abstract_state(task), dict(task.train_spec)
+      shapes = program.abstract_state(task), dict(task.train_specs[0])
       found = step.lower(*shapes).compile().memory_analysis()
       return found.temp_size_in_bytes
 

@@ -105,7 +105,7 @@ def _trained(spread='none', parts=1):
   build = program.Build(spread=spread)
   program.check(task, mesh, build)
   lowered = program.lower(task, mesh, build)
-  step = lowered['train_step'].compile()
+  step = lowered['train_step'][0].compile()
   state, losses = lowered['init'].compile()(np.uint32(3)), []
   for seed in range(3):
     draws = np.random.default_rng(seed)
@@ -117,7 +117,9 @@ def _trained(spread='none', parts=1):
     state, metrics = step(state, sharding.put_rows(batch, mesh))
     losses.append(float(metrics['loss']))
   state = jax.device_get(dataclasses.replace(state, key=np.float32(0)))
-  flops = program.flops(task, mesh, build, lowered['train_step'], step)
+  flops = program.flops(
+    task, mesh, build, task.train_specs[0], lowered['train_step'][0], step
+  )
   return losses, state, step.memory_analysis(), flops
 
 
