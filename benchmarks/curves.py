@@ -74,7 +74,6 @@ def main(argv):
     hparams.Division.OPEN,
   )
   directory = dataset.find(_DATA_DIR.value, size.data.name)
-  benchmark.task(reference, size.data).verify_data(directory)
   (metric,) = size.target.at_least
   target = Target(at_least={metric: _TARGET.value})
   done = _done(_CSV.value)
@@ -86,6 +85,7 @@ def main(argv):
         continue
       with context():
         task = benchmark.task(change(reference), size.data)
+        task.verify_data(directory)
         result = train(task, target, seed, directory)
       _append(_CSV.value, name, seed, result, metric)
       curve = ' '.join(f'{e.quality[metric]:.3f}' for e in result.evals)

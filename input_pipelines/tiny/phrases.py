@@ -26,7 +26,7 @@ from input_pipelines.tiny import lexicon
 
 NAME = 'phrases'
 VERSION = of_translation.VERSION
-PAIRS = {'train': 16_000, 'test': 600}
+PAIRS = {'train': 5_000, 'test': 600}
 
 _SEED = 0
 _SIZE = 600  # subwords, about

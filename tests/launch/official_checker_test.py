@@ -6,6 +6,7 @@ import os
 
 from absl.testing import absltest, parameterized
 from mlperf_logging.compliance_checker import mlp_compliance
+import numpy as np
 
 from launch import flags, train
 from suite import audit, benchmark, hparams, loop, sharding
@@ -15,8 +16,6 @@ from suite.hparams import Division
 from suite.run_log import RunLog
 from tests.launch import entrypoint_flags
 from tests.suite import fake_task
-
-_RULESET = '4.0.0'
 
 
 def setUpModule():
@@ -28,36 +27,39 @@ def tearDownModule():
   entrypoint_flags.remove(_flags)
 
 
-def _official(path: str) -> bool:
+def _official(path: str, ruleset: str = '4.0.0') -> bool:
   """The verdict of mlperf-logging's compliance checker, on one log."""
   mlp_compliance.enqueued_configs.clear()  # else stale after an exception
-  checker = mlp_compliance.make_checker('training', _RULESET, False, False)
-  config = f'training_{_RULESET}/common.yaml'
+  checker = mlp_compliance.make_checker('training', ruleset, False, False)
+  config = f'training_{ruleset}/common.yaml'
   return mlp_compliance.main(path, config, checker)[0]
 
 
 class OfficialCheckerTest(parameterized.TestCase):
-  def log(self, changes, qualities, *, startup=10.0, ends_at=None):
+  def log(
+    self, changes, qualities, *, name='resnet', startup=10.0, ends_at=None
+  ):
     """Drives the real loop with the reference's settings and a fake task.
 
     With `ends_at` the run ends at that tick, and goes on in a second one.
     """
-    resnet = benchmark.get('resnet')
-    size = resnet.size('reference')
+    found = benchmark.get(name)
+    size = found.size('reference')
     hp = hparams.override(size.hparams, changes, Division.CLOSED)
-    request = flags.Request(resnet, 'reference', size, Division.CLOSED, hp)
-    blocks = [
-      dataclasses.replace(block, steps=2)
-      for block in resnet.task(hp, size.data).blocks()
-    ]
+    request = flags.Request(found, 'reference', size, Division.CLOSED, hp)
+    task = found.task(hp, size.data)
+    if name == 'transformer':
+      task.plan_by(np.full((5000, 2), 9))
+    blocks = [dataclasses.replace(block, steps=2) for block in task.blocks()]
     path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
     now = fake_task.FakeClock()
     clock = Clock(now)
     log = RunLog(path, clock)
     log.start('init_start', at=clock.created)
     log.event('cache_clear', True)
+    beside = hparams.beside(hp)
     for key, value in train.settings(request, 1234).items():
-      log.event(key, value)
+      log.event(key, value, beside.get(key))
     now.time += startup
     if ends_at is not None:
       with self.assertRaises(loop.Interrupted):
@@ -78,8 +80,10 @@ class OfficialCheckerTest(parameterized.TestCase):
 
     mesh = sharding.make_mesh()
     checkpoints = Checkpoints(os.path.join(os.path.dirname(path), 'saved'))
+    task = fake_task.FakeTask(qualities, blocks=blocks)
+    (task.metric,) = target.at_least
     return loop.run(
-      fake_task.FakeTask(qualities, blocks=blocks),
+      task,
       target,
       fake_task.data_for(clock, mesh),
       mesh=mesh,
@@ -99,6 +103,31 @@ class OfficialCheckerTest(parameterized.TestCase):
     path, result = self.log(changes, [0.2, 0.7, 0.7591])
     self.assertEqual(result.status, 'success')
     self.assertTrue(_official(path))
+
+  @parameterized.parameters(
+    {},
+    {'opt_name': 'lazy_adam', 'length_method': 'truncate', 'beta_2': '0.98'},
+    {'batching': 'packing', 'global_batch_size': '524288',
+     'max_sequence_length': '80', 'warmup_steps': '1107'},
+  )  # fmt: skip
+  def test_the_transformer_passes_by_the_rules_of_its_last_round(
+    self, **changes
+  ):
+    path, result = self.log(changes, [0.1, 0.2, 0.2501], name='transformer')
+    self.assertEqual(result.status, 'success')
+    self.assertTrue(_official(path, '0.7.0'))
+    findings = audit.check_log(path)
+    self.assertEmpty([str(f) for f in audit.errors(findings)])
+
+  def test_a_transformer_that_says_not_what_became_of_long_pairs_fails(self):
+    path, _ = self.log({}, [0.2501], name='transformer')
+    with open(path, encoding='utf-8') as file:
+      text = file.read()
+    with open(path, 'w', encoding='utf-8') as file:
+      file.write(text.replace('"method": "discard"', '"method": "ignore"'))
+    self.assertFalse(_official(path, '0.7.0'))
+    findings = audit.errors(audit.check_log(path))
+    self.assertTrue(any('max_sequence_length' in str(f) for f in findings))
 
   @parameterized.parameters(1, 3)
   def test_a_run_that_was_cut_off_and_went_on_passes(self, tick):

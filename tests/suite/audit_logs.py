@@ -280,8 +280,9 @@ def _settings(benchmark, size, hparams, division, seed) -> Iterator[Event]:
     'train_samples': declared.data.train_samples,
     'eval_samples': declared.data.eval_samples,
   }
+  beside = hparams_lib.beside(hparams)
   for key, value in values.items():
-    yield Event(key, value)
+    yield Event(key, value, dict(beside.get(key, {})))
 
 
 def _course(hparams, qualities) -> Iterator[Event]:

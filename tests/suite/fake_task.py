@@ -34,6 +34,7 @@ class FakeTask(Task):
   """y = 3x, from batches of 16 rows; the quality is set by `qualities`."""
 
   partition_rules = ((r'.*', P()),)
+  metric = 'accuracy'
 
   def __init__(self, qualities, *, steps=3, blocks=None, rate=0.1):
     self.optimizer = optax.sgd(rate)
@@ -72,7 +73,7 @@ class FakeTask(Task):
 
   def score(self, predictions):
     self.evaluated = sum(float(p['seen']) for p in predictions)
-    return {'accuracy': next(self._qualities)}
+    return {self.metric: next(self._qualities)}
 
   def blocks(self):
     return self._blocks

@@ -1,0 +1,426 @@
+"""Tests of the Transformer benchmark against the rules of round v0.7."""
+
+import collections
+import dataclasses
+import functools
+import os
+import tempfile
+
+from absl.testing import absltest, parameterized
+import jax
+import numpy as np
+
+from input_pipelines import subwords, translation
+from input_pipelines.prepare import corpus, recipe, writing
+from input_pipelines.prepare import translation as prepare
+from models import transformer as model
+from suite import audit, benchmark, hparams, loop, program, sharding
+from suite.benchmarks import transformer
+from suite.clock import Clock
+from suite.feed import Data
+from suite.hparams import Division
+from suite.metrics import bleu
+from suite.run_log import RunLog
+from tests.suite import fake_task
+
+REFERENCE = transformer.BENCHMARK.sizes['reference']
+TINY = transformer.BENCHMARK.sizes['tiny']
+WORDS = ['the', 'dog', 'sees', 'a', 'small', 'cat', 'and', '3.5', 'Hunde,',
+         'die', 'Katze', 'sieht', 'Größe']  # fmt: skip
+PAIRS, SENTENCES = 120, 9
+DATA = benchmark.DataSet('pairs', train_samples=PAIRS, eval_samples=SENTENCES)
+
+
+def setUpModule():
+  global _folder, DIRECTORY, SMALL
+  _folder = tempfile.TemporaryDirectory()
+  DIRECTORY = _write(_folder.name)
+  SMALL = dataclasses.replace(
+    TINY.hparams,
+    subwords=translation.facts(DIRECTORY)['subwords'],
+    global_batch_size=512,
+    max_sequence_length=16,
+    bucket_first=9,
+    bucket_scale=2.0,
+    packed_row_length=32,
+    eval_batch_size=8,
+    eval_lengths=(4, 48),
+    max_epochs=2,
+    layers=1,
+    width=16,
+    heads=2,
+    ffn=32,
+    extra_length=3,
+  )
+
+
+def tearDownModule():
+  _folder.cleanup()
+
+
+def _write(data_dir):
+  """A small data set of random words; texts of 0 to 14 of them."""
+  draws = np.random.default_rng(5)
+
+  def lines(count):
+    return [
+      ' '.join(draws.choice(WORDS, draws.integers(15))) for _ in range(count)
+    ]
+
+  texts = {
+    split: corpus.Texts(lines(count), lines(count))
+    for split, count in (('train', PAIRS), ('test', SENTENCES))
+  }
+  directory = recipe.place(data_dir, 'pairs', '1.0.0')
+  with writing.begin(directory, {}) as unfinished:
+    return prepare.write(
+      unfinished,
+      texts,
+      subwords.build(subwords.count([' '.join(WORDS)]), size=0, min_count=1),
+      name='pairs',
+      description='Random words.',
+      shards={'train': 1, 'test': 1},
+      order=recipe.Order(data_dir, ''),
+    )
+
+
+def _task(**changes):
+  task = transformer.TransformerTask(
+    dataclasses.replace(SMALL, **changes), DATA
+  )
+  task.verify_data(DIRECTORY)
+  return task
+
+
+def _data(clock, mesh, **how):
+  put = lambda rows: sharding.put_rows(rows, mesh)  # noqa: E731
+  return Data(clock, DIRECTORY, 7, put, **how)
+
+
+def _batches(task, count, **how):
+  """The first host batches of a run."""
+  clock = Clock()
+  clock.start()
+  data = Data(clock, DIRECTORY, 7, lambda rows: rows, **how)
+  feed = task.open(data)
+  block = dataclasses.replace(task.blocks()[0], steps=count)
+  found = list(feed.train_block(block, None, None))
+  feed.close()
+  return found
+
+
+def _override(changes, size=REFERENCE):
+  return hparams.override(size.hparams, changes, Division.CLOSED)
+
+
+class RulesTest(parameterized.TestCase):
+  def test_the_log_has_the_official_keys_and_values(self):
+    # Recipe: mlcommons/training, retired_benchmarks/transformer; keys: the
+    # rules of mlcommons/logging, training_0.7.0/closed_transformer.yaml.
+    logged = hparams.logged(REFERENCE.hparams)
+    expected = {
+      'global_batch_size': 4096,
+      'opt_name': 'adam',
+      'opt_base_learning_rate': 2.0,
+      'opt_learning_rate_warmup_steps': 16000,
+      'opt_adam_beta_1': 0.9,
+      'opt_adam_beta_2': 0.997,
+      'opt_adam_epsilon': 1e-9,
+      'max_sequence_length': 256,
+    }
+    self.assertEqual({key: logged[key] for key in expected}, expected)
+    self.assertEqual(
+      hparams.beside(_override({'length_method': 'truncate'})),
+      {'max_sequence_length': {'method': 'truncate'}},
+    )
+
+  @parameterized.parameters(
+    ({'epsilon': '1e-8'}, 'epsilon is fixed at 1e-09'),
+    ({'beams': '8'}, 'beams is fixed'),
+    ({'label_smoothing': '0'}, 'label_smoothing is fixed'),
+    ({'extra_length': '100'}, 'extra_length is fixed'),
+    ({'opt_name': 'sgd'}, 'one of adam, lazy_adam'),
+    ({'length_method': 'ignore'}, 'one of discard, truncate'),
+    ({'beta_1': '1'}, 'below 1'),
+    ({'eval_lengths': '64,32'}, 'rising'),
+  )
+  def test_closed_refuses_what_the_rules_do_not_free(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      _override(changes)
+
+  def test_the_model_has_the_parameters_of_the_reference(self):
+    task = transformer.TransformerTask(REFERENCE.hparams, REFERENCE.data)
+    params = program.abstract_state(task).params
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    self.assertEqual(count, 210_804_736)
+
+  def test_its_batches_are_those_of_the_reference(self):
+    # 4096 tokens by the end of the bucket, one more than its longest pair.
+    hp = _override({'row_multiple': '1'})
+    specs = transformer.TransformerTask(hp, REFERENCE.data).train_specs
+    shapes = [spec['source'].shape for spec in specs]
+    self.assertEqual(shapes[:3], [(512, 7), (455, 8), (409, 9)])
+    self.assertEqual(shapes[-1], (15, 256))
+    self.assertEqual({spec['target'].shape for spec in specs}, set(shapes))
+
+  def test_packed_rows_are_as_many_as_the_tokens_fill(self):
+    # Round v0.7: 2048 rows of 256.
+    hp = _override({'batching': 'packing', 'global_batch_size': '524288'})
+    (spec,) = transformer.TransformerTask(hp, REFERENCE.data).train_specs
+    self.assertEqual(spec['source_segment'].shape, (2048, 256))
+
+  @parameterized.parameters(
+    ({'compute_dtype': 'float16'}, "float32, bfloat16, not 'float16'"),
+    ({'eval_lengths': ()}, 'eval_lengths must be positive and rise'),
+    ({'max_epochs': 0}, 'max_epochs must be positive'),
+    ({'batching': 'packing', 'packed_row_length': 15}, 'must hold a sentence'),
+    (
+      {'batching': 'packing', 'global_batch_size': 255},
+      'of 256 tokens or more',
+    ),
+  )
+  def test_what_does_not_fit_is_refused(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      transformer.TransformerTask(dataclasses.replace(SMALL, **changes), DATA)
+
+
+class EpochTest(parameterized.TestCase):
+  def test_blocks_are_not_known_before_the_lengths(self):
+    task = transformer.TransformerTask(SMALL, DATA)
+    with self.assertRaisesRegex(RuntimeError, 'verify_data'):
+      task.blocks()
+
+  def test_a_sentence_to_translate_that_is_too_long_is_refused_at_once(self):
+    with self.assertRaisesRegex(ValueError, 'of 12 tokens or fewer'):
+      _task(eval_lengths=(4, 12))
+
+  @parameterized.parameters('buckets', 'packing')
+  def test_an_epoch_trains_on_every_pair_that_is_short_enough(self, batching):
+    task = _task(batching=batching)
+    block = task.blocks()[0]
+    lengths = translation.train_lengths(DIRECTORY)
+    short = lengths[lengths.max(axis=1) <= 16]
+    self.assertEqual(block.samples, len(short))
+    self.assertLess(len(short), PAIRS)
+    tokens = sum(batch['weight'].sum() for batch in _batches(task, block.steps))
+    self.assertEqual(tokens, short[:, 1].sum())
+
+  def test_a_run_that_goes_on_gets_the_batches_that_it_has_not_seen(self):
+    task = _task()
+    whole = _batches(task, 6)
+    rest = _batches(_task(), 2, position={'step': 4})
+    for batch, expected in zip(rest, whole[4:], strict=True):
+      jax.tree.map(np.testing.assert_array_equal, batch, expected)
+
+  def test_truncating_trains_on_all_pairs(self):
+    self.assertEqual(_task(length_method='truncate').blocks()[0].samples, PAIRS)
+
+
+class LossTest(parameterized.TestCase):
+  @functools.cached_property
+  def _jitted(self):
+    return jax.jit(lambda task, *args: task.loss(*args)[0], static_argnums=0)
+
+  def _loss(self, task, batch, params):
+    return float(self._jitted(task, params, {}, batch, None))
+
+  def test_it_is_the_mean_over_the_tokens_of_the_target(self):
+    task = _task()
+    params, _ = task.init_model(jax.random.key(0))
+    batch = _batches(task, 1)[0]
+
+    @jax.jit
+    def losses(source, target):
+      logits = task._model.merged(params, {})(source, target)
+      return model.token_losses(logits, target, smoothing=0.1)
+
+    each = losses(batch['source'], batch['target'])
+    is_token = batch['target'] > 0
+    self.assertAlmostEqual(
+      self._loss(task, batch, params), float(each[is_token].mean()), places=5
+    )
+    # Rows of padding change nothing.
+    padded = {
+      name: np.concatenate([rows, np.zeros_like(rows)])
+      for name, rows in batch.items()
+    }
+    self.assertAlmostEqual(
+      self._loss(task, padded, params),
+      self._loss(task, batch, params),
+      places=5,
+    )
+
+  def test_pairs_that_share_rows_have_the_loss_that_they_have_alone(self):
+    packed, alone = _task(batching='packing'), _task()
+    params, _ = packed.init_model(jax.random.key(0))
+
+    def total(task):
+      batches = _batches(task, task.blocks()[0].steps)
+      return sum(
+        self._loss(task, batch, params) * batch['weight'].sum()
+        for batch in batches
+      )
+
+    self.assertAlmostEqual(total(packed) / total(alone), 1, places=4)
+
+  def test_a_layout_changes_no_result_but_for_rounding(self):
+    losses = self._trained()
+    self.assertLess(losses[-1], losses[0])
+    for how in ({'parts': 2}, {'parts': 2, 'axis': 2, 'spread': 'parameters'}):
+      with self.subTest(str(how)):
+        found = self._trained(**how)
+        np.testing.assert_allclose(found, losses, rtol=1e-4)
+
+  def _trained(self, parts=1, spread='none', axis=1):
+    """Losses of three steps without dropout; a batch has padded rows."""
+    hp = dataclasses.replace(
+      SMALL,
+      dropout=0.0,
+      width=64,
+      ffn=512,
+      bucket_first=30,  # one shape
+      row_multiple=16,
+      subword_multiple=2,
+      base_learning_rate=0.05,
+      warmup_steps=2,
+    )
+    batches = _batches(_verified(hp), 8)
+    batches = [*batches[:2], batches[-1]]
+    hp = dataclasses.replace(
+      hp, gradient_accumulation_steps=parts, row_multiple=16 // parts
+    )
+    task, mesh = _verified(hp), sharding.make_mesh(axis)
+    build = program.Build(spread=spread)
+    program.check(task, mesh, build)
+    lowered = program.lower(task, mesh, build)
+    (step,) = [each.compile() for each in lowered['train_step']]
+    state, losses = lowered['init'].compile()(np.uint32(3)), []
+    for batch in batches:
+      state, metrics = step(state, sharding.put_rows(batch, mesh))
+      losses.append(float(metrics['loss']))
+    return losses
+
+
+def _verified(hp):
+  task = transformer.TransformerTask(hp, DATA)
+  task.verify_data(DIRECTORY)
+  return task
+
+
+class ScoreTest(parameterized.TestCase):
+  def predictions(self, texts, *, batches=2):
+    """As if beam search had found these; rows of padding among them."""
+    words = translation.vocabulary(DIRECTORY)
+    tokens = np.zeros((batches * 8, 64), np.int32)
+    for row, text in enumerate(texts):
+      found = [*words.encode(text), subwords.EOS]
+      tokens[row, : len(found)] = found
+    order = np.random.default_rng(0).permutation(len(tokens))
+    whole = {
+      'tokens': tokens,
+      'id': np.arange(len(tokens)),
+      'weight': (np.arange(len(tokens)) < len(texts)).astype(np.float32),
+    }
+    shuffled = {name: rows[order] for name, rows in whole.items()}
+    return [
+      {name: rows[i * 8 : (i + 1) * 8] for name, rows in shuffled.items()}
+      for i in range(batches)
+    ]
+
+  def opened(self):
+    task = _task()
+    clock = Clock()
+    clock.start()
+    task.open(_data(clock, sharding.make_mesh())).close()
+    return task
+
+  def test_it_is_bleu_of_the_texts_as_they_were(self):
+    texts = translation.load_texts(DIRECTORY).target
+    task = self.opened()
+    self.assertEqual(task.score(self.predictions(texts)), {'BLEU': 1.0})
+    changed = ['die Katze sieht a small cat', *texts[1:]]
+    found = task.score(self.predictions(changed))['BLEU']
+    self.assertAlmostEqual(found, bleu.bleu(texts, changed))
+    self.assertBetween(found, 0.3, 0.99)
+
+  def test_a_sentence_that_is_missing_or_there_twice_is_an_error(self):
+    texts = translation.load_texts(DIRECTORY).target
+    task = self.opened()
+    with self.assertRaisesRegex(RuntimeError, '9 sentences, came 8 of 8'):
+      task.score(self.predictions(texts[:-1]))
+    twice = self.predictions(texts)
+    with self.assertRaisesRegex(RuntimeError, '9 sentences, came 18 of 9'):
+      task.score([*twice, *twice])
+
+
+class RunTest(absltest.TestCase):
+  """The real task and pipeline through the real loop, on eight devices."""
+
+  def test_nothing_compiles_on_the_clock_with_all_shapes(self):
+    size = dataclasses.replace(
+      TINY,
+      hparams=SMALL,
+      data=DATA,
+      target=dataclasses.replace(TINY.target, at_least={'BLEU': 1e-9}),
+    )
+    declared = dataclasses.replace(transformer.BENCHMARK, sizes={'tiny': size})
+    path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
+    mesh, clock = sharding.make_mesh(), Clock()
+    log = RunLog(path, clock)
+    log.start('init_start', at=clock.created)
+    log.event('cache_clear', True)
+    beside = hparams.beside(size.hparams)
+    for key, value in _settings(declared, size).items():
+      log.event(key, value, beside.get(key))
+    task = _task()
+    seen = collections.Counter()
+    loss = task.predict
+
+    def predict(state, batch):
+      seen[batch['source'].shape] += 1  # once a compile
+      return loss(state, batch)
+
+    task.predict = predict
+    with fake_task.recorded_compiles(lambda: clock.running) as compiles:
+      result = loop.run(
+        task,
+        size.target,
+        _data(clock, mesh),
+        mesh=mesh,
+        seed=0,
+        log=log,
+        clock=clock,
+      )
+    log.close()
+    self.assertEqual(result.status, 'success')
+    self.assertEqual(dict(seen), {(8, 4): 1, (8, 48): 1})
+    steps = task._plan.steps_of_shape
+    self.assertGreater(np.count_nonzero(steps), 1)  # several shapes came
+    self.assertLen(result.losses, steps.sum())
+    self.assertEqual(result.samples, task.blocks()[0].samples)
+    self.assertGreater(result.flops_per_step, 0)
+    self.assertNotEmpty(compiles)
+    self.assertEqual([event for running, event in compiles if running], [])
+    findings = audit.check_log(path, get=lambda name: declared)
+    self.assertEmpty([str(f) for f in audit.errors(findings)])
+
+
+def _settings(declared, size):
+  return {
+    'submission_benchmark': declared.name,
+    'submission_division': 'closed',
+    'submission_org': 'org',
+    'submission_platform': 'cpu',
+    'submission_status': 'research',
+    'podium_size': 'tiny',
+    'podium_ruleset': size.ruleset,
+    'podium_version': '0.1',
+    'seed': 7,
+    **hparams.logged(size.hparams),
+    'train_samples': size.data.train_samples,
+    'eval_samples': size.data.eval_samples,
+  }
+
+
+if __name__ == '__main__':
+  absltest.main()
