@@ -10,8 +10,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-clusters test-tensorflow scale-table lint \
-	format programs clean
+.PHONY: help run test test-slow test-clusters test-gnugo test-tensorflow scale-table \
+	lint format programs clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,7 +21,7 @@ run: $(VENV)/.run ## Install; make a result of the tiny benchmark; report it
 	$(BIN)/python -m launch.benchmark --benchmark=resnet --size=tiny
 
 test: $(VENV)/.test ## Run the tests, all but those with a target of their own
-	$(BIN)/python -m pytest -m 'not slow and not cluster and not tensorflow'
+	$(BIN)/python -m pytest -m 'not slow and not cluster and not tensorflow and not gnugo'
 
 test-slow: $(VENV)/.test ## Run the proofs that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -30,6 +30,10 @@ test-clusters: $(VENV)/.test ## Run under real Slurm and Open MPI, and across na
 	apt-get update -qq && \
 	  apt-get install -y -qq openmpi-bin slurm-wlm munge iproute2
 	$(BIN)/python -m pytest -m cluster
+
+test-gnugo: $(VENV)/.test ## Play new games of Go beside GNU Go (Debian, root)
+	apt-get update -qq && apt-get install -y -qq gnugo
+	$(BIN)/python -m pytest -m gnugo
 
 test-tensorflow: $(TF_VENV)/.done ## Compare with TensorFlow's operators and TFDS's own builder
 	$(TF_VENV)/bin/python -m pytest -m tensorflow tests/tensorflow
@@ -48,6 +52,11 @@ COMPILE := $(COMPILE_VENV)/bin/python -m launch.compile \
 COMPILE_RESNET := $(COMPILE) --benchmark=resnet --size=reference \
 	--hp=compute_dtype=bfloat16
 COMPILE_NCF := $(COMPILE) --benchmark=ncf --hp=global_batch_size=1048576
+COMPILE_TRANSFORMER := $(COMPILE) --benchmark=transformer --size=reference \
+	--hp=compute_dtype=bfloat16 --hp=batching=packing \
+	--hp=global_batch_size=524288 --hp=max_sequence_length=80 \
+	--hp=base_learning_rate=1.875 --hp=warmup_steps=831 --hp=beta_1=0.88 \
+	--hp=beta_2=0.92 --hp=eval_batch_size=256 --hp=eval_lengths=256
 PODS := v5e-256,v5p-512,v6e-256
 ALL_SYSTEMS := v5e-8,$(PODS),h100-8,h100-64
 
@@ -75,6 +84,9 @@ scale-table: $(COMPILE_VENV)/.done ## Compile for pods and clusters into docs/sc
 	  --system=$(ALL_SYSTEMS)
 	$(COMPILE_NCF) --section=ncf-expanded-sharded --size=expanded \
 	  --model_axis=8 --hp=table_row_multiple=8 --system=$(ALL_SYSTEMS)
+
+	$(COMPILE_TRANSFORMER) --section=transformer \
+	  --system=v5e-256,v5p-512,h100-64
 
 programs: ## Install the Debian programs that some tests call
 	@command -v chromium >/dev/null && command -v jpegtran >/dev/null && \

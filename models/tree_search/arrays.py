@@ -1,0 +1,52 @@
+"""One place of each game: read from arrays of many, and written to them."""
+
+# B games, M places, K places of a game at once.
+
+import jax
+import jax.numpy as jnp
+
+
+def row_of(values: jax.Array, at: jax.Array) -> jax.Array:
+  """values [B, M, ...], at [B] -> [B, ...]."""
+  return jax.vmap(
+    lambda rows, place: jax.lax.dynamic_index_in_dim(
+      rows, place, keepdims=False
+    )
+  )(values, at)
+
+
+def rows_of(values: jax.Array, at: jax.Array) -> jax.Array:
+  """values [B, M, ...], at [B, K] -> [B, K, ...]."""
+  return jax.vmap(lambda rows, places: rows[places])(values, at)
+
+
+def of_children(values: jax.Array, children: jax.Array, none: jax.Array):
+  """values [B, M] of children [B, A]; `none` [B] where there is no child."""
+  found = rows_of(values, jnp.maximum(children, 0))
+  return jnp.where(children < 0, none[:, None], found)
+
+
+def one_hot(at: jax.Array, like: jax.Array) -> jax.Array:
+  """Where `at` [B] is, among the places of `like` [B, M]: bool [B, M]."""
+  return jnp.arange(like.shape[1], dtype=jnp.int32)[None] == at[:, None]
+
+
+def put_row(values: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
+  """values [B, M, ...] with rows [B, K, ...] at [B, K]; -1: nowhere."""
+  at = jnp.where(at < 0, values.shape[1], at)
+  return jax.vmap(
+    lambda into, places, new: into.at[places].set(new, mode='drop')
+  )(values, at, rows)
+
+
+def put_one(values, at, column, new) -> jax.Array:
+  """values [B, M, A] with new [B] at [B], column [B]; -1: nowhere."""
+  at = jnp.where(at < 0, values.shape[1], at)
+  return jax.vmap(
+    lambda into, row, column, one: into.at[row, column].set(one, mode='drop')
+  )(values, at, column, new)
+
+
+def merge(values: jax.Array) -> jax.Array:
+  """[B, L, ...] -> [B * L, ...]."""
+  return values.reshape(-1, *values.shape[2:])
