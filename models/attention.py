@@ -5,10 +5,12 @@
 
 import dataclasses
 import functools
+import operator
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 GLOROT = nnx.initializers.glorot_uniform()
 _MASKED = -1e9  # in place of what a mask hides, as good as minus infinity
@@ -126,17 +128,62 @@ def reorder(cache: Cache, parents: jax.Array) -> Cache:
   return dataclasses.replace(cache, paths=paths)
 
 
-def drop(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-  """Zeros a share of `rate`, scales the rest up; without a key, nothing."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RowKey:
+  """A key for arrays whose rows are split over an axis of a mesh.
+
+  Every device draws for its own rows. Of the generator that is quickest on
+  accelerators, XLA would have each of them draw for the rows of all.
+  """
+
+  key: jax.Array
+  mesh: jax.sharding.Mesh = dataclasses.field(metadata={'static': True})
+  axis: str = dataclasses.field(metadata={'static': True})
+
+  def bernoulli(self, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """True with probability `rate`: bool of a shape whose rows are split."""
+    ways = self.mesh.shape[self.axis]
+    if ways == 1:
+      return jax.random.bernoulli(self.key, rate, shape)
+
+    def own(key):
+      key = jax.random.fold_in(key, jax.lax.axis_index(self.axis))
+      return jax.random.bernoulli(key, rate, (shape[0] // ways, *shape[1:]))
+
+    return jax.shard_map(
+      own,
+      mesh=self.mesh,
+      in_specs=P(),
+      out_specs=P(self.axis),
+      axis_names={self.axis},
+      check_vma=False,
+    )(self.key)
+
+
+Key = jax.Array | RowKey | None  # of what drops numbers; None: nothing does
+
+
+def drop(x: jax.Array, rate: float, key: Key) -> jax.Array:
+  """Zeros a share of `rate` of [B, ...], and scales the rest up."""
   if key is None:
     return x
-  keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+  if isinstance(key, RowKey):
+    keep = key.bernoulli(1 - rate, x.shape)
+  else:
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
   return jnp.where(keep, x / (1 - rate), 0)
 
 
-def fork(key: jax.Array | None, count: int):
+def split(key: Key, count: int) -> Key:
+  """Keys [count], to scan over; without a key, none."""
+  return jax.tree.map(lambda key: jax.random.split(key, count), key)
+
+
+def fork(key: Key, count: int) -> list[Key]:
   """As many keys as there are places that drop; without a key, none."""
-  return [None] * count if key is None else jax.random.split(key, count)
+  keys = split(key, count)
+  return [jax.tree.map(operator.itemgetter(i), keys) for i in range(count)]
 
 
 def _attend(query, key, value, mask, *, causal, compute, drop_key) -> jax.Array:

@@ -185,9 +185,7 @@ class Stack(nnx.Module):
 
     if self._compute.remat:
       body = jax.checkpoint(body)
-    keys = None
-    if drop_key is not None:
-      keys = jax.random.split(drop_key, self._layers)
+    keys = attention.split(drop_key, self._layers)
     unroll = min(self._compute.unroll, self._layers)
     x, _ = jax.lax.scan(body, x, (self.blocks, keys), unroll=unroll)
     return self.norm(x)
@@ -230,7 +228,7 @@ class Transformer(nnx.Module):
     *,
     source_packing: Packing | None = None,
     target_packing: Packing | None = None,
-    drop_key: jax.Array | None = None,
+    drop_key: attention.Key = None,
   ) -> jax.Array:
     """Tokens int32 [B, M] and [B, L] -> logits of each target, [B, L, V].
 

@@ -10,7 +10,7 @@ import numpy as np
 from input_pipelines import buckets, packing, translation
 from models import attention, transformer
 from models.functional import Functional
-from suite import optimizers
+from suite import optimizers, sharding
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.feed import Block, Data, Feed, SupervisedFeed
 from suite.hparams import Rule, fixed, one_of, tunable
@@ -204,6 +204,8 @@ class TransformerTask(Task):
 
     The weight of a row is the number of its tokens.
     """
+    if key is not None and self.layout.mesh:
+      key = attention.RowKey(key, self.layout.mesh, sharding.DATA)
     packed = {}
     if self._hp.batching == 'packing':
       packed = {
@@ -273,7 +275,7 @@ class TransformerTask(Task):
     self.plan_by(translation.train_lengths(directory))
 
   def plan_by(self, lengths: np.ndarray) -> None:
-    """Plans the batches by the tokens of both sides of all pairs, int [N, 2]."""
+    """Plans batches by the tokens of both sides of all pairs, int [N, 2]."""
     hp = self._hp
     how = {'max_length': hp.max_sequence_length, 'method': hp.length_method}
     if hp.batching == 'packing':
