@@ -21,16 +21,25 @@ from suite.task import Batch, PyTree, Spec, State, Task
 METRIC = 'BLEU'
 
 _POSITIVE = Rule('positive', lambda value, _: value > 0)
-_BETA = Rule('at least 0 and below 1', lambda value, _: 0 <= value < 1)
 _METHOD = {'method': lambda hp: hp.length_method}
+
+
+def _beta(*in_v06: float) -> Rule:
+  """What a beta may be: free in round v0.7, one of a few in round v0.6."""
+  return Rule(
+    f'at least 0 and below 1, in round v0.6 one of {in_v06}',
+    lambda value, hp: (
+      0 <= value < 1 and (hp.closed_round != 'v0.6' or value in in_v06)
+    ),
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class Hparams:
   """The defaults are the reference's: 4096 tokens a step, as for one GPU.
 
-  Rules of round v0.7, which leave batch size, learning rate, warmup, betas and
-  the treatment of long sentences free; reference: mlcommons/training,
+  Rules of rounds v0.6 and v0.7, which leave batch size, learning rate, warmup,
+  betas and the treatment of long sentences free; reference: mlcommons/training,
   retired_benchmarks/transformer/tensorflow.
   """
 
@@ -59,10 +68,16 @@ class Hparams:
     rule=_POSITIVE,
   )
   beta_1: float = tunable(
-    0.9, 'Decay of the mean gradient.', key='opt_adam_beta_1', rule=_BETA
+    0.9,
+    'Decay of the mean gradient.',
+    key='opt_adam_beta_1',
+    rule=_beta(0.86, 0.9),
   )
   beta_2: float = tunable(
-    0.997, 'Decay of the mean square.', key='opt_adam_beta_2', rule=_BETA
+    0.997,
+    'Decay of the mean square.',
+    key='opt_adam_beta_2',
+    rule=_beta(0.92, 0.98, 0.997),
   )
   epsilon: float = fixed(
     1e-9, 'Added to the root of the mean square.', key='opt_adam_epsilon'
@@ -124,6 +139,7 @@ class Hparams:
     'The matrix has a multiple of so many rows, for a model axis to divide.',
     rule=_POSITIVE,
   )
+  closed_round: str = fixed('v0.7', 'The round whose Closed rules hold.')
   epochs_between_evals: int = fixed(1, 'Epochs from one eval to the next.')
   max_epochs: int = tunable(
     10, 'The run ends here if the target is not met.', rule=_POSITIVE
@@ -420,6 +436,13 @@ TINY = dataclasses.replace(
   ffn=256,
 )
 
+# All pairs, and what is translated, which is the same in both rounds.
+_WMT17 = DataSet(
+  translation.NAME,
+  train_samples=translation.PAIRS['train'],
+  eval_samples=translation.PAIRS['test'],
+)
+
 BENCHMARK = Benchmark(
   name='transformer',
   runs=10,
@@ -430,11 +453,14 @@ BENCHMARK = Benchmark(
       hparams=Hparams(),
       target=Target(at_least={METRIC: 0.25}),
       ruleset='0.7.0',
-      data=DataSet(
-        translation.NAME,
-        train_samples=translation.PAIRS['train'],
-        eval_samples=translation.PAIRS['test'],
-      ),
+      data=_WMT17,
+    ),
+    # Official logs of that round have a format of their own, so this is ours.
+    'v0.6': Size(
+      hparams=dataclasses.replace(Hparams(), closed_round='v0.6'),
+      target=Target(at_least={METRIC: 0.25}),
+      ruleset='podium-transformer-v0.6',
+      data=_WMT17,
     ),
     'tiny': Size(
       hparams=TINY,

@@ -18,6 +18,9 @@ class TreeModeTest(absltest.TestCase):
         *(sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider'),
         str(_FOLDER / 'functional_test.py'),
         str(_FOLDER / 'layers_test.py'),
+        # Packing goes through all of the Transformer, the other builds its net.
+        f'{_FOLDER / "transformer_test.py"}::PackingTest',
+        f'{_FOLDER / "minigo_test.py"}::ParametersTest',
       ],
       env={**os.environ, **tree_mode},
       capture_output=True,

@@ -148,6 +148,21 @@ class RulesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       _override(changes)
 
+  @parameterized.parameters(
+    ({'beta_1': '0.88'}, False),
+    ({'beta_2': '0.99'}, False),
+    ({'beta_1': '0.86', 'beta_2': '0.92'}, True),
+  )
+  def test_round_v06_leaves_fewer_betas(self, changes, allowed):
+    # training_0.6.0/transformer.yaml of mlcommons/logging.
+    _override(changes)
+    former = transformer.BENCHMARK.sizes['v0.6']
+    if allowed:
+      _override(changes, former)
+      return
+    with self.assertRaisesRegex(ValueError, 'in round v0.6 one of'):
+      _override(changes, former)
+
   def test_the_model_has_the_parameters_of_the_reference(self):
     task = transformer.TransformerTask(REFERENCE.hparams, REFERENCE.data)
     params = program.abstract_state(task).params
