@@ -10,17 +10,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from suite import sharding
 from suite.clock import Clock
 from suite.sharding import Layout
-from suite.task import Batch, Spec, State, Task
+from suite.task import Batch, Spec, Staged, State, Task
 
 # Counter-based and quick to compile: a jitted ResNet-50 init takes a third of
 # the compile time that the default generator needs.
 GENERATOR = 'rbg'
+
+# Programs that are compiled at the same time; each takes gigabytes.
+_MOST_COMPILED = 16
 
 # What is split over the data axis though a task's rules leave it whole.
 SPREADS = ('none', 'optimizer', 'parameters')
@@ -170,12 +173,30 @@ def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
     sharding.check_batch('The eval batch', rows_of(spec), mesh)
   for spec in task.train_specs:
     rows = rows_of(spec)
-    sharding.check_batch('The train batch', rows, mesh)
+    set_by = f' (see {task.rows_set_by})' if task.rows_set_by else ''
+    sharding.check_batch(f'The train batch{set_by}', rows, mesh)
     _check_parts(task, rows, mesh)
     if not build.groups_across_hosts:
       sharding.check_groups('The train batch', rows, task.row_group, mesh)
   if build.spread != 'none':
     layout(task, mesh, build)
+
+
+def host_rows(tree: Any) -> Any:
+  """This host's rows of arrays whose rows are split -> numpy arrays.
+
+  What `sharding.put_rows` was given comes back; waits for the devices.
+  """
+  return jax.tree.map(_host_rows, tree)
+
+
+def _host_rows(array: jax.Array) -> np.ndarray:
+  # A model axis has the same rows on several devices.
+  by_row = {
+    shard.index[0].start or 0: shard.data for shard in array.addressable_shards
+  }
+  shards = jax.device_get([by_row[start] for start in sorted(by_row)])
+  return np.concatenate(shards)
 
 
 def rows_of(spec: Spec) -> int:
@@ -203,8 +224,8 @@ def _compiled(lowered: dict[str, Any], build: Build) -> dict[str, Any]:
   def one(stage):
     return stage.compile(compiler_options=dict(build.options) or None)
 
-  # Of several processes all have to compile in the same order.
-  threads = 1 if jax.process_count() > 1 else os.cpu_count() or 1
+  # In the same order on all hosts, which may share what they find out.
+  threads = min(os.cpu_count() or 1, _MOST_COMPILED)
   with futures.ThreadPoolExecutor(threads) as pool:
     return jax.tree.unflatten(structure, pool.map(one, stages))
 
@@ -301,11 +322,7 @@ def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
       for spec in task.eval_specs
     ],
     'staged': {
-      name: jax.jit(
-        _fetching(task, staged.function),
-        in_shardings=(states, same),
-        out_shardings=same,
-      ).lower(state, staged.spec)
+      name: _staged(task, staged, state, states, mesh)
       for name, staged in task.staged().items()
     },
     'votes': jax.jit(
@@ -353,6 +370,26 @@ def _train_step(
     out_shardings=(states, same),
     donate_argnums=0,
   ).lower(state, dict(spec))
+
+
+def _staged(
+  task: Task, staged: Staged, state: State, states: State, mesh: Mesh
+) -> Any:
+  return jax.jit(
+    _fetching(task, staged.function),
+    in_shardings=(states, _placed(staged.argument, mesh)),
+    out_shardings=_placed(staged.result, mesh),
+    donate_argnums=1 if staged.donated else (),
+  ).lower(state, staged.spec)
+
+
+def _placed(specs: Any, mesh: Mesh) -> Any:
+  """A sharding for each of the PartitionSpecs in a tree."""
+  return jax.tree.map(
+    lambda spec: NamedSharding(mesh, spec),
+    specs,
+    is_leaf=lambda x: isinstance(x, PartitionSpec),
+  )
 
 
 def _fetching(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,6 +18,8 @@ PyTree = Any
 Batch = Mapping[str, jax.Array]  # 'weight' is 0 on padded rows
 Spec = Mapping[str, jax.ShapeDtypeStruct]  # global shapes
 
+_WHOLE = PartitionSpec()  # the same on every device
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +37,17 @@ class State:
 class Staged:
   """`function(state, argument)` that a feed calls on the clock.
 
-  It is compiled ahead of time for `spec`, the shapes of `argument`, which is
-  replicated, as the result is.
+  It is compiled ahead of time for `spec`, the shapes of `argument`, which are
+  global. A PartitionSpec for all of the argument, or a tree of them for parts
+  of it, says how it is split over the mesh, and another how the result is; by
+  default neither is. What is `donated` is used up by the call.
   """
 
   function: Callable[[State, PyTree], PyTree]
   spec: PyTree
+  argument: PyTree = _WHOLE
+  result: PyTree = _WHOLE
+  donated: bool = False
 
 
 class Task(abc.ABC):
@@ -55,6 +62,8 @@ class Task(abc.ABC):
     parts: a train step is done in so many; see `suite.accumulation`.
     row_group: consecutive rows of a training batch that belong together, as
       those that batch norm normalises by moments of their own.
+    rows_set_by: the hyperparameter that the rows of a batch follow from, where
+      that is not plain; for messages.
     layout: where arrays lie inside a train step; set by `laid_out`.
   """
 
@@ -64,6 +73,7 @@ class Task(abc.ABC):
   eval_specs: Sequence[Spec]
   parts: int = 1
   row_group: int = 1
+  rows_set_by: str = ''
   layout: Layout = Layout()
 
   @abc.abstractmethod

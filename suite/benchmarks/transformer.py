@@ -204,6 +204,7 @@ class TransformerTask(Task):
     )
     self.partition_rules = transformer.PARTITION_RULES
     self.parts = hp.gradient_accumulation_steps
+    self.rows_set_by = 'row_multiple'
     self._shapes = _shapes(hp)
     self.train_specs = [_train_spec(hp, shape) for shape in self._shapes]
     self.eval_specs = [_eval_spec(hp, length) for length in hp.eval_lengths]

@@ -86,6 +86,17 @@ class LoopTest(absltest.TestCase):
       self.run_loop(task)
     self.assertEqual([running for running, _ in task.closed_at], [False])
 
+  def test_a_result_counts_the_samples_of_its_steps(self):
+    result = self.run_loop(fake_task.FakeTask([0.5, 0.9]))
+    self.assertEqual(result.samples, 6 * fake_task.ROWS)
+    self.path += '.'
+    # A loss that is not finite ends it in the midst of a block.
+    task = fake_task.FakeTask([0.5, 0.9], rate=3e37)
+    aborted = self.run_loop(task)
+    self.assertEqual(aborted.status, 'aborted')
+    steps = aborted.samples / fake_task.ROWS
+    self.assertBetween(steps, len(aborted.losses), len(aborted.losses) + 2)
+
   def test_the_log_and_the_result_agree_on_the_time(self):
     result = self.run_loop(fake_task.FakeTask([0.9]))
     at = {line['key']: line['time_ms'] for line in self.lines()}

@@ -104,6 +104,46 @@ def _sent(compiled, kind):
   return sum(np.prod([int(n) for n in s.split(',') if n]) for s in shapes)
 
 
+class ByShapeTest(absltest.TestCase):
+  """A task whose batches have two shapes."""
+
+  def setUp(self):
+    super().setUp()
+    task = Wide()
+    (spec,) = task.train_specs
+    task.train_specs = [spec, _rows(spec, 2 * ROWS)]
+    self.mesh, self.clock = sharding.make_mesh(), fake_task.ready()[0]
+    self.program = program.Program.build(task, self.mesh, self.clock)
+
+  def test_a_batch_is_trained_on_by_the_program_for_its_shape(self):
+    self.program.warm_up()
+    for rows, number in ((ROWS, 0), (2 * ROWS, 1)):
+      batch = {
+        'weight': np.ones(rows, np.float32),
+        'x': np.ones((rows, WIDTH), np.float32),
+      }
+      batch = sharding.put_rows(batch, self.mesh)
+      self.assertEqual(self.program.train_step.which(batch), number)
+      state = self.program.fresh_state(1)
+      state, metrics = self.program.train_step(state, batch)
+      self.assertTrue(np.isfinite(metrics['loss']))
+    small, large = self.program.flops
+    self.assertGreater(large, 1.5 * small)
+
+  def test_a_batch_of_another_shape_is_refused_with_those_there_are(self):
+    spec = _rows(self.program.train_step.specs[0], 24)
+    shapes = f'{ROWS}x{WIDTH}, {2 * ROWS}x{WIDTH}; came 24x{WIDTH}'
+    with self.assertRaisesRegex(ValueError, shapes):
+      self.program.train_step.which(spec)
+
+
+def _rows(spec, rows):
+  return {
+    name: jax.ShapeDtypeStruct((rows, *each.shape[1:]), each.dtype)
+    for name, each in spec.items()
+  }
+
+
 class SpreadTest(parameterized.TestCase):
   @parameterized.product(spread=SPREADS, parts=(1, 4))
   def test_a_layout_changes_no_result_but_for_rounding(self, spread, parts):

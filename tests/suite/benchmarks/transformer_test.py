@@ -198,6 +198,16 @@ class RulesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       transformer.TransformerTask(dataclasses.replace(SMALL, **changes), DATA)
 
+  def test_rows_that_devices_do_not_divide_are_refused_with_what_sets_them(
+    self,
+  ):
+    task = transformer.TransformerTask(
+      dataclasses.replace(SMALL, row_multiple=1), DATA
+    )
+    message = r'train batch \(see row_multiple\) is 30, which 8 .* do: 24'
+    with self.assertRaisesRegex(ValueError, message):
+      program.check(task, sharding.make_mesh())
+
 
 class EpochTest(parameterized.TestCase):
   def test_blocks_are_not_known_before_the_lengths(self):
