@@ -506,7 +506,7 @@ class TinyTest(parameterized.TestCase):
   @parameterized.parameters(*[[name] for name in benchmark_lib.names()])
   def test_one_of_them_is_of_the_hyperparameters_that_ship(self, name):
     reference = benchmark_lib.get(name).size('tiny').hparams
-    logged = hparams.logged(reference)
+    logged = json.loads(json.dumps(hparams.logged(reference)))
     point = next(
       point
       for point in self.points(name).points
