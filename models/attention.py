@@ -94,13 +94,15 @@ class Attention(nnx.Module):
     `jax.nn.dot_product_attention`, with heads after positions, has to transpose
     in every step. The mask is bool [B, 1, K or 1, M].
     """
+    query = self.query(x).swapaxes(1, 2)
     logits = jnp.einsum(
-      'BKHD,BHMD->BHKM', self.query(x), keys,
-      preferred_element_type=jnp.float32,
-    )  # fmt: skip
+      'BHMD,BHKD->BHMK', keys, query, preferred_element_type=jnp.float32
+    ).swapaxes(2, 3)
     weights = _softmax(logits * keys.shape[-1] ** -0.5, mask)
-    heads = jnp.einsum('BHKM,BHMD->BKHD', weights.astype(x.dtype), values)
-    return self.output(heads)
+    heads = jnp.einsum('BHKM,BHMD->BHKD', weights.astype(x.dtype), values)
+    # Else what follows chooses a layout that the product is slow in on CPUs.
+    heads = jax.lax.optimization_barrier(heads)
+    return self.output(heads.swapaxes(1, 2))
 
 
 def extended(paths: jax.Array, position: jax.Array) -> jax.Array:
