@@ -49,8 +49,10 @@ class Cache:
   in one product.
   """
 
-  keys: tuple[jax.Array, ...]  # [B, H, T, K, D]
-  values: tuple[jax.Array, ...]  # [B, H, T, K, D]
+  # The K entries of a place lie together. They are not a dimension of their
+  # own: XLA would copy all in every step to take them as one.
+  keys: tuple[jax.Array, ...]  # [B, H, T * K, D]
+  values: tuple[jax.Array, ...]  # [B, H, T * K, D]
   paths: jax.Array  # int32 [B, K, T]
 
 

@@ -145,17 +145,17 @@ class DecoderBlock(nnx.Module):
   def step(self, x, cached, remembered, own_mask, memory_mask, position):
     """One token of every beam, x [B, K, W] -> x's, and its keys and values.
 
-    `cached` are keys and values [B, H, T, K, D] to write to and to attend to,
+    `cached` are keys and values [B, H, T * K, D] to write to and to attend to,
     `remembered` those of the source, [B, H, M, D].
     """
     y = self.attention_norm(x)
     new = self.attention.remember(y)
+    first = position * x.shape[1]
     cached = tuple(
-      jax.lax.dynamic_update_slice_in_dim(old, x[:, :, None], position, axis=2)
-      for old, x in zip(cached, new, strict=True)
+      jax.lax.dynamic_update_slice_in_dim(old, one, first, axis=2)
+      for old, one in zip(cached, new, strict=True)
     )
-    flat = (old.reshape(*old.shape[:2], -1, old.shape[-1]) for old in cached)
-    x = x + self.attention.recall(y, *flat, own_mask)
+    x = x + self.attention.recall(y, *cached, own_mask)
     y = self.memory_norm(x)
     x = x + self.memory_attention.recall(y, *remembered, memory_mask)
     return x + self.ffn(self.ffn_norm(x)), cached
@@ -331,7 +331,7 @@ class Transformer(nnx.Module):
   def _empty(self, rows: int, beams: int, length: int) -> attention.Cache:
     size = self._size
     depth = size.width // size.heads
-    shape = (rows, size.heads, length, beams, depth)
+    shape = (rows, size.heads, length * beams, depth)
     nothing = (jnp.zeros(shape, self._compute.dtype),) * size.layers
     paths = jnp.full((rows, beams, length), -1, jnp.int32)
     return attention.Cache(nothing, nothing, paths)
