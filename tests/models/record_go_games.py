@@ -34,12 +34,6 @@ LONGEST = {5: 120, 9: 240, 19: 600}
 # After 500 plies GNU Go begins to forget positions, and so superko.
 JUDGED = 500
 
-_GAMES = flags.DEFINE_list(
-  'games', ['2000', '300', '24'], 'On 5x5, 9x9, 19x19.'
-)
-_OUTPUT = flags.DEFINE_string('output', str(FIXTURE), 'The file to write.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the random moves.')
-
 
 def digest(legal_sets: list[np.ndarray]) -> int:
   """64 bits of bool [2, P] for each position of a game: Black's and White's."""
@@ -99,20 +93,28 @@ def record(size: int, games: int, seed: int) -> dict[str, np.ndarray]:
   }
 
 
+def define_flags() -> None:
+  """Not when this is imported: a test does, and others have such flags."""
+  flags.DEFINE_list('games', ['2000', '300', '24'], 'On 5x5, 9x9, 19x19.')
+  flags.DEFINE_string('output', str(FIXTURE), 'The file to write.')
+  flags.DEFINE_integer('seed', 0, 'Of the random moves.')
+
+
 def main(argv):
   """Plays, and writes the file."""
   del argv
   if not gnugo.find():
     raise app.UsageError('Expected the program gnugo; it is not installed.')
   arrays = {}
-  for size, games in zip(LONGEST, _GAMES.value, strict=True):
-    arrays |= record(size, int(games), _SEED.value)
-  beside = f'{_OUTPUT.value}.part'
+  for size, games in zip(LONGEST, flags.FLAGS.games, strict=True):
+    arrays |= record(size, int(games), flags.FLAGS.seed)
+  beside = f'{flags.FLAGS.output}.part'
   with open(beside, 'wb') as file:
     np.savez_compressed(file, **arrays)
-  os.replace(beside, _OUTPUT.value)
-  print(f'{_OUTPUT.value}: {os.path.getsize(_OUTPUT.value):,} bytes')
+  os.replace(beside, flags.FLAGS.output)
+  print(f'{flags.FLAGS.output}: {os.path.getsize(flags.FLAGS.output):,} bytes')
 
 
 if __name__ == '__main__':
+  define_flags()
   app.run(main)
