@@ -44,6 +44,9 @@ def one_of(*choices: Any) -> Rule:
   return Rule(text, lambda value, _: value in choices)
 
 
+POSITIVE = Rule('positive', lambda value, _: value > 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Declared:
   """One hyperparameter of one set, with all that its declaration says."""
@@ -150,6 +153,15 @@ def closed_faults(hparams: Any, reference: Any) -> list[str]:
         f'{given.name} must be {given.rule.text}, not {given.value!r}.'
       )
   return faults
+
+
+def require_positive(hparams: Any, *names: str) -> None:
+  """ValueError unless each of the named values is at least 1."""
+  for name in names:
+    if getattr(hparams, name) < 1:
+      raise ValueError(
+        f'{name} must be positive, not {getattr(hparams, name)}.'
+      )
 
 
 def nearest(name: str, names: typing.Iterable[str]) -> str:

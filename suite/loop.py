@@ -289,11 +289,13 @@ class _Progress:
     self.log.start('block_start', block.start)
     rest = dataclasses.replace(block, steps=block.steps - self._done)
     batches = feed.train_block(rest, self.state, self.program.call)
+    steps = self.program.train_step
     while (batch := self._next(batches)) is not None:
       self.watcher.at('compute', self._ticks)
       with self.clock.spent_on('compute'):
-        self.state, metrics = self.program.train_step(self.state, batch)
-        self._made[self.program.train_step.which(batch)] += 1
+        number = steps.which(batch)
+        self.state, metrics = steps.programs[number](self.state, batch)
+        self._made[number] += 1
         self._pending.append(metrics['loss'])
         if len(self._pending) > IN_FLIGHT:
           self._book(self._pending.popleft())

@@ -16,7 +16,14 @@ from models.functional import Functional
 from suite import accumulation, optimizers
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.feed import Block, Data, Feed, SupervisedFeed
-from suite.hparams import Rule, fixed, one_of, tunable
+from suite.hparams import (
+  POSITIVE,
+  Rule,
+  fixed,
+  one_of,
+  require_positive,
+  tunable,
+)
 from suite.metrics import share
 from suite.target import Target
 from suite.task import Batch, PyTree, State, Task
@@ -26,7 +33,6 @@ EVAL_SEED = 0
 
 _TABLES = ('user', 'item')
 
-_POSITIVE = Rule('positive', lambda value, _: value > 0)
 _BETA = Rule('at least 0 and below 1', lambda value, _: 0 <= value < 1)
 
 
@@ -39,7 +45,7 @@ class Hparams:
   """
 
   global_batch_size: int = tunable(
-    2048, 'Samples per step.', key='global_batch_size', rule=_POSITIVE
+    2048, 'Samples per step.', key='global_batch_size', rule=POSITIVE
   )
   opt_name: str = tunable(
     'adam',
@@ -48,7 +54,7 @@ class Hparams:
     rule=one_of('adam', 'lazy_adam'),
   )
   base_learning_rate: float = tunable(
-    5e-4, 'Learning rate.', key='opt_base_learning_rate', rule=_POSITIVE
+    5e-4, 'Learning rate.', key='opt_base_learning_rate', rule=POSITIVE
   )
   beta_1: float = tunable(
     0.9, 'Decay of the mean gradient.', key='opt_adam_beta_1', rule=_BETA
@@ -65,7 +71,7 @@ class Hparams:
     1,
     'Parts that a step is done in, to need less memory.',
     key='gradient_accumulation_steps',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   compute_dtype: str = tunable(
     'float32',
@@ -75,13 +81,13 @@ class Hparams:
   table_row_multiple: int = tunable(
     1,
     'Tables are padded to a multiple of this, for a model axis to divide.',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   epochs_between_evals: int = fixed(1, 'Epochs from one eval to the next.')
   max_epochs: int = tunable(
-    20, 'The run ends here if the target is not met.', rule=_POSITIVE
+    20, 'The run ends here if the target is not met.', rule=POSITIVE
   )
-  eval_batch_size: int = tunable(1024, 'Users per eval step.', rule=_POSITIVE)
+  eval_batch_size: int = tunable(1024, 'Users per eval step.', rule=POSITIVE)
   negatives: int = fixed(4, 'Negatives drawn for each positive, every epoch.')
   reject_positives: bool = fixed(
     True, 'Whether a negative that is a positive of its user is drawn anew.'
@@ -347,11 +353,16 @@ def _spec(rows: int, **kinds: type) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _require_sound(hp: Hparams, data: DataSet) -> None:
-  for name in ('global_batch_size', 'eval_batch_size', 'max_epochs',
-               'table_row_multiple', 'eval_negatives', 'hit_rank',
-               'gradient_accumulation_steps'):  # fmt: skip
-    if getattr(hp, name) < 1:
-      raise ValueError(f'{name} must be positive, not {getattr(hp, name)}.')
+  require_positive(
+    hp,
+    'global_batch_size',
+    'eval_batch_size',
+    'max_epochs',
+    'table_row_multiple',
+    'eval_negatives',
+    'hit_rank',
+    'gradient_accumulation_steps',
+  )
   if hp.global_batch_size % hp.gradient_accumulation_steps:
     raise ValueError(
       f'gradient_accumulation_steps {hp.gradient_accumulation_steps} does not '

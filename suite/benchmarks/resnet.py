@@ -15,7 +15,14 @@ from models.functional import Functional
 from suite import optimizers
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.feed import Block, Data, Feed, SupervisedFeed
-from suite.hparams import Rule, fixed, one_of, tunable
+from suite.hparams import (
+  POSITIVE,
+  Rule,
+  fixed,
+  one_of,
+  require_positive,
+  tunable,
+)
 from suite.metrics import share
 from suite.target import Target
 from suite.task import Batch, PyTree, State, Task
@@ -51,7 +58,6 @@ _MOMENTUM = Rule(
     value == 0.9 or (hp.opt_name == 'lars' and hp.global_batch_size >= 32768)
   ),
 )
-_POSITIVE = Rule('positive', lambda value, _: value > 0)
 _NOT_NEGATIVE = Rule('zero or more', lambda value, _: value >= 0)
 
 
@@ -64,7 +70,7 @@ class Hparams:
   """
 
   global_batch_size: int = tunable(
-    4096, 'Images per step.', key='global_batch_size', rule=_POSITIVE
+    4096, 'Images per step.', key='global_batch_size', rule=POSITIVE
   )
   opt_name: str = tunable(
     'lars',
@@ -128,13 +134,13 @@ class Hparams:
     key=lambda hp: (
       'model_bn_span' if hp.opt_name == 'sgd' else 'podium_model_bn_span'
     ),
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   gradient_accumulation_steps: int = tunable(
     1,
     'Parts that a step is done in, to need less memory.',
     key='gradient_accumulation_steps',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   compute_dtype: str = tunable(
     'float32',
@@ -150,7 +156,7 @@ class Hparams:
     ),
   )  # fmt: skip
   max_epochs: int = tunable(50, 'The run ends here if the target is not met.')
-  eval_batch_size: int = tunable(1024, 'Images per eval step.', rule=_POSITIVE)
+  eval_batch_size: int = tunable(1024, 'Images per eval step.', rule=POSITIVE)
   stage_blocks: tuple[int, ...] = fixed((3, 4, 6, 3), 'Bottlenecks per stage.')
   stage_width: int = fixed(64, 'Width of the first stage; it doubles.')
   classes: int = fixed(1000, 'Classes, the number of logits.')
@@ -340,10 +346,13 @@ def _batch_spec(rows: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _require_sound(hp: Hparams) -> None:
-  for name in ('global_batch_size', 'model_bn_span', 'eval_batch_size',
-               'gradient_accumulation_steps'):  # fmt: skip
-    if getattr(hp, name) < 1:
-      raise ValueError(f'{name} must be positive, not {getattr(hp, name)}.')
+  require_positive(
+    hp,
+    'global_batch_size',
+    'model_bn_span',
+    'eval_batch_size',
+    'gradient_accumulation_steps',
+  )
   if hp.global_batch_size % hp.model_bn_span:
     raise ValueError(
       f'model_bn_span {hp.model_bn_span} does not divide '

@@ -13,14 +13,20 @@ from models.functional import Functional
 from suite import optimizers, sharding
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.feed import Block, Data, Feed, SupervisedFeed
-from suite.hparams import Rule, fixed, one_of, tunable
+from suite.hparams import (
+  POSITIVE,
+  Rule,
+  fixed,
+  one_of,
+  require_positive,
+  tunable,
+)
 from suite.metrics import bleu
 from suite.target import Target
 from suite.task import Batch, PyTree, Spec, State, Task
 
 METRIC = 'BLEU'
 
-_POSITIVE = Rule('positive', lambda value, _: value > 0)
 _METHOD = {'method': lambda hp: hp.length_method}
 
 
@@ -47,7 +53,7 @@ class Hparams:
     4096,
     'Tokens of a side in a step, at most, padding included.',
     key='global_batch_size',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   opt_name: str = tunable(
     'adam',
@@ -59,13 +65,13 @@ class Hparams:
     2.0,
     'Learning rate, before the roots of width and step divide it.',
     key='opt_base_learning_rate',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   warmup_steps: int = tunable(
     16000,
     'Steps until the learning rate is highest.',
     key='opt_learning_rate_warmup_steps',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   beta_1: float = tunable(
     0.9,
@@ -87,7 +93,7 @@ class Hparams:
     'Tokens of a side of a pair to train on, at most.',
     key='max_sequence_length',
     beside=_METHOD,
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   length_method: str = tunable(
     buckets.DISCARD,
@@ -100,7 +106,7 @@ class Hparams:
     rule=one_of('buckets', 'packing'),
   )
   bucket_first: int = tunable(
-    8, 'The first bucket is of pairs shorter than this.', rule=_POSITIVE
+    8, 'The first bucket is of pairs shorter than this.', rule=POSITIVE
   )
   bucket_scale: float = tunable(
     1.1,
@@ -108,19 +114,19 @@ class Hparams:
     rule=Rule('1 or more', lambda value, _: value >= 1),
   )
   packed_row_length: int = tunable(
-    256, 'Tokens of a side of a row that pairs share.', rule=_POSITIVE
+    256, 'Tokens of a side of a row that pairs share.', rule=POSITIVE
   )
   row_multiple: int = tunable(
     8,
     'Rows of a batch are rounded down to a multiple of this, which the devices '
     'that share a batch must divide; 1 in the reference, for one GPU.',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   gradient_accumulation_steps: int = tunable(
     1,
     'Parts that a step is done in, to need less memory.',
     key='gradient_accumulation_steps',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   compute_dtype: str = tunable(
     'float32',
@@ -132,20 +138,20 @@ class Hparams:
     'Whether layers are computed again for gradients, to need less memory.',
   )
   unroll: int = tunable(
-    1, 'Layers in one turn of the loop over them.', rule=_POSITIVE
+    1, 'Layers in one turn of the loop over them.', rule=POSITIVE
   )
   subword_multiple: int = tunable(
     1,
     'The matrix has a multiple of so many rows, for a model axis to divide.',
-    rule=_POSITIVE,
+    rule=POSITIVE,
   )
   closed_round: str = fixed('v0.7', 'The round whose Closed rules hold.')
   epochs_between_evals: int = fixed(1, 'Epochs from one eval to the next.')
   max_epochs: int = tunable(
-    10, 'The run ends here if the target is not met.', rule=_POSITIVE
+    10, 'The run ends here if the target is not met.', rule=POSITIVE
   )
   eval_batch_size: int = tunable(
-    32, 'Sentences that are translated together.', rule=_POSITIVE
+    32, 'Sentences that are translated together.', rule=POSITIVE
   )
   eval_lengths: tuple[int, ...] = tunable(
     (32, 64, 128, 256),
@@ -392,11 +398,18 @@ def _eval_spec(hp: Hparams, length: int) -> Spec:
 
 
 def _require_sound(hp: Hparams) -> None:
-  for name in ('global_batch_size', 'max_sequence_length', 'row_multiple',
-               'gradient_accumulation_steps', 'subword_multiple', 'max_epochs',
-               'eval_batch_size', 'beams', 'packed_row_length'):  # fmt: skip
-    if getattr(hp, name) < 1:
-      raise ValueError(f'{name} must be positive, not {getattr(hp, name)}.')
+  require_positive(
+    hp,
+    'global_batch_size',
+    'max_sequence_length',
+    'row_multiple',
+    'gradient_accumulation_steps',
+    'subword_multiple',
+    'max_epochs',
+    'eval_batch_size',
+    'beams',
+    'packed_row_length',
+  )
   lengths = list(hp.eval_lengths)
   if not lengths or lengths[0] < 1 or lengths != sorted(set(lengths)):
     raise ValueError(f'eval_lengths must be positive and rise, not {lengths}.')

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
 
-from suite import sharding
+from suite import hparams, sharding
 from suite.clock import Clock
 from suite.feed import Block, Data, SupervisedFeed
 from suite.run_log import RunLog
@@ -127,6 +127,31 @@ def ready(log_path=None, *, now=None):
   log = RunLog(log_path, clock)
   log.start('init_start', at=clock.created)
   return clock, log
+
+
+def begun_log(path, clock, declared, size) -> RunLog:
+  """A log with the settings of a tiny size, as launch.train writes them."""
+  log = RunLog(path, clock)
+  log.start('init_start', at=clock.created)
+  log.event('cache_clear', True)
+  values = {
+    'submission_benchmark': declared.name,
+    'submission_division': 'closed',
+    'submission_org': 'org',
+    'submission_platform': 'cpu',
+    'submission_status': 'research',
+    'podium_size': 'tiny',
+    'podium_ruleset': size.ruleset,
+    'podium_version': '0.1',
+    'seed': 7,
+    **hparams.logged(size.hparams),
+    'train_samples': size.data.train_samples,
+    'eval_samples': size.data.eval_samples,
+  }
+  beside = hparams.beside(size.hparams)
+  for key, value in values.items():
+    log.event(key, value, beside.get(key))
+  return log
 
 
 def data_for(clock, mesh, seed=0) -> Data:

@@ -17,7 +17,6 @@ from suite.benchmarks import ncf
 from suite.clock import Clock
 from suite.feed import Data
 from suite.hparams import Division
-from suite.run_log import RunLog
 from tests.suite import fake_task
 
 REFERENCE = ncf.BENCHMARK.sizes['reference']
@@ -425,11 +424,7 @@ class RunTest(absltest.TestCase):
     declared = dataclasses.replace(ncf.BENCHMARK, sizes={'tiny': size})
     path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
     mesh, clock = sharding.make_mesh(), Clock()
-    log = RunLog(path, clock)
-    log.start('init_start', at=clock.created)
-    log.event('cache_clear', True)
-    for key, value in _settings(declared, size).items():
-      log.event(key, value)
+    log = fake_task.begun_log(path, clock, declared, size)
     with (
       mock.patch.object(movielens, 'load', lambda directory: _interactions()),
       fake_task.recorded_compiles(lambda: clock.running) as compiles,
@@ -450,23 +445,6 @@ class RunTest(absltest.TestCase):
     self.assertEqual([event for running, event in compiles if running], [])
     findings = audit.check_log(path, get=lambda name: declared)
     self.assertEmpty([str(f) for f in audit.errors(findings)])
-
-
-def _settings(declared, size):
-  return {
-    'submission_benchmark': declared.name,
-    'submission_division': 'closed',
-    'submission_org': 'org',
-    'submission_platform': 'cpu',
-    'submission_status': 'research',
-    'podium_size': 'tiny',
-    'podium_ruleset': size.ruleset,
-    'podium_version': '0.1',
-    'seed': 7,
-    **hparams.logged(size.hparams),
-    'train_samples': size.data.train_samples,
-    'eval_samples': size.data.eval_samples,
-  }
 
 
 if __name__ == '__main__':

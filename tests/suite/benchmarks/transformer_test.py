@@ -20,7 +20,6 @@ from suite.clock import Clock
 from suite.feed import Data
 from suite.hparams import Division
 from suite.metrics import bleu
-from suite.run_log import RunLog
 from tests.suite import fake_task
 
 REFERENCE = transformer.BENCHMARK.sizes['reference']
@@ -391,12 +390,7 @@ class RunTest(absltest.TestCase):
     declared = dataclasses.replace(transformer.BENCHMARK, sizes={'tiny': size})
     path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
     mesh, clock = sharding.make_mesh(), Clock()
-    log = RunLog(path, clock)
-    log.start('init_start', at=clock.created)
-    log.event('cache_clear', True)
-    beside = hparams.beside(size.hparams)
-    for key, value in _settings(declared, size).items():
-      log.event(key, value, beside.get(key))
+    log = fake_task.begun_log(path, clock, declared, size)
     task = _task()
     seen = collections.Counter()
     loss = task.predict
@@ -428,23 +422,6 @@ class RunTest(absltest.TestCase):
     self.assertEqual([event for running, event in compiles if running], [])
     findings = audit.check_log(path, get=lambda name: declared)
     self.assertEmpty([str(f) for f in audit.errors(findings)])
-
-
-def _settings(declared, size):
-  return {
-    'submission_benchmark': declared.name,
-    'submission_division': 'closed',
-    'submission_org': 'org',
-    'submission_platform': 'cpu',
-    'submission_status': 'research',
-    'podium_size': 'tiny',
-    'podium_ruleset': size.ruleset,
-    'podium_version': '0.1',
-    'seed': 7,
-    **hparams.logged(size.hparams),
-    'train_samples': size.data.train_samples,
-    'eval_samples': size.data.eval_samples,
-  }
 
 
 if __name__ == '__main__':
