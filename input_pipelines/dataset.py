@@ -35,11 +35,14 @@ def find(data_dir: epath.PathLike, name: str) -> str:
 
   Args:
     data_dir: the directory that holds the data sets.
-    name: `name` or `name/config`, with or without a `/version`.
+    name: `name` or `name/config`, with or without a `/version`; '' is none, of
+      what makes its own data.
 
   Returns:
-    The directory that holds the metadata and the shards.
+    The directory that holds the metadata and the shards; '' of no data set.
   """
+  if not name:
+    return ''
   root = epath.Path(data_dir).expanduser() / name
   versions = _versions(root)
   if (root / _INFO).exists():
@@ -184,8 +187,10 @@ def fingerprint(directory: epath.PathLike) -> str:
 
   It tells data sets apart in a log, cheaply; it does not prove that no byte
   changed. What only describes the other files, an index or a manifest, does not
-  count.
+  count. No data set, '', has 'none'.
   """
+  if not directory:
+    return 'none'
   path = epath.Path(directory)
   digest = hashlib.sha256()
   for name in (_INFO, _FEATURES):
@@ -206,7 +211,7 @@ def evict(directory: epath.PathLike) -> bool:
   Returns:
     Whether the system could be asked, for every file.
   """
-  if shards.is_remote(directory):
+  if not directory or shards.is_remote(directory):
     return True
   if not hasattr(os, 'posix_fadvise') or not os.path.isdir(directory):
     return False

@@ -19,7 +19,8 @@ _SECONDS_BETWEEN = 0.5
 
 def watcher(kind: str, task: Task, request: flags.Request) -> 'RunWatcher':
   """The watcher for `--progress=kind`."""
-  steps = sum(block.steps for block in task.blocks())
+  steps = [block.steps for block in task.blocks()]
+  steps = None if None in steps else sum(steps)
   makers = {'text': TextWatcher, 'json': JsonWatcher, 'none': RunWatcher}
   return makers[kind](steps, request.size.target)
 
@@ -27,8 +28,10 @@ def watcher(kind: str, task: Task, request: flags.Request) -> 'RunWatcher':
 class RunWatcher(loop.Watcher):
   """Silent; what the others share."""
 
-  def __init__(self, steps: int, target: Target, out: TextIO | None = None):
-    """`steps` is the budget of the run."""
+  def __init__(
+    self, steps: int | None, target: Target, out: TextIO | None = None
+  ):
+    """`steps` is the budget of the run; None: it is not known before."""
     self._steps = steps
     self._target = target
     self._out = out or sys.stdout
@@ -148,15 +151,21 @@ class LiveLine:
 
 
 def step_text(
-  step: int, steps: int, loss: float, seconds: float, *, first: int = 0
+  step: int,
+  steps: int | None,
+  loss: float,
+  seconds: float,
+  *,
+  first: int = 0,
 ) -> str:
   """'step 310 of at most 1250, loss 0.61, 27 steps/s, 11.4 s'.
 
-  The seconds are those since step `first`.
+  The seconds are those since step `first`; None: no bound is known.
   """
   rate = (step - first) / seconds if seconds > 0 else 0.0
+  bound = '' if steps is None else f' of at most {steps}'
   return (
-    f'step {step} of at most {steps}, loss {loss:.3f}, '
+    f'step {step}{bound}, loss {loss:.3f}, '
     f'{rate:.1f} steps/s, {duration(seconds)}'
   )
 

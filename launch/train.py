@@ -186,7 +186,8 @@ def _prepare(request: flags.Request) -> Job:
   checkpoints, resumed = _checkpoints(request, directory)
   if hosts.is_primary() and not resumed:
     files.claim_directory(FLAGS.output)
-    for path in (log_path, record_path, checkpoints.directory):
+    kept = checkpoints.directory, checkpoints.beside
+    for path in (log_path, record_path, *kept):
       if os.path.exists(path):
         raise ValueError(
           f'{path} is there already, and a log holds one run: give another '
@@ -270,6 +271,7 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
     host=share[0],
     hosts=share[1],
     reading=job.request.reading,
+    kept=_kept(job),
   )
   return loop.run(
     job.task,
@@ -285,12 +287,20 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
   )
 
 
+def _kept(job: Job) -> str | None:
+  """Where the feed keeps what it needs to go on, if it may have to."""
+  goes_on = job.checkpoints.saves or job.resumed
+  return job.checkpoints.beside if goes_on else None
+
+
 def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
   log.start('init_start', at=clock.created)
   log.event('cache_clear', dataset.evict(job.directory))
   beside = hparams.beside(job.request.hparams)
   for key, value in settings(job.request, job.seed).items():
     log.event(key, value, beside.get(key))
+  for key, value in job.task.described(job.directory).items():
+    log.event(key, value)
 
 
 def settings(request: flags.Request, seed: int) -> dict[str, Any]:

@@ -20,7 +20,10 @@ _FOLDER = 'suite.benchmarks'
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-  """A data set by the name that `launch.prepare_data` knows it by."""
+  """A data set by the name that `launch.prepare_data` knows it by.
+
+  '' is none, of a benchmark that makes its own data.
+  """
 
   name: str
   train_samples: int
@@ -46,6 +49,8 @@ class Benchmark:
   dropped: int  # fastest runs, and as many slowest, that the mean leaves out
   task: Callable[[Any, DataSet], Task]  # (hyperparameters, data) -> it
   sizes: Mapping[str, Size]
+  # Epochs that lie behind a run when it starts, from its hyperparameters.
+  starts_after: Callable[[Any], int] = lambda hparams: 0
 
   def size(self, name: str) -> Size:
     """The size of that name; ValueError naming the nearest if there is none."""

@@ -119,6 +119,11 @@ class Checkpoints:
     """Whether any are to be saved."""
     return bool(self.minutes or self.steps)
 
+  @property
+  def beside(self) -> str:
+    """The directory where a feed keeps what its data consist of."""
+    return f'{self.directory}_data'
+
   def prepare(self, spec: Any) -> None:
     """Compiles what is needed for states of `spec`, before the clock starts.
 
@@ -287,7 +292,8 @@ class Checkpoints:
     self.finish()
     self.close()
     if not self.keep and jax.process_index() == 0:
-      shutil.rmtree(self.directory, ignore_errors=True)
+      for directory in (self.directory, self.beside):
+        shutil.rmtree(directory, ignore_errors=True)
 
   def close(self) -> None:
     """Ends the threads; what is being written is waited for."""

@@ -42,6 +42,7 @@ class Clock:
     self._stopped: float | None = None
     self._parts: tuple[dict[str, float], dict[str, float]] = ({}, {})
     self._spending: str | None = None
+    self._since = 0.0  # that it is booked to this part
 
   @property
   def running(self) -> bool:
@@ -94,17 +95,25 @@ class Clock:
 
   @contextlib.contextmanager
   def spent_on(self, part: str) -> Iterator[None]:
-    """Books the time of the `with` body to `part`; parts do not nest."""
-    if self._spending:
-      raise RuntimeError(f'{part!r} inside {self._spending!r}: parts nest not.')
-    parts = self._parts[self._started is not None]
-    self._spending = part
-    before = self.now()
+    """Books the time of the `with` body to `part`.
+
+    What another part takes inside of it is booked to that one alone.
+    """
+    around = self._spending
+    self._spend(part)
     try:
       yield
     finally:
-      self._spending = None
-      parts[part] = parts.get(part, 0.0) + self.now() - before
+      self._spend(around)
+
+  def _spend(self, part: str | None) -> None:
+    """Books the time up to now, and what follows to `part`."""
+    now = self.now()
+    if self._spending:
+      parts = self._parts[self._started is not None]
+      booked = parts.get(self._spending, 0.0)
+      parts[self._spending] = booked + now - self._since
+    self._spending, self._since = part, now
 
   @property
   def startup(self) -> float:

@@ -18,8 +18,8 @@ Rows = Mapping[str, np.ndarray]  # this host's rows of a batch
 class Block:
   """The training between two evals, and how the log names its place."""
 
-  steps: int
-  samples: int  # examples that its steps train on
+  steps: int | None  # None: as many as the feed comes to
+  samples: int | None  # examples that its steps train on; None: all rows
   start: Mapping[str, float]  # metadata of block_start
   stop: Mapping[str, float]  # metadata of block_stop
   at: Mapping[str, float]  # metadata of the eval that follows
@@ -38,6 +38,9 @@ class Data:
   reading: Any = None  # how the pipeline is to read; the core only hands it on
   # Of a run that goes on: what the `Feed.position` of its dead process said.
   position: Mapping[str, Any] | None = None
+  # Where a feed may keep what it needs beside that to go on, each host its own
+  # files; None: no checkpoints are saved.
+  kept: str | None = None
 
   @property
   def first_step(self) -> int:
@@ -51,19 +54,35 @@ class Data:
     return self.location
 
 
+class Maker(Protocol):
+  """What a feed that makes its data on the devices may ask for.
+
+  Hosts ask in the same order.
+  """
+
+  def call(self, name: str, state: Any, argument: Any) -> Any:
+    """What the task staged under `name` makes of the state and an argument."""
+
+  def most(self, number: int) -> int:
+    """The largest number that any host has; waits for all."""
+
+
 class Feed(Protocol):
   """Batches for training and for evals, as global arrays on the devices."""
 
   def train_block(
-    self, block: Block, state: Any, call: Callable[..., Any]
+    self, block: Block, state: Any, maker: Maker
   ) -> Iterator[Any]:
-    """Yields `block.steps` batches.
+    """Yields `block.steps` batches, or as many as there are.
 
     `state` is the state at the block's start, for feeds that make their data
-    with it (self-play); `call(name, state, argument)` runs what the task
-    staged. Supervised feeds ignore both. A run that goes on in the middle of a
-    block asks for what remains of it.
+    with it (self-play); it is gone with the first step. Supervised feeds ignore
+    it and the maker. A run that goes on in the middle of a block asks for what
+    remains of it.
     """
+
+  def statistics(self) -> Mapping[str, float]:
+    """What the log says of the data of the last block, by key."""
 
   def eval_batches(self) -> Iterator[Any]:
     """Yields every eval example once, in batches padded with weight 0."""
@@ -101,23 +120,27 @@ class SupervisedFeed:
       ahead: batches that lie on the devices before they are asked for.
     """
     self._stream = iter(train)
-    self._train = _put_ahead(self._stream, put, ahead)
+    self._train = put_ahead(self._stream, put, ahead)
     self._evaluation = evaluation
     self._put = put
     self._ahead = ahead
     self._step = first_step
 
-  def train_block(self, block, state, call):
+  def train_block(self, block, state, maker):
     """See Feed."""
-    del state, call
+    del state, maker
     for _ in range(block.steps):
       batch = next(self._train)
       self._step += 1
       yield batch
 
+  def statistics(self):
+    """See Feed."""
+    return {}
+
   def eval_batches(self):
     """See Feed."""
-    return _put_ahead(iter(self._evaluation()), self._put, self._ahead)
+    return put_ahead(iter(self._evaluation()), self._put, self._ahead)
 
   def position(self):
     """See Feed."""
@@ -130,7 +153,7 @@ class SupervisedFeed:
       self._stream.close()
 
 
-def _put_ahead(rows: Iterator[Rows], put, ahead: int) -> Iterator[Any]:
+def put_ahead(rows: Iterator[Rows], put, ahead: int) -> Iterator[Any]:
   """Puts rows before they are asked for, one more each time, up to `ahead`.
 
   So the first step starts as soon as there is a batch, and the device computes

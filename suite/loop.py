@@ -12,7 +12,7 @@ import jax
 from suite.checkpoint import Checkpoints, Position, Restored
 from suite.clock import Clock
 from suite.feed import Block, Data, Feed
-from suite.program import Build, Program
+from suite.program import Build, Program, rows_of
 from suite.run_log import ABORTED, SUCCESS, RunLog
 from suite.target import Target
 from suite.task import State, Task
@@ -46,6 +46,8 @@ class Eval:
   step: int  # training steps done
   seconds: float  # on the clock, when the quality was known
   quality: Mapping[str, float]
+  # What the feed said of the data of the block before, by key of the log.
+  statistics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +89,9 @@ class Watcher:
   def at(self, place: str, tick: int) -> None:
     """The run is now in `place`: 'input', 'compute', 'eval' or 'checkpoint'.
 
-    A tick is a training step or a batch of an eval, counted from 0 through the
-    whole run; all hosts count alike.
+    A tick is a training step, a batch of an eval, or a call of what a feed
+    makes data with, counted from 0 through the whole run; all hosts count
+    alike.
     """
 
   def interrupted(self, tick: int) -> Interrupted | None:
@@ -150,7 +153,7 @@ class _Programs:
         self.checkpoints.prepare(program.state_spec(self.task))
     watcher.stage('warming up')
     with clock.spent_on('warm-up'):
-      program.warm_up()
+      program.warm_up(self.task)
     return program
 
 
@@ -164,7 +167,7 @@ def _run(target, data, seed, programs, progress, opened) -> Result:
       progress.resume(restored)
       data = dataclasses.replace(data, position=restored.position.feed)
     else:
-      progress.begin(seed)
+      progress.begin(seed, data.location)
       log.end('init_stop')
       program.any_host(False)  # all hosts meet here before the clock starts
       log.start('run_start', at=clock.start())
@@ -244,15 +247,20 @@ class _Progress:
     self.evals: list[Eval] = []
     self.block = 0  # the one that is trained in
     self._done = 0  # its steps that are done
+    self._statistics: Mapping[str, float] = {}  # of its data
     self._made = collections.Counter()  # steps made here, by number of program
     self._ticks = 0
     self._pending: collections.deque[Any] = collections.deque()
 
-  def begin(self, seed: int) -> None:
-    """Makes the state that a run starts with."""
+  def begin(self, seed: int, location: str) -> None:
+    """Makes the state that a run starts with, with the data at `location`."""
     self.watcher.stage('initialising')
     with self.clock.spent_on('init'):
-      self.state = jax.block_until_ready(self.program.fresh_state(seed))
+      given = self.task.given(location)
+      state = self.program.fresh_state(seed, given)
+      self.state = jax.block_until_ready(state)
+    for tensor in self.task.tensors:
+      self.log.event('weights_initialization', None, {'tensor': tensor})
     if self.checkpoints:
       self.checkpoints.started(self.clock.now())
 
@@ -287,8 +295,10 @@ class _Progress:
   def train(self, feed: Feed, block: Block) -> None:
     """Runs what remains of a block; Aborted at a loss that is not finite."""
     self.log.start('block_start', block.start)
-    rest = dataclasses.replace(block, steps=block.steps - self._done)
-    batches = feed.train_block(rest, self.state, self.program.call)
+    rest = block
+    if block.steps is not None:
+      rest = dataclasses.replace(block, steps=block.steps - self._done)
+    batches = feed.train_block(rest, self.state, _Maker(self))
     steps = self.program.train_step
     while (batch := self._next(batches)) is not None:
       self.watcher.at('compute', self._ticks)
@@ -304,6 +314,9 @@ class _Progress:
       if self.checkpoints and self.checkpoints.due_at(self._steps):
         self._save(feed)
     self._drain()
+    self._statistics = dict(feed.statistics())
+    for key, value in self._statistics.items():
+      self.log.statistic(key, value, block.at)
     self.log.end('block_stop', block.stop)
 
   def evaluate(self, feed: Feed, block: Block) -> Mapping[str, float]:
@@ -313,7 +326,13 @@ class _Progress:
       quality = self.task.score(list(_fetched(self._outputs(feed))))
       if not all(math.isfinite(v) for v in quality.values()):
         raise Aborted(f'quality is not finite after step {len(self.losses)}')
-      found = Eval(block.at, len(self.losses), self.clock.timed, quality)
+      found = Eval(
+        block.at,
+        len(self.losses),
+        self.clock.timed,
+        quality,
+        self._statistics,
+      )
       value = quality if len(quality) > 1 else next(iter(quality.values()))
       self.log.event('eval_accuracy', value, block.at)
       self.log.end('eval_stop', block.at)
@@ -345,6 +364,9 @@ class _Progress:
   def samples(self) -> int:
     """The samples of all steps; in the midst of a block, about."""
     blocks = self.task.blocks()
+    if blocks[0].samples is None:
+      (spec,) = self.program.train_step.specs
+      return self._steps * rows_of(spec)
     whole = sum(block.samples for block in blocks[: self.block])
     if not self._done:
       return whole
@@ -396,6 +418,13 @@ class _Progress:
       origin=self.checkpoints.origin,
     )
 
+  def call(self, name: str, state: State, argument: Any) -> Any:
+    """A call of what is staged, which is a tick."""
+    self.watcher.at('input', self._ticks)
+    result = self.program.call(name, state, argument)
+    self._tick()
+    return result
+
   def _next(self, batches: Iterator[Any]) -> Any | None:
     self.watcher.at('input', self._ticks)
     with self.clock.spent_on('input'):
@@ -426,6 +455,17 @@ class _Progress:
     if not math.isfinite(value):
       raise Aborted(f'non-finite loss ({value}) at step {len(self.losses)}')
     self.watcher.step(len(self.losses), value)
+
+
+class _Maker:
+  """See Maker; a run can be ended between calls."""
+
+  def __init__(self, progress: _Progress):
+    self._progress = progress
+    self.most = progress.program.most
+
+  def call(self, name: str, state: State, argument: Any) -> Any:
+    return self._progress.call(name, state, argument)
 
 
 def _processes() -> dict[str, int]:

@@ -113,13 +113,25 @@ class Program:
       **compiled,
     )
 
-  def fresh_state(self, seed: int) -> State:
-    """The initial state that `seed` gives."""
-    return self.init(sharding.put_same(np.uint32(seed), self.mesh))
+  def fresh_state(self, seed: int, given: Any = None) -> State:
+    """The initial state that `seed` gives, but for what is `given`.
 
-  def warm_up(self) -> None:
-    """Runs everything once on zeros and throws the results away."""
+    See `Task.given`; ValueError where a leaf of it does not fit.
+    """
+    state = self.init(sharding.put_same(np.uint32(seed), self.mesh))
+    if given is None:
+      return state
+    return jax.tree.map(
+      _instead,
+      given,
+      state,
+      is_leaf=lambda leaf: leaf is None,
+    )
+
+  def warm_up(self, task: Task) -> None:
+    """Runs everything once, on zeros, and throws the results away."""
     state = self.fresh_state(0)
+    task.rehearse(state, self)
     for spec in self.predict.specs:
       jax.block_until_ready(self.predict(state, self._zeros(spec)))
     for spec in self.train_step.specs:
@@ -171,6 +183,10 @@ def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
   build = build or Build()
   for spec in task.eval_specs:
     sharding.check_batch('The eval batch', rows_of(spec), mesh)
+  for name, staged in task.staged().items():
+    if staged.argument == sharding.ROWS:
+      rows = jax.tree.leaves(staged.spec)[0].shape[0]
+      sharding.check_batch(f'What {name!r} takes', rows, mesh)
   for spec in task.train_specs:
     rows = rows_of(spec)
     set_by = f' (see {task.rows_set_by})' if task.rows_set_by else ''
@@ -180,6 +196,18 @@ def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
       sharding.check_groups('The train batch', rows, task.row_group, mesh)
   if build.spread != 'none':
     layout(task, mesh, build)
+
+
+def _instead(given: np.ndarray | None, fresh: Any) -> Any:
+  """A fresh leaf, or all of a part, or what is given in place of a leaf."""
+  if given is None:
+    return fresh
+  if (given.shape, given.dtype) != (fresh.shape, fresh.dtype):
+    raise ValueError(
+      f'Expected {fresh.dtype} {fresh.shape} to start with; came '
+      f'{given.dtype} {given.shape}.'
+    )
+  return jax.device_put(given, fresh.sharding)
 
 
 def host_rows(tree: Any) -> Any:

@@ -16,6 +16,8 @@ SUCCESS, ABORTED = 'success', 'aborted'
 # A run that goes on in another process says so; of an end that was taken back
 # by that, the line stays under another name.
 RESUMED, INTERRUPTED = 'podium_resumed', 'podium_interrupted'
+# So begin our keys of what is known of a block's data.
+MADE = 'podium_made_'
 
 # (type, key) -> the stages in which it may be written, and the stage after it
 # (None: no change). Every other key is a setting, written during 'init'.
@@ -34,6 +36,7 @@ _ORDER = {
   (END, 'run_stop'): (('init', 'ready', 'run', 'block', 'eval'), 'stopped'),
 }
 _SETTING = (('init',), None)
+_STATISTIC = (('block',), None)
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # mllog names the file and line this many frames above its own method: those of
 # whoever called `event`, `start` or `end` here, past that method and `_write`.
@@ -97,6 +100,15 @@ class RunLog:
     """Writes a point in time; `at` in seconds, by default now."""
     self._write(POINT, key, value, metadata, at)
 
+  def statistic(
+    self, key: str, value: Any, metadata: Mapping[str, Any] | None = None
+  ) -> None:
+    """Writes what is known of a block's data, inside the block.
+
+    The key is an official one, or begins with MADE.
+    """
+    self._write(POINT, key, value, metadata, None, _STATISTIC)
+
   def start(
     self,
     key: str,
@@ -122,8 +134,8 @@ class RunLog:
     for handler in self._sink.handlers:
       handler.close()
 
-  def _write(self, kind, key, value, metadata, at) -> None:
-    stages, after = _ORDER.get((kind, key), _SETTING)
+  def _write(self, kind, key, value, metadata, at, otherwise=_SETTING) -> None:
+    stages, after = _ORDER.get((kind, key), otherwise)
     if self._stage not in stages:
       raise RuntimeError(
         f'{key} ({kind}) belongs to the stage {" or ".join(stages)} of a log; '

@@ -15,6 +15,7 @@ import numpy as np
 
 Rules = Sequence[tuple[str, PartitionSpec]]
 DATA = 'data'  # the mesh axis that batches are split over
+ROWS = PartitionSpec(DATA)
 
 # Leaves of fewer elements are not spread: fetching one costs more than it saves
 # (64 KiB of float32 stay).
@@ -117,7 +118,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def split_rows(mesh: Mesh) -> NamedSharding:
   """Rows split over the data axis."""
-  return NamedSharding(mesh, PartitionSpec(DATA))
+  return NamedSharding(mesh, ROWS)
 
 
 def check_batch(name: str, rows: int, mesh: Mesh) -> None:

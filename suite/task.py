@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 import optax
 
 from suite import accumulation
-from suite.feed import Block, Data, Feed
+from suite.feed import Block, Data, Feed, Maker
 from suite.sharding import Layout
 
 PyTree = Any
@@ -62,6 +62,8 @@ class Task(abc.ABC):
     parts: a train step is done in so many; see `suite.accumulation`.
     row_group: consecutive rows of a training batch that belong together, as
       those that batch norm normalises by moments of their own.
+    tensors: what the log calls the tensors that are initialised, where it names
+      them.
     rows_set_by: the hyperparameter that the rows of a batch follow from, where
       that is not plain; for messages.
     layout: where arrays lie inside a train step; set by `laid_out`.
@@ -73,6 +75,7 @@ class Task(abc.ABC):
   eval_specs: Sequence[Spec]
   parts: int = 1
   row_group: int = 1
+  tensors: Sequence[str] = ()
   rows_set_by: str = ''
   layout: Layout = Layout()
 
@@ -113,9 +116,27 @@ class Task(abc.ABC):
     Called before the clock starts, so it may read metadata only.
     """
 
+  def given(self, directory: str) -> PyTree:
+    """Leaves that a run starts with instead of fresh ones, as numpy arrays.
+
+    A State, or None, of which any part may be None: those leaves stay fresh.
+    Read from the data set before the clock starts: it must be of what the rules
+    let a run begin with, as published weights.
+    """
+    del directory
+    return None
+
+  def described(self, directory: str) -> Mapping[str, Any]:
+    """What the log says of the data set, by key, before the clock starts."""
+    del directory
+    return {}
+
   def staged(self) -> Mapping[str, Staged]:
     """What else runs on the clock, by name, for feeds that call it."""
     return {}
+
+  def rehearse(self, state: State, maker: Maker) -> None:  # noqa: B027
+    """Runs what is staged once, before the clock starts, to warm it up."""
 
   def init(self, key: jax.Array) -> State:
     """A fresh state; `key` is used up."""

@@ -61,16 +61,19 @@ class BenchmarksTest(parameterized.TestCase):
   @parameterized.parameters(*_all())
   def test_its_blocks_follow_each_other_without_a_gap(self, name, size):
     task = self.task(name, size)
+    benchmark = benchmark_lib.get(name)
+    before = benchmark.starts_after(benchmark.size(size).hparams)
     if name == 'transformer':
       task.plan_by(np.full((5000, 2), 9))
     blocks = task.blocks()
     self.assertNotEmpty(blocks)
     for block in blocks:
-      self.assertGreater(block.steps, 0)
+      if block.steps is not None:
+        self.assertGreater(block.steps, 0)
       self.assertEqual(set(block.stop), {'first_epoch_num'})
     ends = [b.start['first_epoch_num'] + b.start['epoch_count'] for b in blocks]
     starts = [b.start['first_epoch_num'] for b in blocks]
-    self.assertEqual(starts, [1, *ends[:-1]])
+    self.assertEqual(starts, [before + 1, *ends[:-1]])
     self.assertEqual([b.at['epoch_num'] for b in blocks], [e - 1 for e in ends])
 
   def test_an_unknown_benchmark_or_size_is_refused_with_the_nearest(self):

@@ -11,6 +11,7 @@ from suite.audit.log import TIMELINE, Log, Record, is_number
 from suite.audit.official import Verdict
 from suite.benchmark import Benchmark, Size
 from suite.hparams import Division
+from suite.run_log import MADE
 from suite.target import Target
 
 Lookup = Callable[[str], Benchmark]  # ValueError for a name that it lacks
@@ -74,11 +75,20 @@ class Claim:
 
   def is_setting(self, key: str) -> bool:
     """Whether a key says how a run was set up, alike in all runs of a set."""
+    if key.startswith(MADE):
+      return False
     if key.startswith(('podium_', *_COMMON)):
       return True
     if self.verdict and key in self.verdict.once:
       return key not in _NO_SETTINGS
     return self.hparams is not None and key in hparams_lib.logged(self.hparams)
+
+  @property
+  def epochs_before(self) -> int:
+    """Epochs that lie behind a run when it starts."""
+    if self.benchmark is None or self.hparams is None:
+      return 0
+    return self.benchmark.starts_after(self.hparams)
 
   def several(self, key: str) -> bool:
     """Whether the rules let a log hold a setting more than once."""

@@ -45,7 +45,7 @@ def check(log: Log, claim: Claim) -> Iterator[Finding]:
   yield from _settings(log, claim)
   yield from _fields(log)
   if claim.ours:
-    yield from _course(log)
+    yield from _course(log, claim)
   yield from _progress(log, claim)
 
 
@@ -180,16 +180,16 @@ def _block_faults(metadata: dict) -> Iterator[tuple[str, str]]:
     )
 
 
-def _course(log: Log) -> Iterator[Finding]:
+def _course(log: Log, claim: Claim) -> Iterator[Finding]:
   """Blocks and evals as they were done; of a run that went on each time."""
   yield from resumes.check(log)
   found = {}  # a course holds much of the one before
   for records in resumes.attempts(log):
     found |= dict.fromkeys(_intervals(log, records, cut_off=True))
-    found |= dict.fromkeys(_epochs(log, records))
+    found |= dict.fromkeys(_epochs(log, records, claim))
   records = resumes.course(log)
   found |= dict.fromkeys(_intervals(log, records, cut_off=aborted(log)))
-  found |= dict.fromkeys(_epochs(log, records))
+  found |= dict.fromkeys(_epochs(log, records, claim))
   yield from found
 
 
@@ -216,14 +216,17 @@ def _intervals(
     yield log.error(inside.line, text, 'intervals')
 
 
-def _epochs(log: Log, records: Sequence[Record]) -> Iterator[Finding]:
+def _epochs(
+  log: Log, records: Sequence[Record], claim: Claim
+) -> Iterator[Finding]:
   """Blocks of epochs join without a gap, and evals stand at their ends."""
   first, end, start_at = None, None, None
   for record in records:
     key, metadata = record.key, record.metadata
     number = metadata.get('first_epoch_num')
     if key == 'block_start' and is_number(number):
-      yield from _expect(log, record, 'first_epoch_num', (end or 0) + 1)
+      before = claim.epochs_before if end is None else end
+      yield from _expect(log, record, 'first_epoch_num', before + 1)
       count = metadata.get('epoch_count')
       first, end = number, number + (count if is_number(count) else 0) - 1
     elif key == 'block_stop' and first is not None:

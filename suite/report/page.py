@@ -7,7 +7,7 @@ import pathlib
 import jinja2
 from markupsafe import Markup
 
-from suite.report import facts, pictures, published, tables, variation
+from suite.report import facts, made, pictures, published, tables, variation
 from suite.report import format as fmt
 from suite.report import runs as runs_lib
 from suite.report.runs import Run
@@ -101,6 +101,7 @@ def _sections(runs: Sequence[Run], score: Mapping) -> dict:
   return {
     'variation': variation.rows(score),
     'bootstrap': variation.bootstrap(score),
+    'made': made.rows(runs),
     'share': variation.share(score),
     'published': published.near(first),
     'band': pictures.reference_band(score),

@@ -15,7 +15,7 @@ WIDE = 1000  # widths that figures are drawn for
 HALF, PHONE = 480, 350
 _PARTS = {  # in the order of the bars
   'startup': ('build', 'preflight', 'compile', 'warm-up', 'init', 'restore'),
-  'timed': ('compute', 'input', 'eval', 'checkpoint', 'restart'),
+  'timed': ('compute', 'self-play', 'input', 'eval', 'checkpoint', 'restart'),
 }
 _PART_NAMES = {'input': 'waiting for input'}
 _LAST = {'other': figures.STYLES, 'not accounted for': figures.STYLES + 1}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from suite.report import facts, published
+from suite.report import facts, made, published
 from suite.report.runs import Run
 
 _SCORE = (
@@ -88,7 +88,7 @@ def _run(run: Run, score: Mapping) -> dict:
 def _evals(run: Run) -> Table:
   return [
     {'run': run.index, **item['at'], 'step': item['step'],
-     'seconds': item['seconds'], **item['quality']}
+     'seconds': item['seconds'], **item['quality'], **made.of_eval(item)}
     for item in run.result['evals']
   ]  # fmt: skip
 

@@ -20,6 +20,10 @@ NOON = 1_700_000_000_000  # ms since 1970
 MINUTE = 60_000
 
 
+# What the official rules want of the data that a benchmark makes.
+_OF_BLOCKS = {'minigo': ('actual_selfplay_games_per_generation',)}
+
+
 def _of_optimizer(name: str) -> Callable[[Any], str]:
   return lambda hp: f'{hp.opt_name}_{name}'
 
@@ -166,7 +170,7 @@ def good(
     *_settings(benchmark, size, hparams, division, seed=1000 + run),
     Event('init_stop', kind='INTERVAL_END'),
     Event('run_start', kind='INTERVAL_START'),
-    *_course(hparams, qualities),
+    *_course(benchmark, hparams, qualities),
     Event(
       'run_stop',
       metadata={'status': status, 'reason': 'target met'},
@@ -285,14 +289,17 @@ def _settings(benchmark, size, hparams, division, seed) -> Iterator[Event]:
     yield Event(key, value, dict(beside.get(key, {})))
 
 
-def _course(hparams, qualities) -> Iterator[Event]:
-  done, between = 0, getattr(hparams, 'epochs_between_evals', 1)
-  first_eval = getattr(hparams, 'eval_offset', between - 1) + 1
+def _course(benchmark, hparams, qualities) -> Iterator[Event]:
+  done = benchmark.starts_after(hparams)
+  between = getattr(hparams, 'epochs_between_evals', 1)
+  first_eval = done + getattr(hparams, 'eval_offset', between - 1) + 1
   for number, quality in enumerate(qualities):
     last = first_eval + number * between
     first = {'first_epoch_num': done + 1}
     block, at = {**first, 'epoch_count': last - done}, {'epoch_num': last}
     yield Event('block_start', None, block, kind='INTERVAL_START')
+    for key in _OF_BLOCKS.get(benchmark.name, ()):
+      yield Event(key, 10_000, dict(at))
     yield Event('block_stop', None, dict(first), kind='INTERVAL_END')
     yield Event('eval_start', None, dict(at), kind='INTERVAL_START')
     yield Event('eval_accuracy', quality, dict(at))

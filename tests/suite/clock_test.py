@@ -69,12 +69,16 @@ class ClockTest(absltest.TestCase):
       },
     )  # fmt: skip
 
-  def test_parts_do_not_nest_so_no_second_counts_twice(self):
-    with (
-      self.assertRaisesRegex(RuntimeError, 'nest'),
-      self.clock.spent_on('eval'),
-    ):
-      self.spend('input', 1)
+  def test_what_a_part_takes_inside_another_counts_once(self):
+    self.clock.start()
+    with self.clock.spent_on('input'):
+      self.hand.seconds += 2
+      self.spend('self-play', 5)
+      self.hand.seconds += 3
+    self.clock.stop()
+    self.assertEqual(
+      self.clock.timed_parts(), {'self-play': 5, 'input': 5, 'other': 0}
+    )
 
   def test_a_restart_goes_on_as_if_the_clock_had_never_stood_still(self):
     self.spend('compile', 5)

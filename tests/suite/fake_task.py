@@ -58,6 +58,7 @@ class FakeTask(Task):
     self.opened_at = None
     self.closed_at = []  # at each close: whether the clock ran, seconds on it
     self.trained_rows = []
+    self.statistics = {}  # what its feed says of its data
 
   def init_model(self, key):
     return {'slope': jax.random.normal(key, ())}, {'seen': jnp.zeros(())}
@@ -98,6 +99,7 @@ class FakeTask(Task):
     self.feed = SupervisedFeed(
       train(), evaluation, data.put, first_step=data.first_step
     )
+    self.feed.statistics = lambda: self.statistics
     return self.feed
 
   def _rows(self, x, weight):

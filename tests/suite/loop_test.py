@@ -1,5 +1,6 @@
 """Tests of the loop and the programs that it runs."""
 
+import dataclasses
 import json
 import os
 
@@ -11,10 +12,43 @@ import numpy as np
 from suite import loop, sharding
 from suite.program import Program
 from suite.target import Target
-from suite.task import Staged
+from suite.task import Staged, State
 from tests.suite import fake_task
 
 TARGET = Target(at_least={'accuracy': 0.9})
+
+
+class _Maker(fake_task.FakeTask):
+  """Its feed makes a step more in each block, and data of the slope."""
+
+  def __init__(self, qualities):
+    super().__init__(qualities)
+    self._blocks = [
+      dataclasses.replace(block, steps=None, samples=None)
+      for block in self._blocks
+    ]
+    self.made = []
+
+  def staged(self):
+    return {'make': Staged(lambda state, _: state.params['slope'], {})}
+
+  def rehearse(self, state, maker):
+    jax.block_until_ready(maker.call('make', state, {}))
+
+  def open(self, data):
+    feed = super().open(data)
+    train = feed.train_block
+
+    def train_block(block, state, maker):
+      with data.clock.spent_on('making'):
+        made = float(jax.device_get(maker.call('make', state, {})))
+        self.made.append(made)
+        steps = maker.most(1 + len(self.made))
+      yield from train(dataclasses.replace(block, steps=steps), state, maker)
+
+    feed.train_block = train_block
+    feed.statistics = lambda: {'podium_made': 1 + len(self.made)}
+    return feed
 
 
 class LoopTest(absltest.TestCase):
@@ -209,7 +243,7 @@ class LoopTest(absltest.TestCase):
     task = fake_task.FakeTask([0.9])
     program = Program.build(task, self.mesh, clock)
     cold = program.fresh_state(5)
-    program.warm_up()
+    program.warm_up(task)
     warm = program.fresh_state(5)
     self.assertEqual(int(warm.step), 0)
     self.assertEqual(float(cold.params['slope']), float(warm.params['slope']))
@@ -239,6 +273,73 @@ class LoopTest(absltest.TestCase):
     )
     got = program.call('play', state, argument)
     np.testing.assert_array_equal(got, [float(state.params['slope'])] * 2)
+
+  def test_a_block_may_have_as_many_steps_as_its_feed_comes_to(self):
+    task = _Maker([0.5, 0.9])
+    result = self.run_loop(task)
+    self.assertLen(result.losses, 2 + 3)
+    self.assertEqual([found.step for found in result.evals], [2, 5])
+    self.assertEqual(result.samples, 5 * fake_task.ROWS)
+
+  def test_a_feed_makes_its_data_with_the_state_that_the_block_starts_from(
+    self,
+  ):
+    task = _Maker([0.5, 0.9])
+    self.run_loop(task)
+    first, second = task.made
+    self.assertNotEqual(first, second)
+    self.assertGreater(self.clock.timed_parts()['making'], 0)
+
+  def test_what_a_feed_says_of_its_data_is_in_the_log_and_the_evals(self):
+    result = self.run_loop(_Maker([0.5, 0.9]))
+    said = [e for e in self.lines() if e['key'] == 'podium_made']
+    self.assertEqual([line['value'] for line in said], [2, 3])
+    self.assertEqual([line['metadata']['epoch_num'] for line in said], [1, 2])
+    self.assertEqual(
+      [found.statistics for found in result.evals],
+      [{'podium_made': 2}, {'podium_made': 3}],
+    )
+    keys = self.keys()
+    self.assertEqual(keys[keys.index('podium_made') + 1], 'block_stop')
+
+  def test_a_run_can_end_while_its_feed_makes_data(self):
+    class Ends(loop.Watcher):
+      def interrupted(self, tick):
+        return loop.Interrupted('SIGTERM', 15) if tick == 0 else None
+
+    task = _Maker([0.5])
+    with self.assertRaises(loop.Interrupted):
+      self.run_loop(task, watcher=Ends())
+    self.assertEqual(self.keys()[-1], 'run_stop')
+
+  def test_a_run_starts_with_what_its_task_is_given(self):
+    class Given(fake_task.FakeTask):
+      def given(self, directory):
+        self.directory = directory
+        slope = {'slope': np.float32(3.0)}
+        return State(step=None, key=None, params=slope, stats=None, opt=None)
+
+    task = Given([0.9])
+    first = self.run_loop(task).losses[0]
+    self.assertEqual(task.directory, 'nowhere')
+    self.assertLess(first, 0.001)  # there is only noise left
+
+  def test_what_is_given_must_fit(self):
+    clock, _ = fake_task.ready()
+    program = Program.build(fake_task.FakeTask([0.9]), self.mesh, clock)
+    slope = {'slope': np.zeros(2, np.float32)}
+    given = State(step=None, key=None, params=slope, stats=None, opt=None)
+    with self.assertRaisesRegex(ValueError, r'float32 \(\) .* \(2,\)'):
+      program.fresh_state(0, given)
+
+  def test_the_tensors_that_a_task_names_are_initialised_in_the_log(self):
+    task = fake_task.FakeTask([0.9])
+    task.tensors = ['slope', 'global_step']
+    self.run_loop(task)
+    said = [e for e in self.lines() if e['key'] == 'weights_initialization']
+    self.assertEqual(
+      [line['metadata']['tensor'] for line in said], task.tensors
+    )
 
   def test_hosts_agree_when_any_of_them_says_so(self):
     clock, _ = fake_task.ready()

@@ -109,14 +109,14 @@ class ByShapeTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
-    task = Wide()
+    self.task = task = Wide()
     (spec,) = task.train_specs
     task.train_specs = [spec, _rows(spec, 2 * ROWS)]
     self.mesh, self.clock = sharding.make_mesh(), fake_task.ready()[0]
     self.program = program.Program.build(task, self.mesh, self.clock)
 
   def test_a_batch_is_trained_on_by_the_program_for_its_shape(self):
-    self.program.warm_up()
+    self.program.warm_up(self.task)
     for rows, number in ((ROWS, 0), (2 * ROWS, 1)):
       batch = {
         'weight': np.ones(rows, np.float32),
