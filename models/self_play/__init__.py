@@ -1,4 +1,4 @@
-"""Go games that a net plays on the device: against itself, and in matches."""
+"""Go games that are played on the device: a net against itself, and matches."""
 
 from models.self_play.evaluation import (
   Net,
@@ -12,7 +12,15 @@ from models.self_play.games import (
   begin,
   play,
 )
-from models.self_play.matches import match
+from models.self_play.matches import (
+  Player,
+  match,
+  moved,
+  of_net,
+  planted,
+  searched,
+)
+from models.self_play.playouts import player as of_playouts
 from models.self_play.records import Ends, Positions, examples
 from models.self_play.settings import (
   BOARD_9,
@@ -24,6 +32,7 @@ from models.self_play.settings import (
 
 __all__ = [
   'BOARD_9', 'BOARD_19', 'Ends', 'Games', 'MatchSettings', 'Net', 'Played',
-  'Positions', 'Settings', 'Tally', 'begin', 'bootstrap', 'examples',
-  'keys_of', 'match', 'on_each_device', 'play',
+  'Player', 'Positions', 'Settings', 'Tally', 'begin', 'bootstrap', 'examples',
+  'keys_of', 'match', 'moved', 'of_net', 'of_playouts', 'on_each_device',
+  'planted', 'play', 'searched',
 ]  # fmt: skip

@@ -105,27 +105,31 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class MatchSettings:
-  """How two nets play each other: the most visited move, no noise, no resign.
+  """How two play each other: the most visited move, no noise, no resign.
 
   Attributes:
     rules: of the game.
     tree: how each side's trees grow.
-    planes: what the nets see.
+    planes: what nets see.
     readouts: visits that a search adds to the root.
+    other_readouts: the same of the second player; None: as many.
   """
 
   rules: go.Rules
   tree: TreeSettings
   planes: str = 'mlperf07'
   readouts: int = 100
+  other_readouts: int | None = None
 
   def __post_init__(self):
     _check_board(self.rules, self.planes)
-    if not 1 <= self.readouts <= self.tree.most_reads:
-      raise ValueError(
-        'Expected at least one readout and a tree with room for all; came '
-        f'readouts={self.readouts} and room for {self.tree.most_reads}.'
-      )
+    for name in ('readouts', 'other_readouts'):
+      reads = getattr(self, name)
+      if reads is not None and not 1 <= reads <= self.tree.most_reads:
+        raise ValueError(
+          'Expected at least one readout and a tree with room for all; came '
+          f'{name}={reads} and room for {self.tree.most_reads}.'
+        )
 
   @property
   def encode(self):

@@ -367,7 +367,10 @@ def matched():
   rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
   run = self_play.on_each_device(
     lambda tastes, keys: self_play.match(
-      of(tastes[0]), of(tastes[1]), keys, settings
+      self_play.of_net(of(tastes[0]), settings),
+      self_play.of_net(of(tastes[1]), settings),
+      keys,
+      settings,
     ),
     mesh,
   )
@@ -402,7 +405,8 @@ class MatchTest(absltest.TestCase):
   def test_an_odd_number_of_games_on_a_device_is_refused(self):
     settings = self_play.MatchSettings(RULES, TreeSettings(capacity=120))
     with self.assertRaisesRegex(ValueError, 'even number of games.*came 3'):
-      self_play.match(net, net, keys()[:3], settings)
+      player = self_play.of_net(net, settings)
+      self_play.match(player, player, keys()[:3], settings)
 
 
 class SettingsTest(parameterized.TestCase):
