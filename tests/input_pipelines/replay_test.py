@@ -1,6 +1,7 @@
 """Tests of the replay window: which games, which positions, in which order."""
 
 import dataclasses
+import os
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -37,6 +38,65 @@ def places_of(sample, rows=8):
     for batch in sample.batches(rows, sample.steps(rows))
     for planes, ply in zip(batch['planes'], batch['ply'], strict=True)
   ]
+
+
+class KeptTest(parameterized.TestCase):
+  def kept(self, generations=5):
+    """A window whose generations were kept, and where."""
+    some, directory = window(), self.create_tempdir().full_path
+    for generation in range(generations):
+      numbers = range(40 * generation, 40 * generation + 20)
+      sample = filled(some, generation, numbers)
+      some.keep(directory)
+    return some, sample, directory
+
+  def test_what_was_kept_is_the_same_window_again(self):
+    _, sample, directory = self.kept()
+    again = window()
+    again.recall(directory, 4)
+    self.assertEqual(again.newest, 4)
+    self.assertEqual(places_of(again.sample()), places_of(sample))
+
+  def test_no_more_is_kept_than_the_window_holds(self):
+    *_, directory = self.kept()
+    self.assertEqual(
+      sorted(os.listdir(directory)),
+      [f'generation_{n}_host_0_of_1.npz' for n in (2, 3, 4)],
+    )
+
+  def test_it_joins_what_a_run_started_from(self):
+    some, *_ = self.kept(2)
+    again, directory = window(), self.create_tempdir().full_path
+    again.restore((g, one) for g, one in some.games() if g == 0)
+    filled(some, 2, range(80, 100))
+    for number in (1, 2):
+      source = window()
+      source.restore((g, one) for g, one in some.games() if g == number)
+      source.keep(directory)
+    again.recall(directory, 2)
+    self.assertEqual(places_of(again.sample()), places_of(some.sample()))
+
+  def test_first_batches_can_be_left_out(self):
+    _, sample, _ = self.kept()
+    whole = list(sample.batches(8, 5))
+    rest = list(sample.batches(8, 5, 2))
+    self.assertLen(rest, 3)
+    for one, other in zip(whole[2:], rest, strict=True):
+      for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+  @parameterized.parameters('missing', 'cut off', 'of another host')
+  def test_a_file_that_cannot_be_read_is_named(self, fault):
+    *_, directory = self.kept()
+    path = os.path.join(directory, 'generation_3_host_0_of_1.npz')
+    again = window(host=1, hosts=2) if fault == 'of another host' else window()
+    if fault == 'missing':
+      os.remove(path)
+    if fault == 'cut off':
+      with open(path, 'r+b') as file:
+        file.truncate(100)
+    with self.assertRaisesRegex(ValueError, 'games of generation [23] of this'):
+      again.recall(directory, 4)
 
 
 class WindowTest(parameterized.TestCase):
@@ -147,6 +207,79 @@ class WindowTest(parameterized.TestCase):
     self.assertEqual(some.missing, 0)
     self.assertEqual({number for number, _ in places_of(some.close(), 1)}, {19})
 
+  def test_closed_generations_are_taken_out_and_put_in_again(self):
+    some = window()
+    for generation in range(2, 6):
+      for number in range(40 * generation, 40 * generation + 20):
+        some.add(game(number, plies=number % PLIES, winner=-1), generation)
+      sample = some.close()
+    games = list(some.games())
+    self.assertEqual([n for n, _ in games], [3] * 20 + [4] * 20 + [5] * 20)
+    other = window()
+    other.restore(games)
+    self.assertEqual(other.newest, 5)
+    self.assertEqual(other.bytes, some.bytes)
+    again = other.sample()
+    self.assertEqual(places_of(again), places_of(sample))
+    np.testing.assert_array_equal(again.symmetry, sample.symmetry)
+    self.assertEqual({int(b['outcome'][0]) for b in again.batches(8, 3)}, {-1})
+
+  def test_what_is_put_in_keeps_the_bounds(self):
+    most = 3 * 20 * PLIES * 7
+    some = window(dataclasses.replace(SAMPLING, share=1.0))
+    some.restore(
+      (generation, game(number))
+      for generation in range(5)
+      for number in range(40 * generation, 40 * generation + 33)
+    )
+    self.assertEqual(some.bytes, most)
+    places = places_of(some.sample(), 1)
+    self.assertLen({number for number, _ in places}, 60)
+    self.assertEqual({number // 40 for number, _ in places}, {2, 3, 4})
+    self.assertNotEqual({n % 40 for n, _ in places}, {*range(20)})
+
+  def test_the_next_generation_follows_on_what_was_put_in(self):
+    some = window()
+    some.restore(
+      (generation, game(1)) for generation in (6, 7) for _ in range(20)
+    )
+    filled(some, 8, range(20))
+    filled(some, 9, range(20))
+    self.assertEqual({number for number, _ in some.games()}, {7, 8, 9})
+
+  @parameterized.parameters(
+    ([3] * 19, '20 games of generation 3.*came 19'),
+    ([3] * 20 + [4] * 5, '20 games of generation 4.*came 5'),
+    ([3] * 20 + [2] * 20, 'rise; came 2 after 3'),
+  )
+  def test_generations_that_are_no_window_are_not_put_in(self, numbers, says):
+    with self.assertRaisesRegex(ValueError, says):
+      window().restore((number, game(1)) for number in numbers)
+
+  def test_nothing_is_drawn_of_an_empty_window(self):
+    self.assertIsNone(window().newest)
+    with self.assertRaisesRegex(ValueError, 'closed generation'):
+      window().sample()
+
+  def test_games_are_held_out_by_chance_and_do_not_count(self):
+    sampling = dataclasses.replace(SAMPLING, games=300, share=1.0, holdout=0.25)
+    some, played = window(sampling), 0
+    while some.missing:
+      some.add(game(0), 4)
+      played += 1
+    # 400 wanted, with a deviation of 12.
+    self.assertBetween(played, 400 - 48, 400 + 48)
+    self.assertEqual(some.seen, 300)
+    other, again = window(sampling, seed=8), 0
+    while other.missing:
+      other.add(game(0), 4)
+      again += 1
+    self.assertNotEqual(played, again)
+    some.close()
+    # What was played before was held out then.
+    some = window(sampling)
+    some.restore((4, game(0)) for _ in range(300))
+
   def test_a_generation_is_not_closed_before_it_has_its_games(self):
     some = window()
     for number in range(19):
@@ -169,7 +302,9 @@ class WindowTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, says):
       window(**hosts)
 
-  @parameterized.parameters({'share': 0.0}, {'share': 1.1}, {'generations': 0})
+  @parameterized.parameters(
+    {'share': 0.0}, {'share': 1.1}, {'generations': 0}, {'holdout': 1.0}
+  )
   def test_a_sampling_that_does_not_fit_is_refused(self, **change):
     with self.assertRaisesRegex(ValueError, 'share in'):
       window(dataclasses.replace(SAMPLING, **change))

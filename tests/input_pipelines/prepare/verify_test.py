@@ -74,7 +74,7 @@ class RecipesTest(absltest.TestCase):
       self.assertNotIn('\n', each.summary)
       self.assertTrue(each.licence and each.needs and each.splits, name)
       self.assertGreater(each.bytes, 0)
-      self.assertTrue(each.build or each.tfds, name)
+      self.assertTrue(each.build or each.tfds or each.how_to, name)
       each.how_to.format(data_dir='', downloads='')
 
   def test_versions_are_told_of_what_writes_the_bytes(self):
