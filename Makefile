@@ -57,6 +57,8 @@ COMPILE_TRANSFORMER := $(COMPILE) --benchmark=transformer --size=reference \
 	--hp=global_batch_size=524288 --hp=max_sequence_length=80 \
 	--hp=base_learning_rate=1.875 --hp=warmup_steps=831 --hp=beta_1=0.88 \
 	--hp=beta_2=0.92 --hp=eval_batch_size=256 --hp=eval_lengths=256
+COMPILE_MINIGO := $(COMPILE) --benchmark=minigo --size=reference \
+	--hp=compute_dtype=bfloat16
 PODS := v5e-256,v5p-512,v6e-256
 ALL_SYSTEMS := v5e-8,$(PODS),h100-8,h100-64
 
@@ -87,6 +89,10 @@ scale-table: $(COMPILE_VENV)/.done ## Compile for pods and clusters into docs/sc
 
 	$(COMPILE_TRANSFORMER) --section=transformer \
 	  --system=v5e-256,v5p-512,h100-64
+	$(COMPILE_MINIGO) --section=minigo-pod --system=v5e-256 \
+	  --hp=concurrent_games=16384 --hp=eval_batch_size=512
+	$(COMPILE_MINIGO) --section=minigo-gpu --system=h100-64 \
+	  --hp=concurrent_games=8192
 
 programs: ## Install the Debian programs that some tests call
 	@command -v chromium >/dev/null && command -v jpegtran >/dev/null && \

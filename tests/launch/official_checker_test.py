@@ -37,7 +37,14 @@ def _official(path: str, ruleset: str = '4.0.0') -> bool:
 
 class OfficialCheckerTest(parameterized.TestCase):
   def log(
-    self, changes, qualities, *, name='resnet', startup=10.0, ends_at=None
+    self,
+    changes,
+    qualities,
+    *,
+    name='resnet',
+    startup=10.0,
+    ends_at=None,
+    statistics=(),
   ):
     """Drives the real loop with the reference's settings and a fake task.
 
@@ -69,11 +76,32 @@ class OfficialCheckerTest(parameterized.TestCase):
       clock = Clock(now)
       log = RunLog(path, clock, suspended=True)
       now.time += startup
-    result = self.train(path, size.target, qualities, blocks, log, clock)
+    result = self.train(
+      path,
+      size.target,
+      qualities,
+      blocks,
+      log,
+      clock,
+      tensors=task.tensors,
+      statistics=statistics,
+    )
     log.close()
     return path, result
 
-  def train(self, path, target, qualities, blocks, log, clock, ends_at=None):
+  def train(
+    self,
+    path,
+    target,
+    qualities,
+    blocks,
+    log,
+    clock,
+    ends_at=None,
+    *,
+    tensors=(),
+    statistics=(),
+  ):
     class Ends(loop.Watcher):
       def interrupted(self, tick):
         return loop.Interrupted('SIGTERM', 15) if tick == ends_at else None
@@ -81,6 +109,8 @@ class OfficialCheckerTest(parameterized.TestCase):
     mesh = sharding.make_mesh()
     checkpoints = Checkpoints(os.path.join(os.path.dirname(path), 'saved'))
     task = fake_task.FakeTask(qualities, blocks=blocks)
+    task.tensors = tensors
+    task.statistics = dict(statistics)
     (task.metric,) = target.at_least
     return loop.run(
       task,
@@ -138,6 +168,37 @@ class OfficialCheckerTest(parameterized.TestCase):
     self.assertTrue(_official(path))
     self.assertEqual(
       [f for f in audit.check_log(path) if f.severity == audit.ERROR], []
+    )
+
+  @parameterized.product(
+    ruleset=('1.1.0', '2.1.0'),
+    changes=(
+      {},
+      {'train_batch_size': '8192', 'lr_boundaries': '100,5000',
+       'lr_rates': '0.01,0.32,0.03', 'gradient_accumulation_steps': '2'},
+    ),
+  )  # fmt: skip
+  def test_minigo_passes_by_the_rules_of_two_rounds(self, ruleset, changes):
+    path, result = self.minigo(changes)
+    self.assertEqual(result.status, 'success')
+    self.assertTrue(_official(path, ruleset))
+    self.assertEmpty([str(f) for f in audit.errors(audit.check_log(path))])
+
+  def test_minigo_with_too_few_games_fails(self):
+    path, _ = self.minigo({}, games=8191)
+    self.assertFalse(_official(path, '2.1.0'))
+    findings = audit.errors(audit.check_log(path))
+    self.assertTrue(any('actual_selfplay' in str(f) for f in findings))
+
+  def minigo(self, changes, games=8200):
+    return self.log(
+      changes,
+      [0.2, 0.4, 0.51],
+      name='minigo',
+      statistics={
+        'actual_selfplay_games_per_generation': games,
+        'podium_made_game_length': 210.5,
+      },
     )
 
   def test_a_run_that_misses_the_target_fails(self):

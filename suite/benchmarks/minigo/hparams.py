@@ -1,0 +1,200 @@
+"""The hyperparameters of MiniGo, and what they are as settings of its parts."""
+
+import dataclasses
+
+from models import go, minigo, self_play
+from models.tree_search.trees import Settings as TreeSettings
+from suite.hparams import (
+  POSITIVE,
+  fixed,
+  one_of,
+  require_positive,
+  tunable,
+)
+
+OPPONENTS = ('target', 'playouts')
+
+
+@dataclasses.dataclass(frozen=True)
+class Hparams:
+  """The defaults are the reference's recipe of rounds v0.7 to v2.1, 19x19.
+
+  Reference: mlcommons/training, retired_benchmarks/minigo/tensorflow/minigo,
+  its flags in ml_perf/flags/19. The rules leave the batch size and the learning
+  rates free, and whatever changes speed alone.
+  """
+
+  train_batch_size: int = tunable(
+    4096, 'Positions per step.', key='train_batch_size', rule=POSITIVE
+  )
+  lr_boundaries: tuple[int, ...] = tunable(
+    (128, 10_000, 20_000),
+    'Last steps of all learning rates but the last one.',
+    key='lr_boundaries',
+  )
+  lr_rates: tuple[float, ...] = tunable(
+    (0.016, 0.16, 0.016, 0.0016), 'Learning rates.', key='lr_rates'
+  )
+  gradient_accumulation_steps: int = tunable(
+    1,
+    'Parts that a step is done in, to need less memory.',
+    key='gradient_accumulation_steps',
+    rule=POSITIVE,
+  )
+  compute_dtype: str = tunable(
+    'float32',
+    'Of convolutions; parameters stay float32.',
+    rule=one_of('float32', 'bfloat16'),
+  )
+  concurrent_games: int = tunable(
+    2048, 'Games that all devices play at once.', rule=POSITIVE
+  )
+  max_generations: int = tunable(
+    80,
+    'The run ends here, counted from its start, if the target is not met.',
+    rule=POSITIVE,
+  )
+  eval_batch_size: int = tunable(
+    256,
+    'Games of a match at once: an even number on each device.',
+    rule=POSITIVE,
+  )
+  min_selfplay_games_per_generation: int = fixed(
+    8192,
+    'Games that are played between two generations, at least.',
+    key='min_selfplay_games_per_generation',
+  )
+  start_generation: int = fixed(
+    17, 'What a run starts from; 0: a random net, and no games.'
+  )
+  window_generations: int = fixed(5, 'Generations whose games are learnt from.')
+  example_share: float = fixed(0.3, 'Share of positions that are drawn.')
+  momentum: float = fixed(0.9, 'Momentum.')
+  l2_strength: float = fixed(1e-4, 'Weight of the squares of parameters.')
+  value_cost_weight: float = fixed(0.5, 'Weight of the error of values.')
+  board_size: int = fixed(19, 'Points in a row.')
+  komi: float = fixed(7.5, 'Points that White is given.')
+  planes: str = fixed('mlperf07', 'What the net sees of a position.')
+  conv_width: int = fixed(64, 'Channels of the trunk.')
+  trunk_layers: int = fixed(6, 'Residual blocks of the trunk.')
+  fc_width: int = fixed(64, 'Width between the dense layers of values.')
+  num_readouts: int = fixed(800, 'Visits of a full search.')
+  fastplay_readouts: int = fixed(80, 'Visits of a fast search.')
+  fastplay_frequency: float = fixed(
+    0.75, 'How often a search is fast, which is not learnt from.'
+  )
+  tree_capacity: int = fixed(1603, 'Positions that a tree has room for.')
+  virtual_losses: int = fixed(4, 'Leaves of a tree that the net sees at once.')
+  value_init_penalty: float = fixed(0.2, 'What an unread move begins below.')
+  dirichlet_noise_alpha: float = fixed(0.03, 'Of the noise at roots.')
+  dirichlet_noise_weight: float = fixed(0.3, 'Share of the noise at roots.')
+  softpick_plies: int = fixed(
+    30, 'Moves of a game that are drawn in proportion to their visits.'
+  )
+  resign_from: tuple[float, ...] = fixed(
+    (-1.0, -0.9), 'Ends of where the value is drawn below which one resigns.'
+  )
+  disable_resign_pct: float = fixed(0.0, 'Share of games without resigning.')
+  holdout_pct: float = fixed(0.0, 'Share of games that are not learnt from.')
+  bootstraps: bool = fixed(
+    False,
+    'Whether a random net plays as the reference has it: 80 visits, no '
+    'fast search, no pass before the end.',
+  )
+  target_pruning: bool = fixed(True, 'Whether targets lose unwanted visits.')
+  opponent: str = fixed(
+    'target', 'Who is to be beaten: the target net, or random playouts.'
+  )
+  eval_games: int = fixed(256, 'Games of a match, half of them as Black.')
+  eval_readouts: int = fixed(100, 'Visits of a search in a match.')
+  opponent_readouts: int = fixed(100, 'The same of the opponent.')
+
+
+def settings(hp: Hparams) -> self_play.Settings:
+  """How games are played that are learnt from."""
+  return self_play.Settings(
+    rules=_rules(hp),
+    tree=_tree(hp, hp.tree_capacity),
+    planes=hp.planes,
+    full_readouts=hp.num_readouts,
+    fast_readouts=hp.fastplay_readouts,
+    fast_share=hp.fastplay_frequency,
+    resign_from=hp.resign_from,
+    no_resign_share=hp.disable_resign_pct,
+    noise_alpha=hp.dirichlet_noise_alpha,
+    early_plies=hp.softpick_plies,
+    prunes=hp.target_pruning,
+  )
+
+
+def match_settings(hp: Hparams) -> self_play.MatchSettings:
+  """How the games of an eval are played.
+
+  Trees are kept from move to move, so they have room for two searches.
+  """
+  most = max(hp.eval_readouts, hp.opponent_readouts)
+  return self_play.MatchSettings(
+    rules=_rules(hp),
+    tree=_tree(hp, 2 * most + hp.virtual_losses - 1),
+    planes=hp.planes,
+    readouts=hp.eval_readouts,
+    other_readouts=hp.opponent_readouts,
+  )
+
+
+def net_size(hp: Hparams) -> minigo.Size:
+  """Of the net."""
+  return minigo.Size(
+    hp.board_size,
+    go.PLANES[hp.planes],
+    hp.conv_width,
+    hp.trunk_layers,
+    hp.fc_width,
+  )
+
+
+def _rules(hp: Hparams) -> go.Rules:
+  return go.Rules(hp.board_size, komi=hp.komi)
+
+
+def _tree(hp: Hparams, capacity: int) -> TreeSettings:
+  return TreeSettings(
+    capacity=capacity,
+    leaves=hp.virtual_losses,
+    value_init_penalty=hp.value_init_penalty,
+    noise_mix=hp.dirichlet_noise_weight,
+  )
+
+
+def require_sound(hp: Hparams) -> None:
+  """ValueError where the hyperparameters do not fit each other."""
+  require_positive(
+    hp,
+    'train_batch_size',
+    'concurrent_games',
+    'max_generations',
+    'eval_batch_size',
+    'gradient_accumulation_steps',
+    'min_selfplay_games_per_generation',
+    'eval_games',
+  )
+  for name, choices in (('opponent', OPPONENTS), ('planes', go.PLANES)):
+    if getattr(hp, name) not in choices:
+      raise ValueError(
+        f'{name} must be one of {", ".join(choices)}, not '
+        f'{getattr(hp, name)!r}.'
+      )
+  if len(hp.lr_rates) != len(hp.lr_boundaries) + 1:
+    raise ValueError(
+      'Expected one learning rate more than boundaries between them; came '
+      f'lr_rates={hp.lr_rates}, lr_boundaries={hp.lr_boundaries}.'
+    )
+  if list(hp.lr_boundaries) != sorted(set(hp.lr_boundaries)):
+    raise ValueError(
+      f'Expected lr_boundaries that rise; came {hp.lr_boundaries}.'
+    )
+  if hp.train_batch_size % hp.gradient_accumulation_steps:
+    raise ValueError(
+      f'gradient_accumulation_steps {hp.gradient_accumulation_steps} does not '
+      f'divide train_batch_size {hp.train_batch_size}.'
+    )

@@ -1,0 +1,286 @@
+"""MiniGo as a task: its loss, its match, and the games that it stages."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from input_pipelines import minigo_start
+from models import go, minigo, self_play
+from models.functional import Functional
+from suite import program
+from suite.benchmark import DataSet
+from suite.benchmarks.minigo import hparams
+from suite.benchmarks.minigo.feed import (
+  COUNTS,
+  SelfPlayFeed,
+  given_generations,
+)
+from suite.benchmarks.minigo.hparams import Hparams
+from suite.feed import Block, Data, Feed, Maker
+from suite.metrics import share
+from suite.sharding import ROWS, path_of
+from suite.task import Batch, PyTree, Staged, State, Task
+
+METRIC = 'win_rate'
+
+
+class MinigoTask(Task):
+  """Which move wins? The share of games won against a fixed opponent."""
+
+  def __init__(self, hp: Hparams, data: DataSet):
+    """Raises ValueError where the hyperparameters do not fit each other."""
+    hparams.require_sound(hp)
+    self._hp = hp
+    self._data = data
+    self._settings = hparams.settings(hp)
+    # Of a random net's games, and those that they are begun with.
+    self._bootstrap = None
+    if hp.bootstraps and not hp.start_generation:
+      self._bootstrap = self_play.bootstrap(self._settings)
+    self._match = hparams.match_settings(hp)
+    size = hparams.net_size(hp)
+    self._net = Functional.of(
+      lambda rngs: minigo.Minigo(
+        size, bn_span=None, dtype=jnp.dtype(hp.compute_dtype), rngs=rngs
+      )
+    )
+    self.optimizer = optax.sgd(_schedule(hp), momentum=hp.momentum)
+    self.partition_rules = minigo.PARTITION_RULES
+    self.parts = hp.gradient_accumulation_steps
+    self.tensors = [*minigo.tensor_names(size).values(), 'global_step']
+    self.rows_set_by = 'train_batch_size'
+    self.train_specs = [_positions(hp.train_batch_size, self._settings)]
+    self.eval_specs = [
+      {
+        'game': jax.ShapeDtypeStruct((hp.eval_batch_size,), np.int32),
+        'weight': jax.ShapeDtypeStruct((hp.eval_batch_size,), np.float32),
+      }
+    ]
+
+  def init_model(self, key):
+    """See Task; the target is a stand-in, until it is given."""
+    params, stats = self._net.init(key)
+    kept = {'net': stats}
+    if self._hp.opponent == 'target':
+      kept['target'] = {'params': params, 'stats': stats}
+    return params, kept
+
+  def loss(self, params, stats, batch, key):
+    """Of policy, values and the squares of the parameters; see Task."""
+    del key  # nothing random inside the model
+    seen = self_play.examples(batch, self._settings)
+    (logits, values), net = self._net.apply(
+      params, stats['net'], seen.planes, train=True
+    )
+    losses = minigo.losses(logits, values, seen.pi, seen.outcome)
+    l2 = minigo.l2(params, self._hp.l2_strength)
+    loss = losses.policy + self._hp.value_cost_weight * losses.value + l2
+    metrics = {'policy': losses.policy, 'value': losses.value}
+    return loss, ({**stats, 'net': net}, metrics)
+
+  def train_step(self, state, batch):
+    """See Task; the target stays, to the last bit."""
+    after, metrics = super().train_step(state, batch)
+    stats = {**state.stats, 'net': after.stats['net']}
+    return dataclasses.replace(after, stats=stats), metrics
+
+  def predict(self, state: State, batch: Batch) -> PyTree:
+    """-> {'wins': [], 'games': []}, counted by the weight of the games."""
+    key = jax.random.fold_in(state.key, state.step)
+    keys = self_play.keys_of(key, batch['game'])
+    found = self_play.on_each_device(self._play_match, self.layout.mesh)(
+      state, keys
+    )
+    return {
+      'wins': jnp.sum((found.winner > 0) * batch['weight']),
+      'games': jnp.sum(batch['weight']),
+    }
+
+  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
+    """The share of the games won, once all are played."""
+    rate = share.of_all(
+      predictions,
+      'wins',
+      'games',
+      examples=self._hp.eval_games,
+      what='games of the match',
+    )
+    return {METRIC: rate}
+
+  def blocks(self) -> list[Block]:
+    """A block a generation, counted from that of the start.
+
+    How many steps one has is known when its games are played.
+    """
+    first = self._hp.start_generation + 1
+    return [
+      Block(
+        steps=None,
+        samples=None,
+        start={'first_epoch_num': generation, 'epoch_count': 1},
+        stop={'first_epoch_num': generation},
+        at={'epoch_num': generation},
+      )
+      for generation in range(first, first + self._hp.max_generations)
+    ]
+
+  def verify_data(self, directory):
+    """See Task; there is no data set where a run starts from nothing."""
+    wanted = _by_path(self._given())
+    if not wanted:
+      return
+    if not directory:
+      raise ValueError(
+        f'Expected a data set with {next(iter(wanted))} and others to start '
+        'with; this size has none.'
+      )
+    start = self._hp.start_generation
+    minigo_start.verify(
+      directory,
+      tensors={name: _shape(leaf) for name, leaf in wanted.items()},
+      fields={name: _shape(leaf, 1) for name, leaf in self._kept().items()},
+      generations=given_generations(self._hp) if start else (),
+      games=self._hp.min_selfplay_games_per_generation,
+    )
+
+  def described(self, directory):
+    """See Task: whose start it is, and whether others have the same."""
+    return minigo_start.logged(directory) if directory else {}
+
+  def given(self, directory):
+    """See Task: the target, and from a generation on all but the key."""
+    wanted = self._given()
+    if not jax.tree.leaves(wanted):
+      return None
+    found = minigo_start.weights(directory)
+    return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: None if leaf is None else found[path_of(path)],
+      wanted,
+      is_leaf=lambda leaf: leaf is None,
+    )
+
+  def _given(self) -> State:
+    """The shapes of what a run starts with, None of what stays fresh."""
+
+    def of(path, leaf):
+      name = path_of(path)
+      is_target = name.startswith('stats/target/')
+      started = self._hp.start_generation and name != 'key'
+      return leaf if is_target or started else None
+
+    return jax.tree_util.tree_map_with_path(of, program.abstract_state(self))
+
+  def _kept(self) -> dict[str, Any]:
+    """The fields of a batch that are kept of a position."""
+    (spec,) = self.train_specs
+    drawn = ('outcome', 'symmetry', 'weight')
+    return {name: leaf for name, leaf in spec.items() if name not in drawn}
+
+  def staged(self) -> Mapping[str, Staged]:
+    """Games begin, go on, and their statistics are added over all hosts.
+
+    Those of a random net are played by other settings, where it bootstraps.
+    """
+    games = jax.eval_shape(
+      lambda key: self._begin(key), jax.eval_shape(lambda: jax.random.key(0))
+    )
+    plays = {'play': self._settings}
+    if self._bootstrap:
+      plays['bootstrap'] = self._bootstrap
+    return {
+      'begin': Staged(lambda state, _: self._begin(state.key), {}, result=ROWS),
+      **{
+        name: Staged(
+          self._play(settings),
+          games,
+          argument=ROWS,
+          result=ROWS,
+          donated=True,
+        )
+        for name, settings in plays.items()
+      },
+      'add': Staged(
+        lambda _, counts: counts['counts'].sum(axis=0),
+        {
+          'counts': jax.ShapeDtypeStruct(
+            (self._hp.concurrent_games, COUNTS), np.int32
+          )
+        },
+        argument=ROWS,
+      ),
+    }
+
+  def rehearse(self, state: State, maker: Maker) -> None:
+    """See Task."""
+    games = maker.call('begin', state, {})
+    for name in ('bootstrap', 'play') if self._bootstrap else ('play',):
+      games, played = maker.call(name, state, games)
+      jax.block_until_ready((games, played))
+
+  def open(self, data: Data) -> Feed:
+    """See Task."""
+    return SelfPlayFeed(self._hp, self._settings, data)
+
+  def _net_of(self, params, stats) -> self_play.Net:
+    return lambda planes: self._net.apply(params, stats, planes, train=False)[0]
+
+  def _begin(self, key: jax.Array) -> self_play.Games:
+    places = jnp.arange(self._hp.concurrent_games, dtype=jnp.int32)
+    settings = self._bootstrap or self._settings
+    return self_play.begin(self_play.keys_of(key, places), settings)
+
+  def _play(self, settings: self_play.Settings):
+    """`(state, games) -> games, played` by these settings."""
+
+    def play(state, games):
+      net = self._net_of(state.params, state.stats['net'])
+      return self_play.play(net, games, settings)
+
+    return self_play.on_each_device(play, self.layout.mesh)
+
+  def _play_match(self, state: State, keys: jax.Array):
+    net = self._net_of(state.params, state.stats['net'])
+    first = self_play.of_net(net, self._match)
+    if self._hp.opponent == 'target':
+      other = self._net_of(**state.stats['target'])
+      second = self_play.of_net(other, self._match)
+    else:
+      second = self_play.of_playouts(self._match.rules)
+    return self_play.match(first, second, keys, self._match)
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {path_of(path): leaf for path, leaf in leaves}
+
+
+def _shape(leaf: Any, first: int = 0) -> minigo_start.Shape:
+  """dtype and shape of a leaf, its dimensions from `first` on."""
+  return np.dtype(leaf.dtype).str, leaf.shape[first:]
+
+
+def _schedule(hp: Hparams) -> optax.Schedule:
+  """The rate of a step, as TensorFlow's piecewise constants have it."""
+  return optax.join_schedules(
+    [optax.constant_schedule(rate) for rate in hp.lr_rates],
+    [boundary + 1 for boundary in hp.lr_boundaries],
+  )
+
+
+def _positions(rows: int, settings: self_play.Settings) -> dict[str, Any]:
+  """The fields of a training batch, as `self_play.examples` takes them."""
+  points = settings.rules.size**2
+  bits = points * go.PLANES[settings.planes]
+  return {
+    'planes': jax.ShapeDtypeStruct((rows, -(-bits // 8)), np.uint8),
+    'visits': jax.ShapeDtypeStruct((rows, points + 1), np.uint16),
+    'ply': jax.ShapeDtypeStruct((rows,), np.int16),
+    'outcome': jax.ShapeDtypeStruct((rows,), np.int8),
+    'symmetry': jax.ShapeDtypeStruct((rows,), np.int8),
+    'weight': jax.ShapeDtypeStruct((rows,), np.float32),
+  }

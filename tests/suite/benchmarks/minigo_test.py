@@ -1,0 +1,370 @@
+"""Tests of MiniGo as a benchmark: what it plays, learns from and logs."""
+
+import dataclasses
+import functools
+import json
+import os
+import tempfile
+
+from absl.testing import absltest, parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models import minigo as net
+from models import self_play
+from suite import audit, benchmark, loop, sharding
+from suite.benchmarks import minigo
+from suite.benchmarks.minigo import hparams as hparams_lib
+from suite.checkpoint import Checkpoints
+from suite.clock import Clock
+from suite.feed import Data
+from suite.program import Program, abstract_state
+from suite.run_log import RunLog
+from suite.target import Target
+from tests.suite import fake_task
+
+DECLARED = benchmark.get('minigo')
+REFERENCE = DECLARED.size('reference')
+TINY = DECLARED.size('tiny')
+# As small as a run can be that has all its parts.
+HP = dataclasses.replace(
+  TINY.hparams,
+  train_batch_size=32,
+  concurrent_games=16,
+  max_generations=3,
+  eval_batch_size=16,
+  min_selfplay_games_per_generation=24,
+  window_generations=2,
+  board_size=3,
+  conv_width=8,
+  trunk_layers=1,
+  fc_width=8,
+  num_readouts=8,
+  fastplay_readouts=4,
+  tree_capacity=24,
+  eval_games=20,
+  eval_readouts=4,
+  opponent_readouts=4,
+)
+
+
+def task_of(hp, size=TINY):
+  return minigo.MinigoTask(hp, size.data)
+
+
+def setUpModule():
+  # What a run compiles, the one that goes on in its place loads.
+  jax.config.update('jax_compilation_cache_dir', tempfile.mkdtemp())
+
+
+def tearDownModule():
+  jax.config.update('jax_compilation_cache_dir', None)
+
+
+class _Ends(loop.Watcher):
+  """Ends a run as soon as a training step is done."""
+
+  def __init__(self, after):
+    self.after, self.done = after, 0
+
+  def step(self, step, loss):
+    self.done = step
+
+  def interrupted(self, tick):
+    ends = self.done >= self.after
+    return loop.Interrupted('SIGTERM', 15) if ends else None
+
+
+@dataclasses.dataclass
+class _Run:
+  """One run of three generations, in one process or in two."""
+
+  folder: str
+  mesh: jax.sharding.Mesh = dataclasses.field(
+    default_factory=sharding.make_mesh
+  )
+  batches: list = dataclasses.field(default_factory=list)
+  compiles: list = dataclasses.field(default_factory=list)
+
+  @property
+  def path(self):
+    return os.path.join(self.folder, 'result_0.txt')
+
+  def __call__(self, *, resume=False, watcher=None):
+    clock = Clock()
+    if resume:
+      log = RunLog(self.path, clock, suspended=True)
+    else:
+      size = dataclasses.replace(TINY, hparams=HP)
+      log = fake_task.begun_log(self.path, clock, DECLARED, size)
+    checkpoints = Checkpoints(os.path.join(self.folder, 'saved'), keep=True)
+    with fake_task.recorded_compiles(lambda: clock.running) as compiles:
+      try:
+        return loop.run(
+          task_of(HP),
+          Target(at_least={minigo.METRIC: 1.5}),
+          Data(clock, '', 5, self.put, kept=checkpoints.beside),
+          mesh=self.mesh,
+          seed=5,
+          log=log,
+          clock=clock,
+          watcher=watcher,
+          checkpoints=checkpoints,
+        )
+      finally:
+        checkpoints.close()
+        log.close()
+        self.compiles += compiles
+
+  def put(self, rows):
+    if 'planes' in rows:
+      self.batches.append({name: each.copy() for name, each in rows.items()})
+    return sharding.put_rows(rows, self.mesh)
+
+  def lines(self):
+    with open(self.path, encoding='utf-8') as file:
+      return [json.loads(line.removeprefix(':::MLLOG ')) for line in file]
+
+
+@functools.cache
+def finished():
+  """A run to the end of its budget: result, log, batches and compilations."""
+  run = _Run(tempfile.mkdtemp())
+  result = run()
+  return result, run.lines(), run.batches, run.compiles
+
+
+class RunTest(absltest.TestCase):
+  def test_it_plays_trains_and_is_measured_in_turns(self):
+    result, _, batches, _ = finished()
+    self.assertIn('not met by the last eval', result.reason)
+    self.assertEqual([e.at['epoch_num'] for e in result.evals], [1, 2, 3])
+    self.assertLen(result.losses, len(batches))
+    self.assertEqual(result.samples, 32 * len(batches))
+    self.assertTrue(np.isfinite(result.losses).all())
+    for part in ('self-play', 'compute', 'eval'):
+      self.assertGreater(result.timed_parts[part], 0)
+
+  def test_nothing_compiles_on_the_clock(self):
+    *_, compiles = finished()
+    self.assertNotEmpty(compiles)
+    self.assertEmpty([event for running, event in compiles if running])
+
+  def test_a_win_rate_is_of_all_games_and_of_no_padding(self):
+    result, *_ = finished()
+    for found in result.evals:
+      wins = found.quality[minigo.METRIC] * HP.eval_games
+      self.assertAlmostEqual(wins, round(wins), places=3)
+      self.assertBetween(wins, 0, HP.eval_games)
+
+  def test_the_log_says_how_many_games_each_generation_had(self):
+    result, lines, *_ = finished()
+    key = 'actual_selfplay_games_per_generation'
+    said = [line for line in lines if line['key'] == key]
+    self.assertEqual([e['metadata']['epoch_num'] for e in said], [1, 2, 3])
+    for line, found in zip(said, result.evals, strict=True):
+      self.assertGreaterEqual(line['value'], 24)
+      self.assertEqual(found.statistics[key], line['value'])
+
+  def test_the_log_says_what_the_games_were_like(self):
+    result, lines, *_ = finished()
+    for found in result.evals:
+      made = {
+        key.removeprefix('podium_made_'): value
+        for key, value in found.statistics.items()
+      }
+      self.assertGreater(made['moves_per_second'], 0)
+      self.assertGreater(made['reads_per_second'], made['moves_per_second'])
+      self.assertBetween(made['game_length'], 2, 18)  # 3x3 ends after 18
+      self.assertBetween(made['black_wins'], 0, 1)
+      self.assertEqual(made['resigned'], 0)  # tiny plays on
+    keys = {line['key'] for line in lines}
+    self.assertContainsSubset(result.evals[0].statistics.keys(), keys)
+
+  def test_our_audit_finds_nothing_but_that_the_target_was_missed(self):
+    _, lines, *_ = finished()
+    path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
+    with open(path, 'w', encoding='utf-8') as file:
+      for line in lines:
+        if line['key'].startswith('podium_made_'):
+          self.assertEqual(line['event_type'], 'POINT_IN_TIME')
+        file.write(f':::MLLOG {json.dumps(line)}\n')
+    rules = {f.rule for f in audit.errors(audit.check_log(path))}
+    self.assertNotIn('settings first', rules)
+    self.assertNotIn('epoch numbers', rules)
+    self.assertNotIn('intervals', rules)
+
+  def test_positions_are_those_of_the_window_in_another_order(self):
+    result, _, batches, _ = finished()
+    first = batches[: result.evals[0].step]
+    plies = np.concatenate([batch['ply'] for batch in first])
+    self.assertTrue((np.diff(plies) < 0).any())
+    symmetries = {int(s) for batch in batches for s in batch['symmetry']}
+    self.assertEqual(symmetries, set(range(8)))
+    self.assertEqual(
+      {int(o) for batch in batches for o in batch['outcome']}, {-1, 1}
+    )
+
+  def test_later_generations_learn_from_those_before_too(self):
+    result, *_ = finished()
+    steps = np.diff([0, *[found.step for found in result.evals]])
+    self.assertGreater(steps[1], 1.4 * steps[0])  # two of two
+    self.assertLess(steps[2], 1.5 * steps[1])  # still two
+
+  def test_a_batch_is_what_the_train_step_was_compiled_for(self):
+    _, _, batches, _ = finished()
+    (spec,) = task_of(HP).train_specs
+    for name, leaf in spec.items():
+      self.assertEqual(batches[0][name].shape, leaf.shape, name)
+      self.assertEqual(batches[0][name].dtype, leaf.dtype, name)
+
+
+class ResumeTest(absltest.TestCase):
+  def test_a_run_that_was_cut_off_goes_on_with_the_same_positions(self):
+    whole, *_ = finished()
+    first, second = (found.step for found in whole.evals[:2])
+    run = _Run(self.create_tempdir().full_path)
+    cut = first + (second - first) // 2
+    with self.assertRaises(loop.Interrupted) as caught:
+      run(watcher=_Ends(cut))
+    self.assertBetween(caught.exception.saved, cut, second - 1)
+    result = run(resume=True)
+    # From the third generation on other games are played: those that were in
+    # progress are begun anew.
+    np.testing.assert_array_equal(result.losses[:second], whole.losses[:second])
+    self.assertEqual([e.at['epoch_num'] for e in result.evals], [1, 2, 3])
+    self.assertEqual(result.evals[1].quality, whole.evals[1].quality)
+    key = 'actual_selfplay_games_per_generation'
+    said = [line['value'] for line in run.lines() if line['key'] == key]
+    self.assertLen(said, 3)
+    self.assertEqual(said[:2], [e.statistics[key] for e in whole.evals[:2]])
+    self.assertEmpty([event for running, event in run.compiles if running])
+    kept = os.listdir(os.path.join(run.folder, 'saved_data'))
+    self.assertEqual(
+      sorted(kept), [f'generation_{n}_host_0_of_1.npz' for n in (1, 2)]
+    )
+
+
+class StepTest(parameterized.TestCase):
+  def batch(self, hp, seed=0):
+    """Random records of the shapes of a training batch."""
+    draws = np.random.default_rng(seed)
+    (spec,) = task_of(hp).train_specs
+    rows = hp.train_batch_size
+    visits = draws.integers(1, 9, spec['visits'].shape).astype(np.uint16)
+    return {
+      'planes': draws.integers(0, 256, spec['planes'].shape).astype(np.uint8),
+      'visits': visits,
+      'ply': draws.integers(0, 20, rows).astype(np.int16),
+      'outcome': draws.choice([-1, 1], rows).astype(np.int8),
+      'symmetry': draws.integers(0, 8, rows).astype(np.int8),
+      'weight': np.ones(rows, np.float32),
+    }
+
+  def test_the_loss_is_its_three_terms(self):
+    task, batch = task_of(HP), self.batch(HP)
+    state = task.init(jax.random.key(0))
+    loss, (_, metrics) = task.loss(
+      state.params, state.stats, batch, jax.random.key(1)
+    )
+    l2 = sum(
+      float((np.asarray(leaf) ** 2).sum()) / 2
+      for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
+      if 'bias' not in sharding.path_of(path)
+    )
+    expected = metrics['policy'] + 0.5 * metrics['value'] + 1e-4 * l2
+    self.assertAlmostEqual(float(loss), float(expected), places=5)
+    # An untrained net has hardly an opinion.
+    self.assertAlmostEqual(float(metrics['policy']), np.log(10), delta=0.5)
+
+  def test_momentum_is_that_of_tensorflow_with_the_rate_outside(self):
+    hp = dataclasses.replace(HP, lr_boundaries=(0,), lr_rates=(0.5, 0.01))
+    task = task_of(hp)
+    params = {'w': jnp.float32(1.0)}
+    opt = task.optimizer.init(params)
+    w, m = 1.0, 0.0
+    # Step 0 is the last of the first rate; gradients of 2 and 3.
+    for rate, gradient in ((0.5, 2.0), (0.01, 3.0), (0.01, -1.0)):
+      grads = {'w': jnp.float32(gradient)}
+      updates, opt = task.optimizer.update(grads, opt, params)
+      params = {'w': params['w'] + updates['w']}
+      m = 0.9 * m + gradient
+      w -= rate * m
+      self.assertAlmostEqual(float(params['w']), w, places=5)
+
+  @parameterized.parameters(
+    (0, 0.016), (128, 0.016), (129, 0.16), (10_000, 0.16), (10_001, 0.016),
+    (20_000, 0.016), (20_001, 0.0016),
+  )  # fmt: skip
+  def test_the_reference_learns_at_the_rate_of_its_step(self, step, rate):
+    from suite.benchmarks.minigo import task as task_lib
+
+    schedule = task_lib._schedule(REFERENCE.hparams)
+    self.assertAlmostEqual(float(schedule(step)), rate, places=6)
+
+  def test_the_target_stays_to_the_last_bit(self):
+    hp = dataclasses.replace(
+      HP, opponent='target', gradient_accumulation_steps=2
+    )
+    task = minigo.MinigoTask(hp, REFERENCE.data)
+    state = task.init(jax.random.key(0))
+    after, _ = jax.jit(task.train_step)(state, self.batch(hp))
+    for before, later in zip(
+      jax.tree.leaves(state.stats['target']),
+      jax.tree.leaves(after.stats['target']),
+      strict=True,
+    ):
+      np.testing.assert_array_equal(before, later)
+    moved = jax.tree.map(
+      lambda a, b: bool((a != b).any()), state.stats['net'], after.stats['net']
+    )
+    self.assertTrue(all(jax.tree.leaves(moved)))
+
+
+class DeclarationTest(parameterized.TestCase):
+  def test_the_reference_has_the_parameters_and_tensors_of_the_spec(self):
+    task = minigo.MinigoTask(REFERENCE.hparams, REFERENCE.data)
+    params = abstract_state(task).params
+    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+    self.assertEqual(count, 736_671)
+    self.assertLen(task.tensors, 48)
+
+  def test_the_reference_starts_with_generation_18(self):
+    task = minigo.MinigoTask(REFERENCE.hparams, REFERENCE.data)
+    self.assertEqual(task.blocks()[0].at, {'epoch_num': 18})
+
+  @parameterized.parameters(
+    ('reference', self_play.BOARD_19, net.V07),
+    ('v0.6', dataclasses.replace(self_play.BOARD_9, planes='agz'), net.V06),
+  )
+  def test_games_are_played_as_the_flags_of_the_reference_say(
+    self, size, settings, net_size
+  ):
+    hp = DECLARED.size(size).hparams
+    self.assertEqual(hparams_lib.settings(hp), settings)
+    self.assertEqual(hparams_lib.net_size(hp), net_size)
+
+  @parameterized.parameters(
+    ({'lr_rates': (0.1, 0.2)}, 'one learning rate more than boundaries'),
+    (
+      {'lr_rates': (0.1, 0.2, 0.3), 'lr_boundaries': (5, 4)},
+      'lr_boundaries that rise',
+    ),
+    ({'gradient_accumulation_steps': 3}, 'does not divide train_batch_size'),
+    ({'train_batch_size': 0}, 'train_batch_size must be positive'),
+    ({'opponent': 'gnugo'}, "opponent must be one of .* not 'gnugo'"),
+    ({'planes': 'chess'}, "planes must be one of .* not 'chess'"),
+  )
+  def test_what_does_not_fit_is_refused(self, changes, says):
+    with self.assertRaisesRegex(ValueError, says):
+      task_of(dataclasses.replace(HP, **changes))
+
+  def test_places_that_the_devices_do_not_divide_are_refused(self):
+    task = task_of(dataclasses.replace(HP, concurrent_games=12))
+    with self.assertRaisesRegex(ValueError, "'play' takes is 12"):
+      Program.build(task, sharding.make_mesh(), fake_task.ready()[0])
+
+
+if __name__ == '__main__':
+  absltest.main()
