@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from launch import gtp
 from models import go
-from tests.models import gnugo, go_peer
+from tests.models import go_peer
 from tests.models import record_go_games as recorded
 
 SIZES = tuple(recorded.LONGEST)
@@ -201,7 +202,7 @@ def _superko_bans(moves, size: int) -> int:
 class LiveTest(parameterized.TestCase):
   @parameterized.parameters((5, 60), (9, 12), (19, 2))
   def test_new_random_games_agree(self, size, count):
-    if not gnugo.find():
+    if not gtp.find():
       self.skipTest('GNU Go is not installed.')
     seed = random.SystemRandom().randrange(2**32)
     games = Games.of(size, recorded.record(size, count, seed))

@@ -26,6 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+from launch import gtp
 from tests.models import gnugo, go_peer
 
 FIXTURE = pathlib.Path(__file__).parent / 'data' / 'go_games.npz'
@@ -103,7 +104,7 @@ def define_flags() -> None:
 def main(argv):
   """Plays, and writes the file."""
   del argv
-  if not gnugo.find():
+  if not gtp.find():
     raise app.UsageError('Expected the program gnugo; it is not installed.')
   arrays = {}
   for size, games in zip(LONGEST, flags.FLAGS.games, strict=True):
