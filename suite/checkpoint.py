@@ -204,7 +204,7 @@ class Checkpoints:
   def _write(self, state: Any, values: Mapping[str, Any]) -> None:
     content = {'position': values, 'sha256': _digest(values)}
     items = ocp.args.Composite(
-      state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(content)
+      state=ocp.args.PyTreeSave(state), position=ocp.args.JsonSave(content)
     )
     try:
       self._manager().save(values['steps'], args=items, force=True)
@@ -268,10 +268,16 @@ class Checkpoints:
     return state, position
 
   def _state(self, step: int) -> Any:
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(self._spec))
+    items = ocp.args.Composite(
+      state=ocp.args.PyTreeRestore(
+        item=self._spec,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(self._spec),
+      )
+    )
     try:
       with jax.transfer_guard('allow'):
-        return self._manager().restore(step, args=items)['state']
+        state = self._manager().restore(step, args=items)['state']
+        return jax.tree.map(_as_key, self._spec, state)
     except Exception as error:  # what a broken file leads to
       raise Failed(f'its state cannot be read: {_brief(error)}') from error
 
@@ -317,6 +323,10 @@ class Checkpoints:
         options=ocp.CheckpointManagerOptions(
           max_to_keep=KEPT, cleanup_tmp_directories=True
         ),
+        item_handlers={
+          'state': _state_handler(),
+          'position': ocp.JsonCheckpointHandler(),
+        },
       )
     return self._opened
 
@@ -339,6 +349,29 @@ class _Manager(ocp.CheckpointManager):
   def reached_preemption(self, step: int) -> bool:
     del step
     return False
+
+
+def _state_handler() -> ocp.PyTreeCheckpointHandler:
+  """Each array is written by who holds its first copy, as it is.
+
+  By default Orbax has every copy write a part of it, and compiles a program for
+  each shape to cut those parts, at the first save: on the clock.
+  """
+  kinds = ocp.type_handlers
+  arrays = kinds.ArrayHandler(use_replica_parallel=False)
+  return ocp.PyTreeCheckpointHandler(
+    type_handler_registry=kinds.create_type_handler_registry(
+      (jax.Array, arrays)
+    )
+  )
+
+
+def _as_key(spec: jax.ShapeDtypeStruct, leaf: jax.Array) -> jax.Array:
+  """A key of random numbers again, of which the bits were written."""
+  if not jnp.issubdtype(spec.dtype, jax.dtypes.prng_key):
+    return leaf
+  impl = jax.random.key_impl(jnp.empty((), spec.dtype))
+  return jax.random.wrap_key_data(leaf, impl=impl)
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:

@@ -21,6 +21,7 @@ from suite import checkpoint, sharding
 from suite.checkpoint import Checkpoints, Position
 from suite.clock import Moment
 from suite.task import State
+from tests.suite import fake_task
 
 _ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -196,6 +197,20 @@ class CheckpointsTest(parameterized.TestCase):
     jax.block_until_ready(step(state))
     checkpoints.close()
     self.assert_same(self.restore(), 6)
+
+  def test_saving_compiles_nothing_of_arrays_that_every_device_holds(self):
+    shardings = _specs(self.mesh, P())
+    checkpoints = self.opened(shardings)
+    state = _state(shardings, 6)
+    of_matrices = jax.jit(lambda matrix: matrix + 1)
+    jax.clear_caches()
+    with fake_task.recorded_compiles(lambda: 'saving') as compiles:
+      checkpoints.save(state, _position(6))
+      checkpoints.close()
+    self.assertEmpty(compiles)
+    with fake_task.recorded_compiles(lambda: 'computing') as compiles:
+      of_matrices(state.params['w'])
+    self.assertNotEmpty(compiles)
 
   def test_a_changed_byte_of_the_state_is_noticed_and_named(self):
     self.saved(3, 4)
