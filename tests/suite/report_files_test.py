@@ -11,6 +11,7 @@ import xml.etree.ElementTree
 from absl.testing import absltest, parameterized
 
 from suite.report import export, page, published
+from suite.run_log import MADE
 from tests.suite import sample_results
 from tests.suite.report_test import Document, classed, drawings
 
@@ -175,6 +176,14 @@ class ExportTest(parameterized.TestCase):
                   if r['phase'] == 'timed')  # fmt: skip
     total = sum(result['timed']['seconds'] for result in results)
     self.assertAlmostEqual(seconds, total, places=2)
+
+  def test_what_a_run_made_stands_beside_the_eval_that_followed(self):
+    results = [sample_results.result(0, epochs=2)]
+    results[0]['evals'][1]['statistics'] = {MADE + 'game_length': 17.25}
+    report = page.build(results, sample_results.score(results))
+    export.write(self.folder, report.figures, report.tables)
+    told = [row['game_length'] for row in self.rows('evals')]
+    self.assertEqual(told, ['', '17.25'])
 
   def test_json_and_csv_say_the_same(self):
     self.write(convergence=sample_results.convergence())

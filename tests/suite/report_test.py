@@ -17,6 +17,7 @@ import numpy as np
 from launch import report
 from suite.report import figures, page, svg
 from suite.report import format as fmt
+from suite.run_log import MADE
 from tests.launch import processes
 from tests.suite import sample_results
 
@@ -256,6 +257,28 @@ class SectionsTest(parameterized.TestCase):
     result['startup']['allowance'] = 4.0
     text = document([result]).text
     self.assertIn('7.0 s of startup were added to the time of run 0', text)
+
+  def test_what_the_runs_made_has_a_row_for_each_of_them(self):
+    results = [sample_results.result(run, epochs=3) for run in range(2)]
+    for number, result in enumerate(results):
+      for epoch, found in enumerate(result['evals']):
+        found['statistics'] = {
+          'actual_selfplay_games_per_generation': 8192 + epoch,
+          MADE + 'game_length': 17.0 + number + epoch / 4,
+        }
+    # Of one eval nothing is known, as after a run that went on.
+    del results[1]['evals'][0]['statistics']
+    text = document(results).text
+    self.assertIn('What the runs made to learn from', text)
+    games = 'actual selfplay games per generation'
+    self.assertIn(f'{games} run 0 8,192 8,193 8,194', text)
+    self.assertIn(f'{games} run 1 8,193 8,194 8,194', text)
+    self.assertIn('game length run 0 17 17.2 17.5', text)
+    self.assertIn('game length run 1 18.2 18.4 18.5', text)
+
+  def test_runs_on_a_data_set_made_nothing(self):
+    text = document(sample_results.results(3)).text
+    self.assertNotIn('What the runs made', text)
 
   def test_findings_are_listed_and_announced_on_top(self):
     text = document(
