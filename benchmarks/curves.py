@@ -31,7 +31,8 @@ from suite.task import Task
 
 _BENCHMARK = flags.DEFINE_string('benchmark', 'resnet', 'Whose tiny size.')
 _DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'Where its data lies.')
-_SEEDS = flags.DEFINE_integer('seeds', 20, 'Seeds 0 to N-1 of each variant.')
+_SEEDS = flags.DEFINE_integer('seeds', 20, 'How many seeds of each variant.')
+_FIRST_SEED = flags.DEFINE_integer('first_seed', 0, 'The first of them.')
 _VARIANTS = flags.DEFINE_list('variants', None, 'Which; by default all.')
 _CSV = flags.DEFINE_string('csv', None, 'Output.', required=True)
 _HP = flags.DEFINE_multi_string('hp', [], 'Changes to the tiny reference.')
@@ -80,7 +81,7 @@ def main(argv):
   found = importlib.import_module(f'benchmarks.variants_{benchmark.name}')
   for name in _VARIANTS.value or found.VARIANTS:
     change, context = found.VARIANTS[name]
-    for seed in range(_SEEDS.value):
+    for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value):
       if (name, str(seed)) in done:
         continue
       with context():

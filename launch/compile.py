@@ -25,7 +25,7 @@ from absl import flags as absl_flags
 
 from launch import flags, profiles, progress
 from launch.aot import systems, tables, targets
-from suite import files
+from suite import files, hparams
 from suite.report.format import duration
 
 FLAGS = absl_flags.FLAGS
@@ -45,7 +45,7 @@ def define_flags() -> None:
   absl_flags.DEFINE_integer(
     'per_chip_batch',
     None,
-    'Samples of a train step on each chip, in place of global_batch_size.',
+    'Samples of a train step on each chip, in place of the global batch.',
     lower_bound=1,
   )
   absl_flags.DEFINE_list(
@@ -94,11 +94,12 @@ def job(request: flags.Request, system: systems.System) -> dict[str, Any]:
   """What the worker is asked for; ValueError for a batch given twice."""
   hp = flags.changes(FLAGS.hp)
   if FLAGS.per_chip_batch:
-    if 'global_batch_size' in hp:
+    name = hparams.batch(request.hparams).name
+    if name in hp:
       raise ValueError(
-        '--per_chip_batch and --hp=global_batch_size say the same: give one.'
+        f'--per_chip_batch and --hp={name} say the same: give one.'
       )
-    hp['global_batch_size'] = str(FLAGS.per_chip_batch * system.chips)
+    hp[name] = str(FLAGS.per_chip_batch * system.chips)
   if 'eval_batch_size' not in hp:
     rows = request.hparams.eval_batch_size
     ways = max(1, system.devices // FLAGS.model_axis)

@@ -383,7 +383,7 @@ def _settings(values: Any) -> tuple[dict[str, Any], int]:
     for declared in hparams.declared(values)
     if declared.tunable and declared.key
   }
-  return found, found.pop('global_batch_size')
+  return found, found.pop(hparams.batch(values).key)
 
 
 def _scored(benchmark: Benchmark | None) -> dict[str, int]:

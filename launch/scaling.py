@@ -26,7 +26,7 @@ from absl import flags as absl_flags
 
 from launch import benchmark, flags, scaling_jobs, scaling_plan
 from launch.scaling_plan import Place
-from suite import audit, files, scaling
+from suite import audit, files, hparams, scaling
 from suite import benchmark as benchmark_lib
 from suite.report import export
 from suite.report import scaling as page
@@ -263,7 +263,7 @@ def _point(folder: str, records: Sequence[Mapping[str, Any]]) -> Point:
     (
       record['system']['devices'],
       record['system']['processes'],
-      record['hyperparameters']['global_batch_size']['value'],
+      hparams.batch_in(record['hyperparameters'])['value'],
     )
     for record in records
   }

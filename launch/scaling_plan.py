@@ -14,7 +14,6 @@ from suite.convergence import store
 
 MODES = ('strong', 'weak', 'batch')
 RULES = (*scaling.POWERS, 'points')
-_BATCH = 'global_batch_size'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +65,10 @@ class Asked:
 
 def places(request: flags.Request, asked: Asked) -> list[Place]:
   """The points in order; ValueError for what cannot be, before any is run."""
-  if _BATCH in asked.changes:
+  batch_name = hparams.batch(request.size.hparams).name
+  if batch_name in asked.changes:
     raise ValueError(
-      f'Expected the batch from --batch or --batches, got --hp={_BATCH}.'
+      f'Expected the batch from --batch or --batches, got --hp={batch_name}.'
     )
   found = []
   for devices, processes, batch in _spots(asked, request.size):
@@ -146,7 +146,7 @@ def variables(place: Place, kind: str) -> dict[str, str]:
 
 
 def _spots(asked: Asked, size: Size) -> Iterator[tuple[int, int, int]]:
-  usual = _reference_batch(size)
+  usual = hparams.batch(size.hparams).value
   processes = list(asked.processes)
   if len(processes) == 1:
     processes *= len(asked.devices)
@@ -186,10 +186,5 @@ def _changes(
     texts = dict(f.removeprefix('--hp=').split('=', 1) for f in recipe.flags)
   else:
     carried = scaling.recipe(request.hparams, batch, scaling.POWERS[asked.rule])
-    texts = {name: str(value) for name, value in carried.items()}
+    texts = {name: hparams.as_text(value) for name, value in carried.items()}
   return {**texts, **asked.changes, **asked.at.get(batch, {})}
-
-
-def _reference_batch(size: Size) -> int:
-  declared = hparams.declared(size.hparams)
-  return next(d.value for d in declared if d.key == _BATCH)

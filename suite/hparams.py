@@ -14,6 +14,8 @@ import typing
 from typing import Any
 
 Key = str | Callable[[Any], str | None] | None
+# Keys of the log that the global batch may have.
+BATCH_KEYS = ('global_batch_size', 'train_batch_size')
 # What the line in the log says beside the value, from all hyperparameters.
 Beside = Mapping[str, Callable[[Any], Any]]
 
@@ -110,6 +112,31 @@ def beside(hparams: Any) -> dict[str, Mapping[str, Any]]:
   return {d.key: d.beside for d in declared(hparams) if d.key and d.beside}
 
 
+def batch(hparams: Any) -> Declared:
+  """The hyperparameter that is the global batch; ValueError without one."""
+  for each in declared(hparams):
+    if each.key in BATCH_KEYS:
+      return each
+  raise ValueError(
+    f'Expected a hyperparameter with the key {" or ".join(BATCH_KEYS)}, got '
+    'none.'
+  )
+
+
+def batch_in(values: Mapping[str, Any]) -> Any:
+  """The global batch among what a log says, by key; None without one."""
+  return next((values[key] for key in BATCH_KEYS if key in values), None)
+
+
+def as_text(value: Any) -> str:
+  """A value as `override` reads it, which is how flags are given it."""
+  if isinstance(value, bool):
+    return str(value).lower()
+  if isinstance(value, list | tuple):
+    return ','.join(map(as_text, value))
+  return str(value)
+
+
 def override(
   reference: Any, changes: Mapping[str, str], division: Division
 ) -> Any:
@@ -194,7 +221,7 @@ def _parse(name: str, text: str, kind: type) -> Any:
       return {'true': True, 'false': False}[text.lower()]
     if typing.get_origin(kind) is tuple:
       item = typing.get_args(kind)[0]
-      return tuple(item(part) for part in text.split(','))
+      return tuple(item(part) for part in text.split(',') if text)
     value = kind(text)
   except (KeyError, ValueError):
     raise ValueError(

@@ -13,7 +13,7 @@ Samples stand for epochs: they differ by the rest of the last batch. The times,
 samples and shares of a point are those of its mean run: sums over its runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -162,24 +162,34 @@ def recipe(reference: Any, batch: int, power: float) -> dict[str, Any]:
   it, so that epochs stay; a span of batch norm is the largest divisor of the
   batch up to the reference's. What Closed fixes, and all else, stays.
   """
-  declared = hparams_lib.declared(reference)
-  ours = next((d for d in declared if d.key == 'global_batch_size'), None)
-  if ours is None:
-    raise ValueError('Expected a hyperparameter global_batch_size, got none.')
+  ours = hparams_lib.batch(reference)
   ratio = batch / ours.value
   changes: dict[str, Any] = {ours.name: batch}
-  for each in declared:
+  for each in hparams_lib.declared(reference):
     key = each.key or each.name
     if ratio == 1 or not each.tunable:
       continue
-    if key.endswith('learning_rate'):
-      changes[each.name] = float(f'{each.value * ratio**power:.6g}')
-    elif key.endswith('_steps') and not key.startswith('gradient_accum'):
-      changes[each.name] = max(1, round(each.value / ratio))
+    if key.endswith(('learning_rate', 'lr_rates')):
+      changes[each.name] = _each(
+        each.value, lambda rate: float(f'{rate * ratio**power:.6g}')
+      )
+    elif key.endswith(('_steps', 'lr_boundaries')) and not key.startswith(
+      'gradient_accum'
+    ):
+      changes[each.name] = _each(
+        each.value, lambda steps: max(1, round(steps / ratio))
+      )
     elif key.endswith('bn_span'):
       most = min(each.value, batch)
       changes[each.name] = next(n for n in range(most, 0, -1) if not batch % n)
   return changes
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+  """A number changed, or all of a tuple."""
+  if isinstance(value, tuple):
+    return tuple(map(change, value))
+  return change(value)
 
 
 def counted(number: int, noun: str) -> str:

@@ -5,6 +5,7 @@ import shlex
 
 from launch.jobs import description
 from launch.jobs.description import Job
+from suite import hparams
 
 # Programs and their arguments, of which a launcher's file quotes each word.
 Words = Sequence[str]
@@ -53,7 +54,7 @@ def run_flags(job: Job) -> Words:
     ('compiler_option', job.compiler_options),
   ):
     texts += [
-      f'--{flag}={name}={description.plain(value)}'
+      f'--{flag}={name}={hparams.as_text(value)}'
       for name, value in values.items()
     ]
   return (*texts, *job.flags)
@@ -71,7 +72,7 @@ def environment(job: Job) -> dict[str, str]:
   if job.backend == 'gpu' and job.chips_per_process > 1:
     # Else NCCL may hang where one process drives several GPUs.
     found['NCCL_LAUNCH_MODE'] = 'GROUP'
-  given = {name: description.plain(v) for name, v in job.environment.items()}
+  given = {name: hparams.as_text(v) for name, v in job.environment.items()}
   return {**found, **given}
 
 

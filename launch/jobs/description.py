@@ -191,15 +191,16 @@ def _resolved(made: Job) -> benchmark_lib.Benchmark:
 
 def hyperparameters(made: Job) -> dict[str, str]:
   """As --hp takes them."""
-  batch = {} if made.batch is None else {'global_batch_size': str(made.batch)}
-  return {**batch, **{name: plain(v) for name, v in made.hparams.items()}}
+  given = {n: hparams_lib.as_text(v) for n, v in made.hparams.items()}
+  if made.batch is None:
+    return given
+  return {_batch_name(made): str(made.batch), **given}
 
 
-def plain(value: Any) -> str:
-  """A value as flags and variables are given it."""
-  if isinstance(value, bool):
-    return str(value).lower()
-  return str(value)
+def _batch_name(made: Job) -> str:
+  """What the benchmark calls the global batch."""
+  size = benchmark_lib.get(made.benchmark).size(made.size)
+  return hparams_lib.batch(size.hparams).name
 
 
 def _make(kind: type, values: Mapping[str, Any], place: str) -> Any:
@@ -285,11 +286,14 @@ def _check(made: Job) -> None:
       raise ValueError(f'A path begins with / or a name, not as {path!r}.')
   if made.gcloud.tpu and not _NAME.fullmatch(made.gcloud.tpu):
     raise ValueError(f'gcloud.tpu is a name, not {made.gcloud.tpu!r}.')
-  if made.batch is not None and 'global_batch_size' in made.hparams:
-    raise ValueError('batch and hparams.global_batch_size are the same: one.')
+  if made.batch is not None and (name := _batch_name(made)) in made.hparams:
+    raise ValueError(f'batch and hparams.{name} are the same: one.')
   profiles.with_options(
     profiles.load(made.profile),
-    [f'{name}={plain(v)}' for name, v in made.compiler_options.items()],
+    [
+      f'{name}={hparams_lib.as_text(v)}'
+      for name, v in made.compiler_options.items()
+    ],
   )
   for name in made.environment:
     if not _VARIABLE.fullmatch(name):

@@ -156,7 +156,7 @@ def _known_samples(log: Log, claim: Claim, key: str) -> Iterator[Finding]:
 
 
 def _sizes(log: Log, claim: Claim) -> Iterator[Finding]:
-  for key in ('global_batch_size', 'gradient_accumulation_steps'):
+  for key in (*hparams_lib.BATCH_KEYS, 'gradient_accumulation_steps'):
     value = log.value(key)
     if key in log.settings and (not is_number(value) or value <= 0):
       text = f'expected a positive number as {key}, got {show(value)}'

@@ -34,7 +34,6 @@ _ALIASES = {
   'opt_gradient_accumulation_steps': 'gradient_accumulation_steps',
   'optimizer': 'opt_name',
 }
-_BATCH = 'global_batch_size'
 _POWERS = ('learning_rate', 'opt_lr', '_steps', '_samples')  # ends of keys
 _DIVISORS = ('bn_span',)
 _AS_IT_IS = ('gradient_accumulation_steps',)
@@ -60,7 +59,10 @@ class Recipe:
   @property
   def flags(self) -> list[str]:
     """The flags that launch.train takes."""
-    return [f'--hp={name}={_text(v)}' for name, v in self.changes.items()]
+    return [
+      f'--hp={name}={hparams_lib.as_text(value)}'
+      for name, value in self.changes.items()
+    ]
 
 
 def suggest(points: Points, batch_size: int, reference: Any) -> Recipe:
@@ -202,7 +204,7 @@ def _breaks(
 
 
 def _asked(reference: Any, batch_size: int) -> _Chosen:
-  return {_name(reference): (batch_size, 'as asked')}
+  return {hparams_lib.batch(reference).name: (batch_size, 'as asked')}
 
 
 def _budget(
@@ -232,7 +234,7 @@ def _ours(
   found, left_out = [], {}
   for key, value in given.items():
     match = list(_matches(key, reference))
-    if key == _BATCH:
+    if key in hparams_lib.BATCH_KEYS:
       continue
     if len(match) == 1:
       found.append((match[0], value))
@@ -257,14 +259,8 @@ def _slow(points: Points, point: Point) -> Iterator[str]:
 
 
 def _with_batch(reference: Any, batch_size: int) -> Any:
-  return dataclasses.replace(reference, **{_name(reference): batch_size})
-
-
-def _name(reference: Any) -> str:
-  """What our hyperparameters call the global batch."""
-  return next(
-    d.name for d in hparams_lib.declared(reference) if d.key == _BATCH
-  )
+  name = hparams_lib.batch(reference).name
+  return dataclasses.replace(reference, **{name: batch_size})
 
 
 def _cast(value: Any, like: Any) -> Any:
@@ -274,9 +270,3 @@ def _cast(value: Any, like: Any) -> Any:
   if isinstance(like, float) and is_number(value):
     return float(f'{value:.6g}')
   return value
-
-
-def _text(value: Any) -> str:
-  if isinstance(value, list | tuple):
-    return ','.join(map(str, value))
-  return str(value).lower() if isinstance(value, bool) else str(value)

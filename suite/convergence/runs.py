@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.convergence.points import Points, Verdict
 from suite.convergence.store import BY_SAMPLES, is_number
+from suite.hparams import BATCH_KEYS
 
 if TYPE_CHECKING:  # the audit may call this package in its turn
   from suite.audit import LogAudit
@@ -40,7 +41,9 @@ def convergence(runs: Mapping[int, LogAudit]) -> Convergence:
   what theirs is.
   """
   benchmark = _one(runs, 'submission_benchmark', str)
-  batch_size = _one(runs, 'global_batch_size', int)
+  logged = {key for audit in runs.values() for key in audit.log.settings}
+  key = next((k for k in BATCH_KEYS if k in logged), BATCH_KEYS[0])
+  batch_size = _one(runs, key, int)
   return Convergence(
     benchmark,
     batch_size,

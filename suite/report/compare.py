@@ -12,6 +12,7 @@ import string
 
 from markupsafe import Markup
 
+from suite import hparams
 from suite.report import facts, figures, pictures, published, tables, variation
 from suite.report import format as fmt
 from suite.report import rows as rows_lib
@@ -188,7 +189,7 @@ def _typical(each: Set) -> runs_lib.Run | None:
 
 
 def _batch(each: Set) -> str:
-  setting = each.first['hyperparameters'].get('global_batch_size') or {}
+  setting = hparams.batch_in(each.first['hyperparameters']) or {}
   return str(setting.get('value'))
 
 

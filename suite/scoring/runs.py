@@ -13,6 +13,7 @@ import os
 import re
 from typing import Any
 
+from suite import hparams
 from suite.audit import LogSummary
 from suite.scoring.olympic import time_to_quality
 
@@ -60,7 +61,7 @@ class Run:
 def from_summary(number: int, summary: LogSummary, allowance: float) -> Run:
   """A run as the audit saw it; startup beyond `allowance` seconds counts."""
   last = summary.evals[-1] if summary.evals else None
-  batch = summary.settings.get('global_batch_size')
+  batch = hparams.batch_in(summary.settings)
   return Run(
     number=number,
     benchmark=summary.benchmark,

@@ -510,7 +510,7 @@ class TinyTest(parameterized.TestCase):
     point = next(
       point
       for point in self.points(name).points
-      if point.batch_size == reference.global_batch_size
+      if point.batch_size == hparams.batch(reference).value
     )
     self.assertNotEmpty(point.hparams)
     for key, value in point.hparams.items():

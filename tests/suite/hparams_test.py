@@ -33,6 +33,25 @@ class HparamsTest(parameterized.TestCase):
       got, Example(batch=8, rate=0.5, wide=True, widths=(3, 4, 5))
     )
 
+  @parameterized.parameters('8', '0.5', 'true', '3,4,5', '')
+  def test_a_value_as_text_is_read_again(self, text):
+    name = {'8': 'batch', '0.5': 'rate', 'true': 'wide'}.get(text, 'widths')
+    got = hparams.override(Example(), {name: text}, Division.OPEN)
+    self.assertEqual(hparams.as_text(getattr(got, name)), text)
+
+  def test_the_batch_is_what_the_log_calls_one(self):
+    @dataclasses.dataclass(frozen=True)
+    class OfMinigo:
+      rows: int = tunable(4096, 'Rows.', key='train_batch_size')
+
+    for reference, name in ((Example(), 'batch'), (OfMinigo(), 'rows')):
+      self.assertEqual(hparams.batch(reference).name, name)
+      logged = hparams.logged(reference)
+      self.assertEqual(hparams.batch_in(logged), getattr(reference, name))
+    with self.assertRaisesRegex(ValueError, 'global_batch_size or train_'):
+      hparams.batch(dataclasses.make_dataclass('None', [])())
+    self.assertIsNone(hparams.batch_in({}))
+
   @parameterized.parameters(
     ({'batchh': '8'}, "did you mean 'batch'"),
     ({'zzz': '8'}, 'there are batch, rate'),

@@ -139,13 +139,18 @@ class RecipeTest(parameterized.TestCase):
   @parameterized.parameters(*benchmark.names())
   def test_every_benchmark_has_a_recipe_that_closed_allows(self, name):
     size = benchmark.get(name).size('tiny')
-    usual = next(
-      d.value for d in hparams.declared(size.hparams)
-      if d.key == 'global_batch_size'
-    )  # fmt: skip
-    changes = scaling.recipe(size.hparams, 2 * usual, 0.5)
-    texts = {name: str(value) for name, value in changes.items()}
-    hparams.override(size.hparams, texts, hparams.Division.CLOSED)
+    usual = hparams.batch(size.hparams)
+    changes = scaling.recipe(size.hparams, 2 * usual.value, 0.5)
+    texts = {name: hparams.as_text(value) for name, value in changes.items()}
+    got = hparams.override(size.hparams, texts, hparams.Division.CLOSED)
+    self.assertEqual(getattr(got, usual.name), 2 * usual.value)
+
+  def test_rates_and_boundaries_of_a_list_follow_the_batch(self):
+    reference = benchmark.get('minigo').size('reference').hparams
+    found = scaling.recipe(reference, 8192, 1.0)
+    self.assertEqual(found['train_batch_size'], 8192)
+    self.assertEqual(found['lr_rates'], (0.032, 0.32, 0.032, 0.0032))
+    self.assertEqual(found['lr_boundaries'], (64, 5000, 10_000))
 
 
 class PageTest(parameterized.TestCase):
