@@ -3,6 +3,7 @@
 # N games, B of them on a device, K states of a round: some of each game.
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from models import go, minigo
+from models.tree_search import arrays
 from models.tree_search.trees import Game
 
 # planes bool [K, S, S, F] -> (logits [K, A], values for Black [K])
@@ -61,34 +63,30 @@ def initial(games: int, rules: go.Rules) -> go.State:
 def settled(states: go.State, moved: jax.Array, rules: go.Rules) -> go.State:
   """States [B] after `go.settle` in the games that `moved` bool [B]."""
   late = moved & (states.ply >= rules.settled_from)
-  found = jax.lax.cond(
-    late.any(),
-    jax.vmap(lambda state: go.settle(state, rules)),
-    lambda states: states,
-    states,
-  )
-  return found
+  settle = jax.vmap(lambda state: go.settle(state, rules).passes)
+  passes = arrays.of_few(settle, late, states, states.passes)
+  return dataclasses.replace(states, passes=passes)
 
 
 def allowed(states: go.State, rules: go.Rules) -> jax.Array:
   """What may be chosen of what is legal: bool [B, A]."""
-  shut = (states.pass_runs >= rules.passes_to_forbid).any()
-  forbidden = jax.lax.cond(
-    shut,
+  shut = (states.pass_runs >= rules.passes_to_forbid).any(axis=1)
+  forbidden = arrays.of_few(
     jax.vmap(lambda state: go.forbidden(state, rules)),
-    lambda states: jnp.zeros((states.ply.shape[0], rules.size**2 + 1), bool),
+    shut,
     states,
+    jnp.zeros((states.ply.shape[0], rules.size**2 + 1), bool),
   )
   return ~forbidden
 
 
 def winners(states: go.State, ended: jax.Array, rules: go.Rules) -> jax.Array:
-  """Who won of the games that `ended` bool [B]: int32 [B]; else anything."""
-  return jax.lax.cond(
-    ended.any(),
+  """Who won of the games that `ended` bool [B]: int32 [B]; else 0."""
+  return arrays.of_few(
     jax.vmap(lambda state: go.winner(state, rules)),
-    lambda states: jnp.zeros_like(states.ply),
+    ended,
     states,
+    jnp.zeros_like(states.ply),
   )
 
 

@@ -24,7 +24,7 @@ from models import go
 from models.self_play import evaluation, records
 from models.self_play.evaluation import Net
 from models.self_play.settings import Settings
-from models.tree_search import formulas, moves, search, trees
+from models.tree_search import arrays, formulas, moves, search, trees
 
 
 @jax.tree_util.register_dataclass
@@ -234,10 +234,11 @@ def _aimed(games: Games, which, is_new, settings: Settings):
   fast = jax.vmap(jax.random.uniform)(keys[:, 1]) < settings.fast_share
   is_full = ~fast | (states.ply == 0)
   starts_full = which & is_full
-  noise = jax.lax.cond(
-    starts_full.any(),
-    lambda: _noise(keys[:, 2], game.legal(states), settings.noise_alpha),
-    lambda: jnp.zeros_like(games.tree.noise),
+  noise = arrays.of_few(
+    lambda rows: _noise(*rows, settings.noise_alpha),
+    starts_full,
+    (keys[:, 2], game.legal(states)),
+    jnp.zeros_like(games.tree.noise),
   )
   readouts = jnp.where(is_full, settings.full_readouts, settings.fast_readouts)
   # The root's visits are of another game then.
@@ -249,7 +250,7 @@ def _aimed(games: Games, which, is_new, settings: Settings):
     readouts - of_others,
     settings.tree,
     games=which,
-    noise=jnp.where(starts_full[:, None], noise, 0.0),
+    noise=noise,
   )
   # Without fast moves trees are kept, unless there is no room.
   emptied = starts_full & (is_new | short | (settings.fast_share > 0))

@@ -2,6 +2,9 @@
 
 # B games, M places, K places of a game at once.
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -45,6 +48,39 @@ def put_one(values, at, column, new) -> jax.Array:
   return jax.vmap(
     lambda into, row, column, one: into.at[row, column].set(one, mode='drop')
   )(values, at, column, new)
+
+
+def of_few(
+  function: Callable[[Any], Any],
+  which: jax.Array,
+  rows: Any,
+  otherwise: Any,
+  *,
+  at_once: int = 8,
+) -> Any:
+  """`function(rows)` of the few rows in `which` bool [B], else `otherwise`.
+
+  Both are pytrees of arrays [B, ...]. The function is asked for `at_once` rows
+  at a time until it has seen all of those, so that what is dear and seldom
+  needed costs as much as is needed, not as much as there are rows.
+  """
+  count = which.shape[0]
+  at_once = min(at_once, count)
+
+  def more(carry):
+    found, waits = carry
+    at = jnp.nonzero(waits, size=at_once, fill_value=count)[0]
+    asked = jax.tree.map(lambda leaf: leaf[jnp.minimum(at, count - 1)], rows)
+    found = jax.tree.map(
+      lambda all_of_them, some: all_of_them.at[at].set(some, mode='drop'),
+      found,
+      function(asked),
+    )
+    return found, waits.at[at].set(False, mode='drop')
+
+  return jax.lax.while_loop(
+    lambda carry: carry[1].any(), more, (otherwise, which)
+  )[0]
 
 
 def merge(values: jax.Array) -> jax.Array:

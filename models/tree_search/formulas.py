@@ -2,6 +2,8 @@
 
 # B games, A actions.
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +12,8 @@ ILLEGAL = -1000.0
 # Of the weight of exploration, as in AlphaZero, which has half of it.
 _BASE = 19652.0
 _INIT = 1.25
+# Of a draw of noise; see `_log_gamma`.
+_TRIES = 6
 
 
 def u_scale(visits: jax.Array) -> jax.Array:
@@ -39,5 +43,30 @@ def action_scores(
 def root_noise(key: jax.Array, legal: jax.Array, alpha: float) -> jax.Array:
   """Dirichlet noise over legal bool [B, A] -> float32 [B, A], 0 elsewhere."""
   # In logarithms, since most of it is below what a float32 can hold.
-  draws = jax.random.loggamma(key, jnp.float32(alpha), legal.shape)
+  draws = _log_gamma(key, alpha, legal.shape)
   return jnp.where(legal, jax.nn.softmax(draws, axis=-1, where=legal), 0.0)
+
+
+def _log_gamma(key: jax.Array, alpha: float, shape) -> jax.Array:
+  """Logarithms of draws from Gamma(alpha), alpha > 0: float32 of a shape.
+
+  By rejection (Marsaglia and Tsang, 2000), with so many tries at once, each of
+  which is accepted 95 times of 100, that one draw of 4e8 accepts none and is
+  the mode. `jax.random.loggamma` tries until all are accepted, with a key for
+  each draw: loops in loops, a third of the time of a search on a small board.
+  """
+  of_tries, of_accepting, of_boost = jax.random.split(key, 3)
+  tries = (_TRIES, *shape)
+  # Of Gamma(alpha + 1), which the power of a uniform draw makes Gamma(alpha).
+  d = alpha + 1.0 - 1.0 / 3.0
+  x = jax.random.normal(of_tries, tries)
+  cube = (1.0 + x / math.sqrt(9.0 * d)) ** 3
+  log_cube = jnp.log(jnp.maximum(cube, jnp.finfo(jnp.float32).tiny))
+  log_u = jnp.log1p(-jax.random.uniform(of_accepting, tries))
+  bound = 0.5 * x**2 + d - d * cube + d * log_cube
+  accepted = (cube > 0) & (log_u < bound)
+  first = jnp.argmax(accepted, axis=0, keepdims=True)
+  drawn = jnp.take_along_axis(log_cube, first, axis=0)[0]
+  drawn = jnp.where(accepted.any(axis=0), drawn, 0.0)
+  boost = jnp.log1p(-jax.random.uniform(of_boost, shape)) / alpha
+  return math.log(d) + drawn + boost

@@ -237,11 +237,11 @@ def with_nodes(tree: Tree, game: Game, states, at, parent, start) -> Tree:
   here = arrays.one_hot(at, tree.in_use)
   over = game.is_over(states)
   # Counting a board is dear, and seldom needed.
-  ends = jax.lax.cond(
-    (over & (at >= 0)).any(),
+  ends = arrays.of_few(
     lambda states: game.value_at_end(states).astype(jnp.float32),
-    lambda states: jnp.zeros(at.shape, jnp.float32),
+    over & (at >= 0),
     states,
+    jnp.zeros(at.shape, jnp.float32),
   )
   signs = game.to_play(states).astype(jnp.float32)
   return dataclasses.replace(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 import numpy as np
+from scipy import stats
 
 from models.tree_search import formulas, moves, search, trees
 from tests.models import tree_search_peer as peer
@@ -320,6 +321,19 @@ class NoiseTest(parameterized.TestCase):
     np.testing.assert_allclose(noise[:, :4].mean(axis=0), 0.25, atol=0.01)
     variance = 3 / (16 * (4 * 0.5 + 1))
     np.testing.assert_allclose(noise[:, :4].var(axis=0), variance, rtol=0.05)
+
+  @parameterized.parameters(0.03, 0.5, 2.5)
+  def test_the_share_of_one_of_two_moves_has_a_beta_distribution(self, alpha):
+    legal = jnp.ones((20_000, 2), bool)
+    noise = np.asarray(_root_noise(jax.random.key(0), legal, alpha), float)
+    # Of scipy; below this share and above its complement float32 is too coarse.
+    least = 1e-6
+    share = np.clip(noise[:, 0], least, 1 - least)
+    at = np.linspace(least, 1 - least, 101)[1:-1]
+    found = (share[:, None] <= at).mean(axis=0)
+    wanted = stats.beta(alpha, alpha).cdf(at)
+    # The largest gap is below this 99 times of 100 (Kolmogorov and Smirnov).
+    np.testing.assert_array_less(abs(found - wanted), 1.63 / 20_000**0.5)
 
   def test_little_alpha_leaves_no_row_empty(self):
     legal = jnp.arange(362)[None] % 7 == jnp.arange(50)[:, None] % 7
