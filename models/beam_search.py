@@ -11,7 +11,9 @@ A sentence is closed when the worst of its ended hypotheses is at least what its
 best living one could still score, all its log probability kept up to the
 longest length. The reference asks this of all sentences together and searches
 on in those that are closed; that may fill free places behind the best
-hypothesis, never replace it, for nothing that ends later scores higher.
+hypothesis, never replace it, for nothing that ends later scores higher. Where
+only the best one is wanted, a sentence may be closed by that one as well, which
+is sooner.
 """
 
 # B sentences, K beams, C continuations (2 K), V tokens, T places of the output.
@@ -25,6 +27,10 @@ import jax.numpy as jnp
 
 # (tokens int32 [B * K], cache, position int32 []) -> (logits [B * K, V], cache)
 Step = Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
+# Scores of what ended, float32 [B, K], -inf: none -> those to be beaten, [B]
+Bar = Callable[[jax.Array], jax.Array]
+
+_BLOCK = 64  # of values whose largest is taken first; see `top_k`
 
 
 @jax.tree_util.register_dataclass
@@ -71,6 +77,44 @@ def length_penalty(length: jax.Array, alpha: float) -> jax.Array:
   return ((5.0 + jnp.asarray(length, jnp.float32)) / 6.0) ** alpha
 
 
+def worst(scores: jax.Array) -> jax.Array:
+  """Of those that ended the lowest score, else -inf: [B, K] -> [B]."""
+  lowest = jnp.where(jnp.isneginf(scores), jnp.inf, scores).min(axis=1)
+  return jnp.where(jnp.isposinf(lowest), -jnp.inf, lowest)
+
+
+def best(scores: jax.Array) -> jax.Array:
+  """Of those that ended the highest score, else -inf: [B, K] -> [B]."""
+  return scores[:, 0]
+
+
+def top_k(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+  """`jax.lax.top_k` of [B, N], for N much larger than `count`.
+
+  The largest of all are in the blocks whose own largest are the largest, so few
+  values are sorted.
+  """
+  rows, length = values.shape
+  blocks = length // _BLOCK
+  if blocks <= 2 * count:
+    return jax.lax.top_k(values, count)
+  whole = blocks * _BLOCK  # what is behind them is sorted in any case
+  in_blocks = values[:, :whole].reshape(rows, blocks, _BLOCK)
+  _, chosen = jax.lax.top_k(in_blocks.max(axis=2), count)
+  # In their order, so that of equal values the first is taken.
+  chosen = jnp.sort(chosen, axis=1)
+  places = chosen[..., None] * _BLOCK + jnp.arange(_BLOCK)[None, None]
+  rest = jnp.broadcast_to(
+    jnp.arange(whole, length)[None], (rows, length - whole)
+  )
+  places = jnp.concatenate([places.reshape(rows, -1), rest], axis=1)
+  kept = jnp.concatenate(
+    [_take(in_blocks, chosen).reshape(rows, -1), values[:, whole:]], axis=1
+  )
+  found, among = jax.lax.top_k(kept, count)
+  return found, _take(places, among)
+
+
 def search(
   step: Step,
   cache: Any,
@@ -82,6 +126,7 @@ def search(
   alpha: float,
   limits: jax.Array | None = None,
   reorder: Callable[[Any, jax.Array], Any] = take_beams,
+  bar: Bar = worst,
 ) -> Found:
   """The best continuations of `start` int32 [B] that `step` allows.
 
@@ -89,7 +134,9 @@ def search(
   sentence together. After each step `reorder(cache, parents)` lets beam k go on
   from beam `parents[b, k]` of its sentence. `limits` int32, [] or [B], are the
   most tokens of a sentence, its end included; without them, or above it, that
-  is `max_length`.
+  is `max_length`. A sentence is closed when nothing alive can score more than
+  `bar` of what ended: with `best`, the first hypothesis is that which `worst`
+  finds, and those behind it need not be.
   """
   if beams < 1 or max_length < 1 or alpha < 0:
     raise ValueError(
@@ -100,7 +147,7 @@ def search(
   limits = jnp.broadcast_to(limits, start.shape)
 
   def body(state):
-    return _next(state, step, reorder, limits, end=end, alpha=alpha)
+    return _next(state, step, reorder, limits, bar, end=end, alpha=alpha)
 
   first = _first(cache, start, limits, beams=beams, length=max_length)
   last = jax.lax.while_loop(lambda state: state.is_open.any(), body, first)
@@ -123,18 +170,20 @@ def _first(cache, start, limits, *, beams: int, length: int) -> _State:
   )
 
 
-def _next(state: _State, step, reorder, limits, *, end, alpha) -> _State:
+def _next(state: _State, step, reorder, limits, bar, *, end, alpha) -> _State:
   """All hypotheses grown by a token; closed sentences stay as they are."""
   beams, position = state.last.shape[1], state.position
   logits, cache = step(state.last.reshape(-1), state.cache, position)
-  best, parents, tokens = _continue(state.log_probs, logits)
+  candidates, parents, tokens = _continue(state.log_probs, logits)
   grown = _take(state.alive, parents)
   grown = jax.lax.dynamic_update_slice_in_dim(
     grown, tokens[..., None], position, axis=2
   )
   has_ended = tokens == end
-  log_probs, kept = jax.lax.top_k(jnp.where(has_ended, -jnp.inf, best), beams)
-  scores = jnp.where(has_ended, best, -jnp.inf)
+  log_probs, kept = jax.lax.top_k(
+    jnp.where(has_ended, -jnp.inf, candidates), beams
+  )
+  scores = jnp.where(has_ended, candidates, -jnp.inf)
   scores = scores / length_penalty(position + 1, alpha)
   # The older come first, so of equal scores the older is kept.
   scores, held = jax.lax.top_k(
@@ -151,7 +200,7 @@ def _next(state: _State, step, reorder, limits, *, end, alpha) -> _State:
   could = log_probs[:, 0] / length_penalty(limits, alpha)
   return _State(
     position=position + 1,
-    is_open=(position + 1 < limits) & (_worst(scores) < could),
+    is_open=(position + 1 < limits) & (bar(scores) < could),
     last=_take(tokens, kept),
     alive=where_open(_take(grown, kept), state.alive),
     log_probs=log_probs,
@@ -169,16 +218,20 @@ def _continue(log_probs: jax.Array, logits: jax.Array):
     raise ValueError(
       f'Expected logits of two tokens or more; came {vocabulary}.'
     )
-  logits = logits.astype(jnp.float32).reshape(sentences, beams, vocabulary)
-  all_of_them = jax.nn.log_softmax(logits) + log_probs[..., None]
-  best, place = jax.lax.top_k(all_of_them.reshape(sentences, -1), 2 * beams)
-  return best, place // vocabulary, place % vocabulary
-
-
-def _worst(scores: jax.Array) -> jax.Array:
-  """Of those that ended the lowest score, else -inf: [B, K] -> [B]."""
-  lowest = jnp.where(jnp.isneginf(scores), jnp.inf, scores).min(axis=1)
-  return jnp.where(jnp.isposinf(lowest), -jnp.inf, lowest)
+  # Of each beam its own best first: no more is needed of the others than the
+  # sum that makes probabilities of logits.
+  logits = logits.astype(jnp.float32)
+  count = min(2 * beams, vocabulary)
+  own, tokens = top_k(logits, count)
+  # In the order of tokens, so that of equal ones the first is taken.
+  own, tokens = _take(own, jnp.argsort(tokens)), jnp.sort(tokens)
+  highest = logits.max(axis=1, keepdims=True)
+  scale = jnp.log(jnp.exp(logits - highest).sum(axis=1, keepdims=True))
+  own = (own - highest - scale).reshape(sentences, beams, count)
+  grown = (own + log_probs[..., None]).reshape(sentences, -1)
+  candidates, place = jax.lax.top_k(grown, 2 * beams)
+  tokens = _take(tokens.reshape(sentences, -1), place)
+  return candidates, place // count, tokens
 
 
 def _found(state: _State) -> Found:

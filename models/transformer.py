@@ -273,8 +273,9 @@ class Transformer(nnx.Module):
     beams: int = 4,
     alpha: float = 0.6,
     extra_length: int = 50,
+    bar: beam_search.Bar = beam_search.worst,
   ) -> beam_search.Found:
-    """Tokens int32 [B, M] -> the best K translations of each.
+    """Tokens int32 [B, M] -> the best K translations of each; see `search`.
 
     None is longer than the longest source of the batch and `extra_length` more,
     as in the reference, whose batches are padded to their longest source.
@@ -292,6 +293,7 @@ class Transformer(nnx.Module):
       alpha=alpha,
       limits=longest + extra_length,
       reorder=attention.reorder,
+      bar=bar,
     )
 
   def stepper(

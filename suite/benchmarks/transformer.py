@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipelines import buckets, packing, translation
-from models import attention, transformer
+from models import attention, beam_search, transformer
 from models.functional import Functional
 from suite import optimizers, sharding
 from suite.benchmark import Benchmark, DataSet, Size
@@ -254,6 +254,7 @@ class TransformerTask(Task):
       beams=self._hp.beams,
       alpha=self._hp.length_exponent,
       extra_length=self._hp.extra_length,
+      bar=beam_search.best,  # only the best one is taken
     )
     kept = {name: batch[name] for name in ('id', 'weight')}
     return kept | {'tokens': found.tokens[:, 0]}

@@ -84,7 +84,9 @@ class Machine:
     return told, {**cache, 'state': state}
 
 
-@functools.partial(_jit, static_argnames=('beams', 'max_length', 'alpha'))
+@functools.partial(
+  _jit, static_argnames=('beams', 'max_length', 'alpha', 'bar')
+)
 def _search(logits, moves, cache, starts, limits, **settings):
   step = functools.partial(Machine.step, logits, moves)
   return beam_search.search(
@@ -92,11 +94,11 @@ def _search(logits, moves, cache, starts, limits, **settings):
   )
 
 
-def _found(machine, limits, *, beams, max_length, alpha):
+def _found(machine, limits, *, beams, **settings):
   return jax.device_get(
     _search(
       machine.logits, machine.moves, machine.cache(beams), machine.starts,
-      limits, beams=beams, max_length=max_length, alpha=alpha,
+      limits, beams=beams, **settings,
     )
   )  # fmt: skip
 
@@ -147,6 +149,36 @@ class AgainstPlainTest(parameterized.TestCase):
         np.testing.assert_allclose(score, their_score, rtol=1e-5)
         padded = np.pad(theirs, (0, longest - len(theirs)))
         np.testing.assert_array_equal(tokens, padded, f'sentence {i}')
+
+  @parameterized.parameters(
+    (500, 4, 12, 12, 0.6, 2.0), (400, 3, 5, 12, 0.0, 1.0),
+    (400, 2, 7, 10, 1.0, 3.0), (300, 6, 20, 6, 0.6, 0.2),
+  )  # fmt: skip
+  def test_closed_by_the_best_the_best_is_the_same_and_found_sooner(
+    self, sentences, beams, vocabulary, longest, alpha, spread
+  ):
+    machine = Machine(
+      sentences=sentences, states=11, vocabulary=vocabulary, spread=spread,
+      seed=vocabulary,
+    )  # fmt: skip
+    settings = {'beams': beams, 'max_length': longest, 'alpha': alpha}
+    usual = _found(machine, None, **settings)
+    soon = _found(machine, None, bar=beam_search.best, **settings)
+    np.testing.assert_array_equal(soon.tokens[:, 0], usual.tokens[:, 0])
+    np.testing.assert_array_equal(soon.scores[:, 0], usual.scores[:, 0])
+    # Some are closed with places behind the best that the usual search fills.
+    self.assertGreater(np.isneginf(soon.scores).sum(), 0)
+    self.assertLessEqual(soon.steps, usual.steps)
+
+  @parameterized.parameters((8, 5000), (8, 64 * 16 + 1), (2, 100), (1, 6400))
+  def test_the_largest_of_many_are_those_of_lax_ties_included(self, k, length):
+    draws = np.random.default_rng(k * length)
+    for kinds in (3, 50, 10**6):  # few kinds: nearly all are ties
+      values = draws.integers(0, kinds, (20, length)).astype(np.float32)
+      values[values == 0] = -np.inf
+      found = _jit(beam_search.top_k, static_argnums=1)(values, k)
+      for ours, theirs in zip(found, jax.lax.top_k(values, k), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
   def test_without_a_limit_of_its_own_a_sentence_has_the_longest(self):
     machine = Machine(sentences=50, states=5, vocabulary=4, spread=1.0, seed=1)
