@@ -50,8 +50,9 @@ class Cache:
   """
 
   # The K entries of a place lie together. They are not a dimension of their
-  # own: XLA would copy all in every step to take them as one.
-  keys: tuple[jax.Array, ...]  # [B, H, T * K, D]
+  # own: XLA would copy all in every step to take them as one. Keys have their
+  # entries last, as the product with a query wants them.
+  keys: tuple[jax.Array, ...]  # [B, H, D, T * K]
   values: tuple[jax.Array, ...]  # [B, H, T * K, D]
   paths: jax.Array  # int32 [B, K, T]
 
@@ -85,12 +86,12 @@ class Attention(nnx.Module):
     return self.output(heads)
 
   def remember(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """memory [B, M, W] -> its keys and its values, [B, H, M, D] each."""
-    both = self.key(memory), self.value(memory)
-    return both[0].swapaxes(1, 2), both[1].swapaxes(1, 2)
+    """memory [B, M, W] -> keys [B, H, D, M] and values [B, H, M, D] of it."""
+    keys, values = self.key(memory), self.value(memory)
+    return jnp.moveaxis(keys, 1, 3), values.swapaxes(1, 2)
 
   def recall(self, x: jax.Array, keys, values, mask) -> jax.Array:
-    """Beams x [B, K, W] attend to keys and values [B, H, M, D] -> x's.
+    """Beams x [B, K, W] attend to what `remember` made of M entries -> x's.
 
     The layout is such that both products are taken as they lie in memory, which
     `jax.nn.dot_product_attention`, with heads after positions, has to transpose
@@ -98,9 +99,9 @@ class Attention(nnx.Module):
     """
     query = self.query(x).swapaxes(1, 2)
     logits = jnp.einsum(
-      'BHMD,BHKD->BHMK', keys, query, preferred_element_type=jnp.float32
-    ).swapaxes(2, 3)
-    weights = _softmax(logits * keys.shape[-1] ** -0.5, mask)
+      'BHKD,BHDM->BHKM', query, keys, preferred_element_type=jnp.float32
+    )
+    weights = _softmax(logits * keys.shape[2] ** -0.5, mask)
     heads = jnp.einsum('BHKM,BHMD->BHKD', weights.astype(x.dtype), values)
     # Else what follows chooses a layout that the product is slow in on CPUs.
     heads = jax.lax.optimization_barrier(heads)

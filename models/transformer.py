@@ -145,15 +145,15 @@ class DecoderBlock(nnx.Module):
   def step(self, x, cached, remembered, own_mask, memory_mask, position):
     """One token of every beam, x [B, K, W] -> x's, and its keys and values.
 
-    `cached` are keys and values [B, H, T * K, D] to write to and to attend to,
-    `remembered` those of the source, [B, H, M, D].
+    `cached` are keys [B, H, D, T * K] and values [B, H, T * K, D] to write to
+    and to attend to, `remembered` those of the source, of M entries.
     """
     y = self.attention_norm(x)
     new = self.attention.remember(y)
     first = position * x.shape[1]
     cached = tuple(
-      jax.lax.dynamic_update_slice_in_dim(old, one, first, axis=2)
-      for old, one in zip(cached, new, strict=True)
+      jax.lax.dynamic_update_slice_in_dim(old, one, first, axis=axis)
+      for old, one, axis in zip(cached, new, (3, 2), strict=True)
     )
     x = x + self.attention.recall(y, *cached, own_mask)
     y = self.memory_norm(x)
@@ -333,10 +333,16 @@ class Transformer(nnx.Module):
   def _empty(self, rows: int, beams: int, length: int) -> attention.Cache:
     size = self._size
     depth = size.width // size.heads
-    shape = (rows, size.heads, length * beams, depth)
-    nothing = (jnp.zeros(shape, self._compute.dtype),) * size.layers
+    entries = length * beams
+
+    def nothing(*shape):
+      shape = (rows, size.heads, *shape)
+      return (jnp.zeros(shape, self._compute.dtype),) * size.layers
+
     paths = jnp.full((rows, beams, length), -1, jnp.int32)
-    return attention.Cache(nothing, nothing, paths)
+    return attention.Cache(
+      nothing(depth, entries), nothing(entries, depth), paths
+    )
 
   def _embed(self, tokens, positions, drop_key=None) -> jax.Array:
     """Tokens [B, L] at positions [B or 1, L] -> their sum, [B, L, W]."""
