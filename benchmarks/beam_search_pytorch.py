@@ -8,24 +8,28 @@ ends a sentence, so both write `--extra` tokens more than the sources have.
     --rows=16 --length=32 --extra=50 --beams=4
 
 It needs what the tests need: pip install -e '.[dev]'. Programs are compiled
-before anything is timed, and what is printed is the median of `--repeats`.
+before anything is timed, and what is printed is the median of `--repeats`. What
+a search could gain at most is what is not multiplying matrices: those products
+alone are timed as well.
 """
 
 import os
 import statistics
+import sys
 import time
 
 from absl import app, flags, logging
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from benchmarks import transformer_size
 from models import attention, functional, transformer
 from tests.models import translation_peer
 
-_WIDTH = flags.DEFINE_integer('width', 512, 'Width of the model.')
-_LAYERS = flags.DEFINE_integer('layers', 6, 'Layers of either stack.')
-_VOCABULARY = flags.DEFINE_integer('vocabulary', 33_708, 'Tokens.')
 _ROWS = flags.DEFINE_integer('rows', 16, 'Sentences in a batch.')
 _LENGTH = flags.DEFINE_integer('length', 32, 'Tokens of the longest source.')
 _EXTRA = flags.DEFINE_integer('extra', 50, 'Tokens more than the sources.')
@@ -55,6 +59,30 @@ def timed(name: str, once) -> tuple[np.ndarray, float]:
   return result, statistics.median(seconds)
 
 
+def products(size: transformer.Size, rows: int, steps: int):
+  """What multiplies `rows` by all matrices of a decoder, so many times."""
+  square, hidden = (size.width, size.width), (size.width, size.ffn)
+  # Four of attention to what was written, two of attention to the source.
+  shapes = size.layers * [*6 * [square], hidden, hidden[::-1]]
+  keys = jax.random.split(jax.random.key(0, impl='rbg'), len(shapes) + 1)
+  draw = lambda key, shape: jax.random.normal(key, shape) / shape[0] ** 0.5  # noqa: E731
+  matrices = [draw(*each) for each in zip(keys[1:], shapes, strict=True)]
+  table = draw(keys[0], (size.vocabulary, size.width))
+
+  @jax.jit
+  def run(matrices, table):
+    def step(_, x):
+      for matrix in matrices:
+        x = x @ matrix
+      # All logits are needed for it, and nothing is done with it.
+      logits = jnp.einsum('RW,VW->RV', x, table)
+      return x + 1e-9 * logits.max(axis=1, keepdims=True)
+
+    return jax.lax.fori_loop(0, steps, step, jnp.ones((rows, size.width)))
+
+  return lambda: np.asarray(run(matrices, table))
+
+
 def compare(size: transformer.Size, source: np.ndarray) -> None:
   """Prints the seconds of either and how many translations are the same."""
   model = functional.Functional.of(
@@ -62,7 +90,7 @@ def compare(size: transformer.Size, source: np.ndarray) -> None:
       size, compute=attention.Compute(dropout=0.0), rngs=rngs
     )
   )
-  params, _ = jax.jit(model.init)(jax.random.key(0, impl='rbg'))
+  params = transformer_size.weights(size)
   settings = {'beams': _BEAMS.value, 'extra_length': _EXTRA.value}
 
   @jax.jit
@@ -86,16 +114,19 @@ def compare(size: transformer.Size, source: np.ndarray) -> None:
   print(f'{100 * same:.0f} % of the translations are the same')
   print(f'here {ours:.2f} s, transformers {theirs:.2f} s a batch')
   print(f'{theirs / ours:.2f} times as fast')
+  beams = source.shape[0] * _BEAMS.value
+  _, bare = timed('the products alone', products(size, beams, int(found.steps)))
+  print(
+    f'the products alone {bare:.2f} s: a search that cost nothing beside them '
+    f'would be {theirs / bare:.2f} times as fast'
+  )
 
 
 def main(argv):
   del argv
   logging.set_verbosity(logging.WARNING)
   torch.set_num_threads(len(os.sched_getaffinity(0)))
-  width = _WIDTH.value
-  size = transformer.Size(
-    _VOCABULARY.value, _LAYERS.value, width, max(1, width // 64), 4 * width
-  )
+  size = transformer_size.size()
   compare(size, sources(size.vocabulary, _ROWS.value, _LENGTH.value))
 
 

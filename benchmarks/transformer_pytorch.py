@@ -14,6 +14,7 @@ import functools
 import math
 import os
 import statistics
+import sys
 import time
 
 from absl import app, flags, logging
@@ -23,14 +24,14 @@ import numpy as np
 import optax
 import torch
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from benchmarks import transformer_size
 from models import attention, functional, transformer
 from suite import optimizers
 from tests.models import modules_peer
 
 _DTYPES = flags.DEFINE_list('dtypes', ['float32', 'bfloat16'], 'Of compute.')
-_WIDTH = flags.DEFINE_integer('width', 512, 'Width of the model.')
-_LAYERS = flags.DEFINE_integer('layers', 6, 'Layers of either stack.')
-_VOCABULARY = flags.DEFINE_integer('vocabulary', 33_708, 'Tokens.')
 _ROWS = flags.DEFINE_integer('rows', 16, 'Sentence pairs in a batch.')
 _LENGTH = flags.DEFINE_integer('length', 64, 'Tokens of either side.')
 _UNROLL = flags.DEFINE_integer('unroll', 1, 'Layers in a turn of our scan.')
@@ -122,14 +123,8 @@ def main(argv):
   del argv
   logging.set_verbosity(logging.WARNING)
   torch.set_num_threads(len(os.sched_getaffinity(0)))
-  width = _WIDTH.value
-  size = transformer.Size(
-    _VOCABULARY.value, _LAYERS.value, width, max(1, width // 64), 4 * width
-  )
-  model = functional.Functional.of(
-    lambda rngs: transformer.Transformer(size, rngs=rngs)
-  )
-  params, _ = jax.jit(model.init)(jax.random.key(0, impl='rbg'))
+  size = transformer_size.size()
+  params = transformer_size.weights(size)
   source, target = batch(size.vocabulary, _ROWS.value, _LENGTH.value)
   for dtype in _DTYPES.value:
     seconds = [

@@ -1,22 +1,14 @@
 """Models of MiniGo that are broken on purpose, for benchmarks/curves.py."""
 
-import contextlib
 import dataclasses
 from unittest import mock
 
 import numpy as np
 
+from benchmarks import variants
 from input_pipelines import replay
 from models import self_play
 from models.self_play import records
-
-
-def _scaled_rate(factor: float):
-  def change(hp):
-    rates = tuple(rate * factor for rate in hp.lr_rates)
-    return dataclasses.replace(hp, lr_rates=rates)
-
-  return change, contextlib.nullcontext
 
 
 def _no_search(hp):
@@ -60,13 +52,10 @@ def _not_shuffled():
   return mock.patch.object(replay.Window, 'sample', broken)
 
 
-_SAME = lambda hp: hp  # noqa: E731
 VARIANTS = {
-  'reference': (_SAME, contextlib.nullcontext),
-  'learning rate x10': _scaled_rate(10.0),
-  'learning rate /10': _scaled_rate(0.1),
-  'values of the wrong sign': (_SAME, _wrong_sign),
-  'values of who is to play': (_SAME, _of_who_plays),
-  'no search': (_no_search, contextlib.nullcontext),
-  'not shuffled': (_SAME, _not_shuffled),
+  **variants.usual('lr_rates'),
+  'values of the wrong sign': variants.within(_wrong_sign),
+  'values of who is to play': variants.within(_of_who_plays),
+  'no search': variants.changed(_no_search),
+  'not shuffled': variants.within(_not_shuffled),
 }

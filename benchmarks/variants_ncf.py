@@ -1,6 +1,5 @@
 """NeuMF as it is, and broken in ways that its target is to tell."""
 
-import contextlib
 import dataclasses
 from unittest import mock
 
@@ -8,17 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import variants
 from input_pipelines import movielens
 from models import ncf as model
 from suite.benchmarks import ncf
-
-
-def _scaled_rate(factor: float):
-  def change(hp):
-    rate = hp.base_learning_rate * factor
-    return dataclasses.replace(hp, base_learning_rate=rate)
-
-  return change, contextlib.nullcontext
 
 
 def _epochs(change):
@@ -96,16 +88,13 @@ def _constant_scores():
   return mock.patch.object(model.Tower, '__call__', broken)
 
 
-_SAME = lambda hp: hp  # noqa: E731
 VARIANTS = {
-  'reference': (_SAME, contextlib.nullcontext),
-  'learning rate x10': _scaled_rate(10.0),
-  'learning rate /10': _scaled_rate(0.1),
-  'negatives never redrawn': (_SAME, _static_negatives),
-  'negatives by popularity': (_SAME, _popular_negatives),
-  'negatives from a tenth of the items': (_SAME, _few_negatives),
-  'users ignored': (_SAME, _no_users),
-  'tower frozen': (_SAME, _frozen('tower')),
-  'tables frozen': (_SAME, _frozen('tables')),
-  'all scores alike': (_SAME, _constant_scores),
+  **variants.usual('base_learning_rate'),
+  'negatives never redrawn': variants.within(_static_negatives),
+  'negatives by popularity': variants.within(_popular_negatives),
+  'negatives from a tenth of the items': variants.within(_few_negatives),
+  'users ignored': variants.within(_no_users),
+  'tower frozen': variants.within(_frozen('tower')),
+  'tables frozen': variants.within(_frozen('tables')),
+  'all scores alike': variants.within(_constant_scores),
 }

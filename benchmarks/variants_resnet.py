@@ -1,19 +1,10 @@
 """ResNet as it is, and broken in ways that its target is to tell."""
 
-import contextlib
-import dataclasses
 from unittest import mock
 
+from benchmarks import variants
 from input_pipelines import imagenet
 from models import layers
-
-
-def _scaled_rate(factor: float):
-  def change(hp):
-    rate = hp.base_learning_rate * factor
-    return dataclasses.replace(hp, base_learning_rate=rate)
-
-  return change, contextlib.nullcontext
 
 
 def _unshuffled():
@@ -46,12 +37,9 @@ def _no_normalisation():
   return mock.patch.object(layers.GroupedBatchNorm, '__call__', broken)
 
 
-_SAME = lambda hp: hp  # noqa: E731
 VARIANTS = {
-  'reference': (_SAME, contextlib.nullcontext),
-  'learning rate x10': _scaled_rate(10.0),
-  'learning rate /10': _scaled_rate(0.1),
-  'not shuffled': (_SAME, _unshuffled),
-  'batch norm: moments frozen': (_SAME, _frozen_moments),
-  'batch norm: no normalisation': (_SAME, _no_normalisation),
+  **variants.usual('base_learning_rate'),
+  'not shuffled': variants.within(_unshuffled),
+  'batch norm: moments frozen': variants.within(_frozen_moments),
+  'batch norm: no normalisation': variants.within(_no_normalisation),
 }

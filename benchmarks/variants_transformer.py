@@ -1,20 +1,11 @@
 """The Transformer as it is, and broken in ways that its target is to tell."""
 
-import contextlib
-import dataclasses
 from unittest import mock
 
 import jax.numpy as jnp
 
+from benchmarks import variants
 from models import attention, transformer
-
-
-def _scaled_rate(factor: float):
-  def change(hp):
-    rate = hp.base_learning_rate * factor
-    return dataclasses.replace(hp, base_learning_rate=rate)
-
-  return change, contextlib.nullcontext
 
 
 def _no_encoder():
@@ -60,13 +51,10 @@ def _no_shift():
   return mock.patch.object(transformer.Transformer, 'decode', broken)
 
 
-_SAME = lambda hp: hp  # noqa: E731
 VARIANTS = {
-  'reference': (_SAME, contextlib.nullcontext),
-  'learning rate x10': _scaled_rate(10.0),
-  'learning rate /10': _scaled_rate(0.1),
-  'no encoder': (_SAME, _no_encoder),
-  'no causal mask': (_SAME, _no_causal_mask),
-  'no positions': (_SAME, _no_positions),
-  'labels not shifted': (_SAME, _no_shift),
+  **variants.usual('base_learning_rate'),
+  'no encoder': variants.within(_no_encoder),
+  'no causal mask': variants.within(_no_causal_mask),
+  'no positions': variants.within(_no_positions),
+  'labels not shifted': variants.within(_no_shift),
 }

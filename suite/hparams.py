@@ -84,6 +84,21 @@ def fixed(default: Any, text: str, *, key: Key = None) -> Any:
   return _field(default, text, key, False, None)
 
 
+def accumulation_steps() -> Any:
+  """The field of the parts that a step is done in; see `suite.accumulation`."""
+  return tunable(
+    1,
+    'Parts that a step is done in, to need less memory.',
+    key='gradient_accumulation_steps',
+    rule=POSITIVE,
+  )
+
+
+def compute_dtype(text: str) -> Any:
+  """The field of the format of what `text` says is computed in it."""
+  return tunable('float32', text, rule=one_of('float32', 'bfloat16'))
+
+
 def declared(hparams: Any) -> list[Declared]:
   """Every hyperparameter in the order of its declaration."""
   return [

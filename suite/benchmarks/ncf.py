@@ -19,6 +19,8 @@ from suite.feed import Block, Data, Feed, SupervisedFeed
 from suite.hparams import (
   POSITIVE,
   Rule,
+  accumulation_steps,
+  compute_dtype,
   fixed,
   one_of,
   require_positive,
@@ -67,16 +69,9 @@ class Hparams:
   epsilon: float = fixed(
     1e-8, 'Added to the root of the mean square.', key='opt_adam_epsilon'
   )
-  gradient_accumulation_steps: int = tunable(
-    1,
-    'Parts that a step is done in, to need less memory.',
-    key='gradient_accumulation_steps',
-    rule=POSITIVE,
-  )
-  compute_dtype: str = tunable(
-    'float32',
-    'Of products in the tower; tables and parameters stay float32.',
-    rule=one_of('float32', 'bfloat16'),
+  gradient_accumulation_steps: int = accumulation_steps()
+  compute_dtype: str = compute_dtype(
+    'Of products in the tower; tables and parameters stay float32.'
   )
   table_row_multiple: int = tunable(
     1,

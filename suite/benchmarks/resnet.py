@@ -18,6 +18,8 @@ from suite.feed import Block, Data, Feed, SupervisedFeed
 from suite.hparams import (
   POSITIVE,
   Rule,
+  accumulation_steps,
+  compute_dtype,
   fixed,
   one_of,
   require_positive,
@@ -136,16 +138,9 @@ class Hparams:
     ),
     rule=POSITIVE,
   )
-  gradient_accumulation_steps: int = tunable(
-    1,
-    'Parts that a step is done in, to need less memory.',
-    key='gradient_accumulation_steps',
-    rule=POSITIVE,
-  )
-  compute_dtype: str = tunable(
-    'float32',
-    'Of activations and products; parameters stay float32.',
-    rule=one_of('float32', 'bfloat16'),
+  gradient_accumulation_steps: int = accumulation_steps()
+  compute_dtype: str = compute_dtype(
+    'Of activations and products; parameters stay float32.'
   )
   epochs_between_evals: int = fixed(4, 'Epochs from one eval to the next.')
   eval_offset: int = tunable(

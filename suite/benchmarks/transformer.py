@@ -16,6 +16,8 @@ from suite.feed import Block, Data, Feed, SupervisedFeed
 from suite.hparams import (
   POSITIVE,
   Rule,
+  accumulation_steps,
+  compute_dtype,
   fixed,
   one_of,
   require_positive,
@@ -122,16 +124,9 @@ class Hparams:
     'that share a batch must divide; 1 in the reference, for one GPU.',
     rule=POSITIVE,
   )
-  gradient_accumulation_steps: int = tunable(
-    1,
-    'Parts that a step is done in, to need less memory.',
-    key='gradient_accumulation_steps',
-    rule=POSITIVE,
-  )
-  compute_dtype: str = tunable(
-    'float32',
-    'Of products; parameters, softmax and logits stay float32.',
-    rule=one_of('float32', 'bfloat16'),
+  gradient_accumulation_steps: int = accumulation_steps()
+  compute_dtype: str = compute_dtype(
+    'Of products; parameters, softmax and logits stay float32.'
   )
   remat: bool = tunable(
     False,

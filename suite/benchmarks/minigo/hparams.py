@@ -6,8 +6,9 @@ from models import go, minigo, self_play
 from models.tree_search.trees import Settings as TreeSettings
 from suite.hparams import (
   POSITIVE,
+  accumulation_steps,
+  compute_dtype,
   fixed,
-  one_of,
   require_positive,
   tunable,
 )
@@ -35,16 +36,9 @@ class Hparams:
   lr_rates: tuple[float, ...] = tunable(
     (0.016, 0.16, 0.016, 0.0016), 'Learning rates.', key='lr_rates'
   )
-  gradient_accumulation_steps: int = tunable(
-    1,
-    'Parts that a step is done in, to need less memory.',
-    key='gradient_accumulation_steps',
-    rule=POSITIVE,
-  )
-  compute_dtype: str = tunable(
-    'float32',
-    'Of convolutions; parameters stay float32.',
-    rule=one_of('float32', 'bfloat16'),
+  gradient_accumulation_steps: int = accumulation_steps()
+  compute_dtype: str = compute_dtype(
+    'Of convolutions; parameters stay float32.'
   )
   concurrent_games: int = tunable(
     2048, 'Games that all devices play at once.', rule=POSITIVE
