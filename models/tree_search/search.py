@@ -76,9 +76,7 @@ def grow(
   Trees that are done do not change.
   """
   tree, picked = _pick(_mix_noise(tree, settings), game, settings)
-  states = jax.tree.map(
-    lambda leaf: arrays.merge(arrays.rows_of(leaf, picked.leaves)), tree.states
-  )
+  states = jax.tree.map(arrays.merge, trees.states_at(tree, picked.leaves))
   logits, values = evaluate(states)
   priors = _priors(logits, game.legal(states))
   shape = picked.leaves.shape
@@ -227,7 +225,7 @@ def _select(tree: Tree, totals, node, children, settings) -> jax.Array:
 def _grown(tree: Tree, game: Game, node, action, place) -> Tree:
   """With a node at `place` [B], -1: none, that `action` [B] leads to."""
   is_new = place >= 0
-  before = jax.tree.map(lambda leaf: arrays.row_of(leaf, node), tree.states)
+  before = trees.states_at(tree, node)
   states = game.play(before, trees.or_pass(action, is_new, tree))
   start = arrays.row_of(tree.starts, node)
   tree = trees.with_nodes(

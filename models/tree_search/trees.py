@@ -76,9 +76,13 @@ class Tree:
   Places that are not in use hold what was there before, as do the children and
   priors of a node that is not expanded. `target` and `noise` are what `aim`
   asked for; noise of all zeros is none.
+
+  Of a state each leaf is kept as one row, [B, M] or [B, M, N], whatever its
+  shape: TPUs pad the last two dimensions, and copy arrays that they lay out
+  otherwise, for which those of 19x19 are too large. `states_at` reads them.
   """
 
-  states: Any  # [B, M, ...]
+  states: Any  # [B, M] or [B, M, N]; see `states_at`
   children: jax.Array  # int32 [B, M, A], -1: none
   priors: jax.Array  # float32 [B, M, A], -1: illegal
   root: jax.Array  # int32 [B]
@@ -93,6 +97,10 @@ class Tree:
   starts: jax.Array  # float32 [B, M], what the total of a child begins with
   target: jax.Array  # int32 [B], visits of the root
   noise: jax.Array  # float32 [B, A]
+  # Of a state's leaves.
+  shapes: tuple[tuple[int, ...], ...] = dataclasses.field(
+    metadata={'static': True}
+  )
 
 
 def plant(states: Any, game: Game, settings: Settings) -> Tree:
@@ -110,7 +118,7 @@ def plant(states: Any, game: Game, settings: Settings) -> Tree:
 
   signs = game.to_play(states).astype(jnp.float32)
   tree = Tree(
-    states=jax.tree.map(make_room, states),
+    states=jax.tree.map(make_room, _as_rows(states)),
     children=full(-1, jnp.int32, nodes, actions),
     priors=full(0, jnp.float32, nodes, actions),
     root=full(0, jnp.int32),
@@ -125,6 +133,7 @@ def plant(states: Any, game: Game, settings: Settings) -> Tree:
     starts=full(0, jnp.float32, nodes),
     target=full(0, jnp.int32),
     noise=full(0, jnp.float32, actions),
+    shapes=tuple(leaf.shape[1:] for leaf in jax.tree.leaves(states)),
   )
   return with_nodes(tree, game, states, tree.root, tree.root, tree.totals[:, 0])
 
@@ -221,13 +230,25 @@ def advance(
 
 def root_states(tree: Tree) -> Any:
   """The states that are searched from, [B, ...]."""
-  return jax.tree.map(lambda leaf: arrays.row_of(leaf, tree.root), tree.states)
+  return states_at(tree, tree.root)
+
+
+def states_at(tree: Tree, at: jax.Array) -> Any:
+  """The states of nodes at [B] or [B, K], as a pytree of [B, (K,) ...]."""
+  read = arrays.row_of if at.ndim == 1 else arrays.rows_of
+  leaves, structure = jax.tree.flatten(tree.states)
+  return structure.unflatten(
+    read(leaf, at).reshape(*at.shape, *shape)
+    for leaf, shape in zip(leaves, tree.shapes, strict=True)
+  )
 
 
 def put(tree: Tree, states: Any, at: jax.Array) -> Tree:
   """With states [B, ...] at the places [B], -1: nowhere."""
   kept = jax.tree.map(
-    lambda old, new: arrays.put_row(old, at, new), tree.states, states
+    lambda old, new: arrays.put_row(old, at, new),
+    tree.states,
+    _as_rows(states),
   )
   return dataclasses.replace(tree, states=kept)
 
@@ -254,6 +275,14 @@ def with_nodes(tree: Tree, game: Game, states, at, parent, start) -> Tree:
     signs=jnp.where(here, signs[:, None], tree.signs),
     visits=jnp.where(here, 0, tree.visits),
     totals=jnp.where(here, start[:, None], tree.totals),
+  )
+
+
+def _as_rows(states: Any) -> Any:
+  """Leaves [B, ...] as [B] or [B, N]."""
+  return jax.tree.map(
+    lambda leaf: leaf.reshape(leaf.shape[0], -1) if leaf.ndim > 1 else leaf,
+    states,
   )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from models import go, minigo, self_play
 from models.self_play import evaluation, records
+from models.tree_search import trees
 from models.tree_search.trees import Settings as TreeSettings
 from suite import sharding
 from tests.models import go_boards
@@ -105,7 +106,7 @@ def _rows(some, place):
 def view(games):
   """States and searches between two looks."""
   tree, every = games.tree, jnp.arange(PLACES)
-  states = jax.tree.map(lambda leaf: leaf[every, tree.root], tree.states)
+  states = trees.root_states(tree)
   noisy = (tree.noise > 0).any(axis=1)
   visits = tree.visits[every, tree.root]
   return states, games.number, games.is_full, games.salt, visits, noisy

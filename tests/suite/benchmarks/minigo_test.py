@@ -273,8 +273,10 @@ class StepTest(parameterized.TestCase):
       for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
       if 'bias' not in sharding.path_of(path)
     )
-    expected = metrics['policy'] + 0.5 * metrics['value'] + 1e-4 * l2
+    value = HP.value_cost_weight * metrics['value']
+    expected = metrics['policy'] + value + 1e-4 * l2
     self.assertAlmostEqual(float(loss), float(expected), places=5)
+    self.assertEqual(REFERENCE.hparams.value_cost_weight, 0.5)
     # An untrained net has hardly an opinion.
     self.assertAlmostEqual(float(metrics['policy']), np.log(10), delta=0.5)
 
