@@ -185,8 +185,10 @@ def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
     sharding.check_batch('The eval batch', rows_of(spec), mesh)
   for name, staged in task.staged().items():
     if staged.argument == sharding.ROWS:
-      rows = jax.tree.leaves(staged.spec)[0].shape[0]
-      sharding.check_batch(f'What {name!r} takes', rows, mesh)
+      for rows in sorted(
+        {leaf.shape[0] for leaf in jax.tree.leaves(staged.spec)}
+      ):
+        sharding.check_batch(f'What {name!r} takes', rows, mesh)
   for spec in task.train_specs:
     rows = rows_of(spec)
     set_by = f' (see {task.rows_set_by})' if task.rows_set_by else ''

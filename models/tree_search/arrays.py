@@ -1,6 +1,9 @@
 """One place of each game: read from arrays of many, and written to them."""
 
-# B games, M places, K places of a game at once.
+# B games, M places, K places of a game at once. Where each place has a row, the
+# rows of all games are one dimension, B * M: what is read and written by place
+# in a dimension of its own TPUs lay out in two ways, and copy from one to the
+# other.
 
 from collections.abc import Callable
 from typing import Any
@@ -42,12 +45,21 @@ def put_row(values: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
   )(values, at, rows)
 
 
-def put_one(values, at, column, new) -> jax.Array:
-  """values [B, M, A] with new [B] at [B], column [B]; -1: nowhere."""
-  at = jnp.where(at < 0, values.shape[1], at)
-  return jax.vmap(
-    lambda into, row, column, one: into.at[row, column].set(one, mode='drop')
-  )(values, at, column, new)
+def nodes_at(values: jax.Array, at: jax.Array) -> jax.Array:
+  """values [B * M, ...], at [B] or [B, K] of a game's own -> [B, (K,) ...]."""
+  return values.at[_places(values, at)].get(mode='promise_in_bounds')
+
+
+def put_nodes(values: jax.Array, at: jax.Array, new: jax.Array) -> jax.Array:
+  """values [B * M, ...], new [B, (K,) ...] at [B] or [B, K]; -1: nowhere."""
+  places = jnp.where(at < 0, values.shape[0], _places(values, at))
+  return values.at[places].set(new, mode='drop')
+
+
+def _places(values: jax.Array, at: jax.Array) -> jax.Array:
+  games = at.shape[0]
+  first = jnp.arange(games, dtype=at.dtype) * (values.shape[0] // games)
+  return at + jnp.expand_dims(first, range(1, at.ndim))
 
 
 def of_few(

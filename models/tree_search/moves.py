@@ -36,7 +36,7 @@ class Root:
 def at_root(tree: Tree) -> Root:
   """The roots of trees that have been read, so that they are expanded."""
   count = arrays.row_of(tree.visits, tree.root)
-  children = arrays.row_of(tree.children, tree.root)
+  children = arrays.nodes_at(tree.children, tree.root)
   start = arrays.row_of(tree.starts, tree.root)
   total = arrays.row_of(tree.totals, tree.root)
   return Root(
@@ -45,7 +45,7 @@ def at_root(tree: Tree) -> Root:
     value=total / (1.0 + count.astype(jnp.float32)),
     visits=arrays.of_children(tree.visits, children, jnp.zeros_like(count)),
     totals=arrays.of_children(tree.totals, children, start),
-    priors=arrays.row_of(tree.priors, tree.root),
+    priors=arrays.nodes_at(tree.priors, tree.root),
   )
 
 

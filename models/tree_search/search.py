@@ -15,12 +15,14 @@ and cannot keep the subtree of a move that was played.
 All arrays lead with the games, and no game reads another's, so that games can
 be split over devices. A round has three costs, and the layout follows them:
 
-- Descending reads two rows [A] of one node at each step. What visits change are
-  arrays [B, M] of the nodes themselves; they are read through `children` and
-  written densely, with the path of a leaf as a mask. Nothing is scattered.
-- Every node keeps its state, [B, M, ...], because a leaf is then one move from
-  its parent. Replaying the moves from the root would cost as many moves as the
-  leaf is deep, each some 6 % of the answer of a small net (9x9, a CPU).
+- Descending reads two rows [A] of one node at each step, of [B * M, A]. What
+  visits change are arrays [B, M] of the nodes themselves; they are read through
+  `children` and written densely, with the path of a leaf as a mask. Nothing is
+  scattered.
+- Every node keeps its state, rows of [B * M, N], because a leaf is then one
+  move from its parent. Replaying the moves from the root would cost as many
+  moves as the leaf is deep, each some 6 % of the answer of a small net (9x9, a
+  CPU).
 - A node that falls out of the tree leaves a place free, and a new one takes the
   first free place. So a tree loses the moves not played without being copied.
 
@@ -91,7 +93,7 @@ def grow(
 
 def _mix_noise(tree: Tree, settings: Settings) -> Tree:
   """Mixes noise that waits into the priors of roots that have some."""
-  row = arrays.row_of(tree.priors, tree.root)
+  row = arrays.nodes_at(tree.priors, tree.root)
   legal = row >= 0
   waits = (tree.noise > 0).any(axis=1) & arrays.row_of(tree.expanded, tree.root)
   noise = jnp.where(legal, tree.noise, 0.0)
@@ -103,7 +105,7 @@ def _mix_noise(tree: Tree, settings: Settings) -> Tree:
   at = jnp.where(waits, tree.root, -1)
   return dataclasses.replace(
     tree,
-    priors=arrays.put_row(tree.priors, at, mixed),
+    priors=arrays.put_nodes(tree.priors, at, mixed),
     noise=jnp.where(waits[:, None], 0.0, tree.noise),
   )
 
@@ -177,7 +179,7 @@ def _descend(tree: Tree, picked: _Picked, active, settings):
 
   def body(carry):
     node, action, is_new, path, going = carry
-    row = arrays.row_of(tree.children, node)
+    row = arrays.nodes_at(tree.children, node)
     best = _select(tree, totals, node, row, settings)
     child = arrays.row_of(row, best)
     ends = going & (child < 0)
@@ -206,7 +208,7 @@ def _select(tree: Tree, totals, node, children, settings) -> jax.Array:
   """The move of the highest score at `node` [B], of equal ones the first."""
   count = arrays.row_of(tree.visits, node)
   reads = jnp.maximum(count - 1, 1).astype(jnp.float32)
-  priors = arrays.row_of(tree.priors, node)
+  priors = arrays.nodes_at(tree.priors, node)
   scores = formulas.action_scores(
     visits=arrays.of_children(tree.visits, children, jnp.zeros_like(count)),
     totals=arrays.of_children(
@@ -231,9 +233,14 @@ def _grown(tree: Tree, game: Game, node, action, place) -> Tree:
   tree = trees.with_nodes(
     trees.put(tree, states, place), game, states, place, node, start
   )
+  children = arrays.nodes_at(tree.children, node)
+  children = jnp.where(
+    arrays.one_hot(action, children), place[:, None], children
+  )
   at = jnp.where(is_new, node, -1)
-  children = arrays.put_one(tree.children, at, action, place)
-  return dataclasses.replace(tree, children=children)
+  return dataclasses.replace(
+    tree, children=arrays.put_nodes(tree.children, at, children)
+  )
 
 
 def _priors(logits: jax.Array, legal: jax.Array) -> jax.Array:
@@ -265,8 +272,8 @@ def _answer(tree: Tree, picked: _Picked, priors, values, settings) -> Tree:
   none = jnp.full(priors.shape, -1, jnp.int32)
   return dataclasses.replace(
     tree,
-    children=arrays.put_row(tree.children, at, none),
-    priors=arrays.put_row(tree.priors, at, priors),
+    children=arrays.put_nodes(tree.children, at, none),
+    priors=arrays.put_nodes(tree.priors, at, priors),
     visits=visits,
     totals=totals,
     expanded=expanded,

@@ -77,14 +77,13 @@ class Tree:
   priors of a node that is not expanded. `target` and `noise` are what `aim`
   asked for; noise of all zeros is none.
 
-  Of a state each leaf is kept as one row, [B, M] or [B, M, N], whatever its
-  shape: TPUs pad the last two dimensions, and copy arrays that they lay out
-  otherwise, for which those of 19x19 are too large. `states_at` reads them.
+  Of a state each leaf is kept as a number or one row, whatever its shape: TPUs
+  pad the last two dimensions. `states_at` reads them.
   """
 
-  states: Any  # [B, M] or [B, M, N]; see `states_at`
-  children: jax.Array  # int32 [B, M, A], -1: none
-  priors: jax.Array  # float32 [B, M, A], -1: illegal
+  states: Any  # [B * M] or [B * M, N]; see `states_at`
+  children: jax.Array  # int32 [B * M, A], -1: none
+  priors: jax.Array  # float32 [B * M, A], -1: illegal
   root: jax.Array  # int32 [B]
   parents: jax.Array  # int32 [B, M], of the root the root
   in_use: jax.Array  # bool [B, M]
@@ -110,8 +109,8 @@ def plant(states: Any, game: Game, settings: Settings) -> Tree:
   actions = jax.eval_shape(game.legal, states).shape[1]
 
   def make_room(leaf):
-    room = jnp.zeros((games, nodes, *leaf.shape[1:]), leaf.dtype)
-    return room.at[:, 0].set(leaf)
+    room = jnp.zeros((games * nodes, *leaf.shape[1:]), leaf.dtype)
+    return room.at[::nodes].set(leaf)
 
   def full(value, dtype, *shape):
     return jnp.full((games, *shape), value, dtype)
@@ -119,8 +118,8 @@ def plant(states: Any, game: Game, settings: Settings) -> Tree:
   signs = game.to_play(states).astype(jnp.float32)
   tree = Tree(
     states=jax.tree.map(make_room, _as_rows(states)),
-    children=full(-1, jnp.int32, nodes, actions),
-    priors=full(0, jnp.float32, nodes, actions),
+    children=jnp.full((games * nodes, actions), -1, jnp.int32),
+    priors=jnp.zeros((games * nodes, actions), jnp.float32),
     root=full(0, jnp.int32),
     parents=full(0, jnp.int32, nodes),
     in_use=full(False, jnp.bool, nodes),
@@ -201,7 +200,7 @@ def advance(
   The games are then aimed at no more reads than they have. A move that was
   never read leaves a tree of a root only.
   """
-  child = arrays.row_of(arrays.row_of(tree.children, tree.root), actions)
+  child = arrays.row_of(arrays.nodes_at(tree.children, tree.root), actions)
   exists = (child >= 0) & arrays.row_of(tree.expanded, tree.root)
   # Nothing of the old tree is kept then, so any place but the root's will do.
   spare = (tree.root + 1) % tree.in_use.shape[1]
@@ -235,10 +234,9 @@ def root_states(tree: Tree) -> Any:
 
 def states_at(tree: Tree, at: jax.Array) -> Any:
   """The states of nodes at [B] or [B, K], as a pytree of [B, (K,) ...]."""
-  read = arrays.row_of if at.ndim == 1 else arrays.rows_of
   leaves, structure = jax.tree.flatten(tree.states)
   return structure.unflatten(
-    read(leaf, at).reshape(*at.shape, *shape)
+    arrays.nodes_at(leaf, at).reshape(*at.shape, *shape)
     for leaf, shape in zip(leaves, tree.shapes, strict=True)
   )
 
@@ -246,7 +244,7 @@ def states_at(tree: Tree, at: jax.Array) -> Any:
 def put(tree: Tree, states: Any, at: jax.Array) -> Tree:
   """With states [B, ...] at the places [B], -1: nowhere."""
   kept = jax.tree.map(
-    lambda old, new: arrays.put_row(old, at, new),
+    lambda old, new: arrays.put_nodes(old, at, new),
     tree.states,
     _as_rows(states),
   )

@@ -121,8 +121,9 @@ class SameTreeTest(parameterized.TestCase):
 
   def _assert_every_node_is_the_same(self, tree, index, game):
     """By state: the device's places have another order than the objects."""
+    bits = tree.states['bits'].reshape(tree.visits.shape)
     ours = [
-      (tree.states['bits'][index, place], tree.visits[index, place])
+      (bits[index, place], tree.visits[index, place])
       for place in np.flatnonzero(tree.in_use[index])
     ]
     theirs = [(node.state['bits'][0], node.n) for node in game.nodes()]
@@ -265,6 +266,8 @@ class BoundsTest(parameterized.TestCase):
     for old, new in zip(
       jax.tree.leaves(before), jax.tree.leaves(after), strict=True
     ):
+      # Of what has a row for each node a game has several.
+      old, new = (leaf.reshape(BATCH, -1) for leaf in (old, new))
       np.testing.assert_array_equal(old[done], new[done])
 
   def test_games_do_not_read_each_other(self):
