@@ -5,7 +5,7 @@ and differs from the other in how it values leaves, and how many. Nothing is
 random but that: of a net, the symmetries under which it sees positions.
 """
 
-# N games of a match, H of them with the same colours, A actions.
+# N games of a match, A actions.
 
 from collections.abc import Callable
 import dataclasses
@@ -19,7 +19,7 @@ from models.self_play.evaluation import Net
 from models.self_play.settings import MatchSettings
 from models.tree_search import moves, search, trees
 
-# A side, given a salt for each of its games, uint32 [H]: what values leaves.
+# A side, given a salt for each of its games, uint32 [N]: what values leaves.
 Player = Callable[[jax.Array], search.Evaluate]
 
 
@@ -50,12 +50,11 @@ def match(
       f'colour; came {keys.shape[0]}.'
     )
   salts = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
-  # The even games, then the odd ones: what plays them is compiled once.
-  found = jax.lax.map(
-    lambda half: _duel((first, second), *half, settings),
-    (jnp.array([True, False]), jnp.stack([salts[0::2], salts[1::2]])),
-  )
-  return jax.tree.map(lambda halves: halves.T.reshape(-1), found)
+  first_is_black = jnp.arange(keys.shape[0]) % 2 == 0
+  last = _played((first, second), first_is_black, salts, settings)
+  every = jnp.ones_like(first_is_black)
+  black = evaluation.winners(last, every, settings.rules)
+  return Results(jnp.where(first_is_black, black, -black), last.ply)
 
 
 def planted(games: int, settings: MatchSettings) -> trees.Tree:
@@ -72,7 +71,7 @@ def searched(
   games: jax.Array,
   settings: MatchSettings,
 ) -> tuple[trees.Tree, jax.Array]:
-  """The tree after a search in `games` bool [H], and its moves int32 [H].
+  """The tree after a search in `games` bool [N], and its moves int32 [N].
 
   `readouts` int32 [] are the visits that it adds to the roots. The move of a
   game that is not searched means nothing.
@@ -91,9 +90,9 @@ def moved(
   games: jax.Array,
   settings: MatchSettings,
 ) -> tuple[trees.Tree, jax.Array]:
-  """The tree after `actions` int32 [H], of either side, in `games` bool [H].
+  """The tree after `actions` int32 [N], of either side, in `games` bool [N].
 
-  Also those of the games that go on after them: bool [H].
+  Also those of the games that go on after them: bool [N].
   """
   rules = settings.rules
   tree = trees.advance(tree, actions, evaluation.go_game(rules), games)
@@ -101,29 +100,34 @@ def moved(
   return tree, games & ~jax.vmap(go.is_over)(after)
 
 
-def _duel(players: tuple[Player, Player], first_is_black, salts, settings):
-  """Games to their end, salts uint32 [H, 2] of the players; bool [] colours."""
+def _played(players: tuple[Player, Player], first_is_black, salts, settings):
+  """The last states of games, salts uint32 [N, 2] of the players; bool [N].
+
+  The players move in turns, each in all games at once. The second begins, in
+  the games where it is Black; so from then on the others are a ply behind.
+  """
   tree = planted(salts.shape[0], settings)
   asked = [player(salts[:, n]) for n, player in enumerate(players)]
   of_second = settings.other_readouts or settings.readouts
 
   def move(carry):
-    mover, other, of_first, going = carry
+    mover, other, of_first, going, is_to_move = carry
     mover, actions = searched(
       mover,
       lambda states: jax.lax.cond(of_first, *asked, states),
       jnp.where(of_first, settings.readouts, of_second),
-      going,
+      is_to_move,
       settings,
     )
-    mover, goes_on = moved(mover, actions, going, settings)
-    other, _ = moved(other, actions, going, settings)
-    return other, mover, ~of_first, goes_on
+    mover, goes_on = moved(mover, actions, is_to_move, settings)
+    other, _ = moved(other, actions, is_to_move, settings)
+    going = jnp.where(is_to_move, goes_on, going)
+    return other, mover, ~of_first, going, going
 
-  going = jnp.ones(salts.shape[0], bool)
+  going = jnp.ones_like(first_is_black)
   tree, *_ = jax.lax.while_loop(
-    lambda carry: carry[-1].any(), move, (tree, tree, first_is_black, going)
+    lambda carry: carry[3].any(),
+    move,
+    (tree, tree, jnp.bool_(False), going, ~first_is_black),
   )
-  last = trees.root_states(tree)
-  black = evaluation.winners(last, jnp.ones_like(going), settings.rules)
-  return Results(jnp.where(first_is_black, black, -black), last.ply)
+  return trees.root_states(tree)
