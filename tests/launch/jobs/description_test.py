@@ -49,6 +49,15 @@ class DescriptionTest(parameterized.TestCase):
     self.assertEqual(told['PODIUM_DEVICES'], '16')
     self.assertEqual(told['PODIUM_LOCAL_DEVICES'], '2')
 
+  @parameterized.parameters(
+    ('resnet', 'global_batch_size'), ('minigo', 'train_batch_size')
+  )
+  def test_the_batch_is_what_the_benchmark_calls_it(self, benchmark, name):
+    job = with_changes(GOOD, benchmark=benchmark, batch=8192)
+    self.assertEqual(description.hyperparameters(job), {name: '8192'})
+    with self.assertRaisesRegex(ValueError, f'hparams.{name} are the same'):
+      with_changes(GOOD, benchmark=benchmark, batch=64, hparams={name: 64})
+
   @parameterized.parameters((8, False), (4, True), (1, True))
   def test_nccl_groups_its_calls_where_a_process_has_several_gpus(
     self, processes, several
