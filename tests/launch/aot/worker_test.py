@@ -6,15 +6,18 @@ They need libtpu, which the extra `dev` brings.
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
+import pathlib
 import subprocess
 import sys
 import unittest
 from unittest import mock
 
 from absl.testing import absltest, parameterized
+import pytest
 
-from launch.aot import systems, targets, worker
+from launch.aot import cache, hlo, systems, targets, worker
 from suite import benchmark as benchmark_lib
 
 _SYSTEM = 'v5e-8'
@@ -117,6 +120,33 @@ class TpuTest(parameterized.TestCase):
     self.assertBetween(step['memory']['arguments'] / state, 1.0, 1.1)
     # XLA counts the same traffic where there are no lookups.
     self.assertAlmostEqual(step['traffic'] / step['xla_traffic'], 1, delta=0.1)
+
+  @pytest.mark.slow
+  def test_self_play_copies_no_tree_inside_its_loops(self):
+    """It would in each descent, if what is read lay otherwise than written."""
+    directory = self.create_tempdir().full_path
+    events, code = _ask(benchmark='minigo', size='tiny', cache=directory,
+                        programs=['staged play'])  # fmt: skip
+    self.assertEqual(code, 0, events[-1])
+    (path,) = pathlib.Path(directory).rglob('*.json')
+    text = cache.Cache(directory).find(path.stem)['text']
+    hp = benchmark_lib.get('minigo').size('tiny').hparams
+    rows = hp.concurrent_games // 8 * hp.tree_capacity
+    inside = [
+      each.instruction
+      for each in hlo.Module(text).executed()
+      if not each.fused and (each.times > 1 or not each.certain)
+    ]
+    of_trees = [
+      each
+      for each in inside
+      if any(
+        math.prod(leaf.dims[:-1]) == rows and leaf.dims[-1] > 16
+        for leaf in hlo.leaves(each.shape)
+      )
+    ]
+    self.assertNotEmpty(of_trees)
+    self.assertEmpty([each for each in of_trees if each.opcode == 'copy'])
 
   def test_what_was_compiled_is_known_and_told(self):
     job = {'benchmark': 'ncf', 'size': 'tiny', 'programs': ['predict'],
