@@ -10,6 +10,8 @@ import contextlib
 import dataclasses
 from typing import Any
 
+from suite import hparams
+
 Change = Callable[[Any], Any]  # hyperparameters -> hyperparameters
 Context = Callable[[], contextlib.AbstractContextManager]
 Variant = tuple[Change, Context]
@@ -38,11 +40,7 @@ def _scaled(name: str, factor: float) -> Change:
   """With a number, or all of a tuple, times `factor`."""
 
   def change(hp):
-    value = getattr(hp, name)
-    if isinstance(value, tuple):
-      value = tuple(factor * each for each in value)
-    else:
-      value = factor * value
+    value = hparams.each(getattr(hp, name), lambda rate: factor * rate)
     return dataclasses.replace(hp, **{name: value})
 
   return change

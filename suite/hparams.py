@@ -5,7 +5,7 @@ A benchmark's hyperparameters are a frozen dataclass whose fields are made by
 line in the log, and the check of the Closed division.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import dataclasses
 import difflib
 import enum
@@ -138,9 +138,21 @@ def batch(hparams: Any) -> Declared:
   )
 
 
+def batch_key(keys: Collection[str]) -> str:
+  """Which of a log's keys is the global batch; without any, the usual one."""
+  return next((key for key in BATCH_KEYS if key in keys), BATCH_KEYS[0])
+
+
 def batch_in(values: Mapping[str, Any]) -> Any:
   """The global batch among what a log says, by key; None without one."""
-  return next((values[key] for key in BATCH_KEYS if key in values), None)
+  return values.get(batch_key(values))
+
+
+def each(value: Any, change: Callable[[Any], Any]) -> Any:
+  """A hyperparameter's number changed, or all numbers of a tuple."""
+  if isinstance(value, tuple):
+    return tuple(map(change, value))
+  return change(value)
 
 
 def as_text(value: Any) -> str:

@@ -13,7 +13,7 @@ Samples stand for epochs: they differ by the rest of the last batch. The times,
 samples and shares of a point are those of its mean run: sums over its runs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -170,26 +170,19 @@ def recipe(reference: Any, batch: int, power: float) -> dict[str, Any]:
     if ratio == 1 or not each.tunable:
       continue
     if key.endswith(('learning_rate', 'lr_rates')):
-      changes[each.name] = _each(
+      changes[each.name] = hparams_lib.each(
         each.value, lambda rate: float(f'{rate * ratio**power:.6g}')
       )
     elif key.endswith(('_steps', 'lr_boundaries')) and not key.startswith(
       'gradient_accum'
     ):
-      changes[each.name] = _each(
+      changes[each.name] = hparams_lib.each(
         each.value, lambda steps: max(1, round(steps / ratio))
       )
     elif key.endswith('bn_span'):
       most = min(each.value, batch)
       changes[each.name] = next(n for n in range(most, 0, -1) if not batch % n)
   return changes
-
-
-def _each(value: Any, change: Callable[[Any], Any]) -> Any:
-  """A number changed, or all of a tuple."""
-  if isinstance(value, tuple):
-    return tuple(map(change, value))
-  return change(value)
 
 
 def counted(number: int, noun: str) -> str:

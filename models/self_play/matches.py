@@ -52,8 +52,7 @@ def match(
   salts = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
   first_is_black = jnp.arange(keys.shape[0]) % 2 == 0
   last = _played((first, second), first_is_black, salts, settings)
-  every = jnp.ones_like(first_is_black)
-  black = evaluation.winners(last, every, settings.rules)
+  black = evaluation.go_game(settings.rules).value_at_end(last)
   return Results(jnp.where(first_is_black, black, -black), last.ply)
 
 

@@ -67,17 +67,16 @@ def of_few(
   which: jax.Array,
   rows: Any,
   otherwise: Any,
-  *,
-  at_once: int = 8,
 ) -> Any:
   """`function(rows)` of the few rows in `which` bool [B], else `otherwise`.
 
-  Both are pytrees of arrays [B, ...]. The function is asked for `at_once` rows
-  at a time until it has seen all of those, so that what is dear and seldom
-  needed costs as much as is needed, not as much as there are rows.
+  Both are pytrees of arrays [B, ...]. The function is asked for some rows at a
+  time until it has seen all of those, so that what is dear and seldom needed
+  costs as much as is needed, not as much as there are rows. Where all are, it
+  is asked eight times or so.
   """
   count = which.shape[0]
-  at_once = min(at_once, count)
+  at_once = min(max(8, count // 8), count)
 
   def more(carry):
     found, waits = carry

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.convergence.points import Points, Verdict
 from suite.convergence.store import BY_SAMPLES, is_number
-from suite.hparams import BATCH_KEYS
+from suite.hparams import batch_key
 
 if TYPE_CHECKING:  # the audit may call this package in its turn
   from suite.audit import LogAudit
@@ -42,8 +42,7 @@ def convergence(runs: Mapping[int, LogAudit]) -> Convergence:
   """
   benchmark = _one(runs, 'submission_benchmark', str)
   logged = {key for audit in runs.values() for key in audit.log.settings}
-  key = next((k for k in BATCH_KEYS if k in logged), BATCH_KEYS[0])
-  batch_size = _one(runs, key, int)
+  batch_size = _one(runs, batch_key(logged), int)
   return Convergence(
     benchmark,
     batch_size,

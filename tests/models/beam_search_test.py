@@ -112,6 +112,13 @@ def _hypotheses(found, sentence):
       yield score, tokens
 
 
+def _machine(sentences, vocabulary, spread):
+  return Machine(
+    sentences=sentences, states=11, vocabulary=vocabulary, spread=spread,
+    seed=vocabulary,
+  )  # fmt: skip
+
+
 class AgainstPlainTest(parameterized.TestCase):
   @parameterized.parameters(
     # sentences, beams, vocabulary, longest, alpha, spread
@@ -127,10 +134,7 @@ class AgainstPlainTest(parameterized.TestCase):
   def test_every_hypothesis_of_thousands_of_machines_is_found(
     self, sentences, beams, vocabulary, longest, alpha, spread
   ):
-    machine = Machine(
-      sentences=sentences, states=11, vocabulary=vocabulary, spread=spread,
-      seed=vocabulary,
-    )  # fmt: skip
+    machine = _machine(sentences, vocabulary, spread)
     limits = np.random.default_rng(3).integers(1, longest + 1, sentences)
     limits = limits.astype(np.int32)
     found = _found(
@@ -157,10 +161,7 @@ class AgainstPlainTest(parameterized.TestCase):
   def test_closed_by_the_best_the_best_is_the_same_and_found_sooner(
     self, sentences, beams, vocabulary, longest, alpha, spread
   ):
-    machine = Machine(
-      sentences=sentences, states=11, vocabulary=vocabulary, spread=spread,
-      seed=vocabulary,
-    )  # fmt: skip
+    machine = _machine(sentences, vocabulary, spread)
     settings = {'beams': beams, 'max_length': longest, 'alpha': alpha}
     usual = _found(machine, None, **settings)
     soon = _found(machine, None, bar=beam_search.best, **settings)
