@@ -24,10 +24,13 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from input_pipelines import dataset
-from launch import flags, progress, report, resuming, score, system
-from suite import files, hparams, run_log
-from suite.report.format import duration
+from input_pipelines.reading import dataset
+from launch import report, score
+from launch.cluster import resuming
+from launch.support import flags, progress, system
+from suite import files, hparams
+from suite.results.report.format import duration
+from suite.run import run_log
 
 FLAGS = absl_flags.FLAGS
 

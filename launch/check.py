@@ -17,9 +17,9 @@ import sys
 
 from absl import flags as absl_flags
 
-from launch import flags, progress
-from suite import audit
-from suite.audit.findings import printable
+from launch.support import flags, progress
+from suite.results import audit
+from suite.results.audit.findings import printable
 
 FLAGS = absl_flags.FLAGS
 

@@ -23,10 +23,11 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import flags, profiles, progress
+from launch import profiles
 from launch.aot import systems, tables, targets
+from launch.support import flags, progress
 from suite import files, hparams
-from suite.report.format import duration
+from suite.results.report.format import duration
 
 FLAGS = absl_flags.FLAGS
 _LINES_SHOWN = 15

@@ -9,7 +9,7 @@ be multiplied by, against the points of the ruleset that the logs name, of
 another one, or of a file.
 
 python -m launch.convergence --runs=results/reference --make=FILE
-python -m launch.convergence --curves=docs/curves/resnet-tiny.csv --make=FILE
+python -m launch.convergence --curves=FILE.csv --make=FILE
 
 makes points of runs of the reference (--runs may be given again; a folder may
 hold folders of runs, one for each batch size), or of a table of whole curves.
@@ -28,12 +28,13 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import flags
-from suite import audit, convergence, hparams
+from launch.support import flags
 from suite import benchmark as benchmark_lib
-from suite.audit.claim import Lookup
+from suite import hparams
 from suite.benchmark import Benchmark, Size
-from suite.convergence import Point, Points, store
+from suite.results import audit, convergence
+from suite.results.audit.claim import Lookup
+from suite.results.convergence import Point, Points, store
 
 FLAGS = absl_flags.FLAGS
 
@@ -60,7 +61,7 @@ def define_flags() -> None:
   )
   absl_flags.DEFINE_string('make', '', 'File to write points to.')
   absl_flags.DEFINE_string(
-    'curves', '', 'A CSV of whole curves, by benchmarks/curves.py, for --make.'
+    'curves', '', 'A CSV of whole curves, by studies/curves.py, for --make.'
   )
   absl_flags.DEFINE_integer(
     'global_batch_size', 0, 'Suggest hyperparameters for this batch size.'

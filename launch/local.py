@@ -19,7 +19,8 @@ import time
 
 from absl import flags as absl_flags
 
-from launch import flags, watchdog
+from launch.cluster import supervisor
+from launch.support import flags
 
 FLAGS = absl_flags.FLAGS
 
@@ -176,7 +177,7 @@ def _wait(children: Sequence[subprocess.Popen]) -> list[int]:
 def _first(codes: Sequence[int]) -> int:
   """The code that tells most: a signal's or a failure's, not its echo."""
   told = [code if code >= 0 else 128 - code for code in codes if code]
-  causes = [code for code in told if code != watchdog.LATE]
+  causes = [code for code in told if code != supervisor.LATE]
   return (causes or told or [0])[0]
 
 

@@ -17,11 +17,12 @@ import json
 
 from absl import flags as absl_flags
 
-from launch import check, flags, sources
-from suite import audit, package
+from launch import check
+from launch.support import flags, sources
 from suite import benchmark as benchmark_lib
-from suite.audit import system, tree
-from suite.audit.claim import Lookup
+from suite.results import audit, submission
+from suite.results.audit import system, tree
+from suite.results.audit.claim import Lookup
 
 FLAGS = absl_flags.FLAGS
 
@@ -57,14 +58,14 @@ def main(*, get: Lookup = benchmark_lib.get) -> int:
     if not FLAGS[name].value:
       raise ValueError(f'--{name} is needed.')
   given = given_fields(FLAGS.description, FLAGS.field)
-  results = [package.gather(folder, get=get) for folder in FLAGS.results]
+  results = [submission.gather(folder, get=get) for folder in FLAGS.results]
   if _refuse(results):
     return 1
-  package.require_alike(results, unofficial=FLAGS.unofficial)
-  description = package.describe(
+  submission.require_alike(results, unofficial=FLAGS.unofficial)
+  description = submission.describe(
     results, given, submitter=_submitter(results), name=FLAGS.system
   )
-  found = package.write(
+  found = submission.write(
     FLAGS.output,
     results,
     description,
@@ -97,7 +98,7 @@ def given_fields(path: str, texts: Sequence[str]) -> dict[str, str]:
   return fields
 
 
-def _refuse(results: Sequence[package.Result]) -> bool:
+def _refuse(results: Sequence[submission.Result]) -> bool:
   """Prints the errors of results that are not in order; whether there are."""
   bad = False
   for result in results:
@@ -110,14 +111,14 @@ def _refuse(results: Sequence[package.Result]) -> bool:
   return bad
 
 
-def _submitter(results: Sequence[package.Result]) -> str:
+def _submitter(results: Sequence[submission.Result]) -> str:
   org = FLAGS.submitter or results[0].setting('submission_org')
   if not isinstance(org, str) or org == 'unofficial':
     raise ValueError('--submitter is needed: the logs name nobody.')
   return org
 
 
-def _commit(results: Sequence[package.Result]) -> str:
+def _commit(results: Sequence[submission.Result]) -> str:
   """The commit that all runs were made from, or 'unknown'."""
   commits = {
     str(record['versions'].get('commit'))

@@ -23,16 +23,10 @@ from absl import flags as absl_flags
 from etils import epath
 import tensorflow_datasets as tfds
 
-from input_pipelines import dataset, tfrecord
-from input_pipelines.prepare import (
-  convert,
-  examples,
-  manifest,
-  recipe,
-  restart_markers,
-  verify,
-)
-from launch import flags, stages, tfds_environment
+from input_pipelines.images import restart_markers
+from input_pipelines.reading import dataset, tfrecord
+from input_pipelines.writing import convert, examples, manifest, recipe, verify
+from launch.support import flags, stages, tfds_environment
 from suite import hparams
 
 FLAGS = absl_flags.FLAGS

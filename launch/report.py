@@ -19,9 +19,9 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import flags
+from launch.support import flags
 from suite import files
-from suite.report import compare, export, page
+from suite.results.report import compare, export, page
 
 FLAGS = absl_flags.FLAGS
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from input_pipelines import dataset
-from launch import environment, flags, system
+from input_pipelines.reading import dataset
+from launch.support import environment, flags, system
 from suite import benchmark as benchmark_lib
 from suite import files
 

@@ -24,13 +24,15 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import benchmark, flags, scaling_jobs, scaling_plan
-from launch.scaling_plan import Place
-from suite import audit, files, hparams, scaling
+from launch import benchmark
+from launch.support import flags, scaling_jobs, scaling_plan
+from launch.support.scaling_plan import Place
 from suite import benchmark as benchmark_lib
-from suite.report import export
-from suite.report import scaling as page
-from suite.scaling import Point
+from suite import files, hparams
+from suite.results import audit, scaling
+from suite.results.report import export
+from suite.results.report import scaling as page
+from suite.results.scaling import Point
 
 FLAGS = absl_flags.FLAGS
 

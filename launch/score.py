@@ -21,11 +21,13 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import check, flags, score_lines
-from suite import audit, convergence, files, scoring
+from launch import check
+from launch.support import flags, score_text
 from suite import benchmark as benchmark_lib
-from suite.audit.claim import Lookup
+from suite import files
 from suite.hparams import Division
+from suite.results import audit, convergence, scoring
+from suite.results.audit.claim import Lookup
 
 FLAGS = absl_flags.FLAGS
 
@@ -104,7 +106,7 @@ def run(
   return 0 if score['reason'] is None else 1
 
 
-lines = score_lines.lines
+lines = score_text.lines
 
 
 def run_all(
@@ -123,7 +125,7 @@ def run_all(
   for folder in folders:
     score = score_directory(folder, get=get, ruleset=ruleset)
     name = os.path.relpath(folder, root)
-    print(f'{name.ljust(width)}  {score_lines.brief(score)}', flush=True)
+    print(f'{name.ljust(width)}  {score_text.brief(score)}', flush=True)
     writer.writerow(_row(name, score))
     code = 1 if score['reason'] else code
   if table:
@@ -139,7 +141,7 @@ def run_weak(
   found = scoring.throughput(
     made.runs, total=total, each=each, required=made.convention.runs or 1
   )
-  for line in score_lines.throughput(found):
+  for line in score_text.throughput(found):
     print(line)
   content = dataclasses.asdict(found) | {'per_minute': found.per_minute}
   files.write_json(os.path.join(directory, 'throughput.json'), content)

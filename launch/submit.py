@@ -17,8 +17,9 @@ import sys
 
 from absl import flags as absl_flags
 
-from launch import flags, jobs
+from launch import jobs
 from launch.jobs import description
+from launch.support import flags
 from suite import files
 
 FLAGS = absl_flags.FLAGS

@@ -22,28 +22,19 @@ from typing import Any
 from absl import flags as absl_flags
 import jax
 
-from input_pipelines import dataset
-from launch import (
-  alike,
-  environment,
-  flags,
-  hosts,
-  preflight,
-  profiles,
-  progress,
-  resuming,
-  system,
-  watchdog,
-  worker,
-)
-from launch.clusters import Place
-from launch.roll import Bounds
-from suite import checkpoint, files, hparams, loop, program, sharding
-from suite.checkpoint import Checkpoints
+from input_pipelines.reading import dataset
+from launch import profiles
+from launch.cluster import alike, hosts, resuming, supervisor, worker
+from launch.cluster.place import Place
+from launch.cluster.roll import Bounds
+from launch.support import environment, flags, preflight, progress, system
+from suite import files, hparams
 from suite.clock import Clock
-from suite.feed import Data
-from suite.run_log import SUCCESS, RunLog, resumes
-from suite.task import Task
+from suite.run import checkpoint, loop, program, sharding
+from suite.run.checkpoint import Checkpoints
+from suite.run.feed import Data
+from suite.run.run_log import SUCCESS, RunLog, resumes
+from suite.run.task import Task
 
 FLAGS = absl_flags.FLAGS
 
@@ -103,17 +94,17 @@ def main() -> int:
     return 0
   if not FLAGS.output:
     raise ValueError('--output=DIR is needed: where the log goes.')
-  place = None if watchdog.is_worker() else hosts.place()
-  if place or (FLAGS.watchdog_seconds and not watchdog.is_worker()):
-    return watchdog.supervise(_watched(request, place or watchdog.alone()))
+  place = None if supervisor.is_worker() else hosts.place()
+  if place or (FLAGS.watchdog_seconds and not supervisor.is_worker()):
+    return supervisor.supervise(_watched(request, place or supervisor.alone()))
   with worker.entered() as me:
     return _train(request, clock, me)
 
 
-def _watched(request: flags.Request, place: Place) -> watchdog.Job:
+def _watched(request: flags.Request, place: Place) -> supervisor.Job:
   log_path = files.log_path(FLAGS.output, FLAGS.run)
   settings = alike.settings(request)
-  return watchdog.Job(place, _bounds(), settings, FLAGS.output, log_path)
+  return supervisor.Job(place, _bounds(), settings, FLAGS.output, log_path)
 
 
 def _bounds() -> Bounds:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from models import layers
+from models.parts import layers
 
 # Data parallel: every device holds all parameters.
 PARTITION_RULES = ((r'.*', P()),)

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from models import attention, beam_search
+from models.parts import attention, beam_search
 
 PAD = 0  # also what the decoder is fed first: its embedding is zero
 END = 1

@@ -1,7 +1,8 @@
 """A benchmark: what is trained, on which data, until when, how many times.
 
 The folder `suite/benchmarks/` is the registry: `get('resnet')` imports
-`suite.benchmarks.resnet` and returns its `BENCHMARK`.
+`suite.benchmarks.resnet` and returns its `BENCHMARK`. What it declares needs
+neither JAX nor a model; its task, in the module beside, does.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,6 @@ from typing import Any
 
 from suite import hparams as hparams_lib
 from suite.target import Target
-from suite.task import Task
 
 # Found when asked for, not imported: the core knows no benchmark.
 _FOLDER = 'suite.benchmarks'
@@ -47,10 +47,17 @@ class Benchmark:
   name: str  # the log's `submission_benchmark`
   runs: int  # runs that make a result
   dropped: int  # fastest runs, and as many slowest, that the mean leaves out
-  task: Callable[[Any, DataSet], Task]  # (hyperparameters, data) -> it
   sizes: Mapping[str, Size]
   # Epochs that lie behind a run when it starts, from its hyperparameters.
   starts_after: Callable[[Any], int] = lambda hparams: 0
+
+  def task(self, hparams: Any, data: DataSet) -> Any:
+    """The `suite.run.task.Task` of a run, for which JAX is imported.
+
+    Raises ValueError where the hyperparameters do not fit each other.
+    """
+    module = importlib.import_module(f'{_FOLDER}.{self.name}.task')
+    return module.make_task(hparams, data)
 
   def size(self, name: str) -> Size:
     """The size of that name; ValueError naming the nearest if there is none."""
@@ -66,7 +73,9 @@ class Benchmark:
 def names() -> list[str]:
   """The names of all benchmarks, sorted."""
   folder = importlib.import_module(_FOLDER).__path__
-  return sorted(module.name for module in pkgutil.iter_modules(folder))
+  return sorted(
+    module.name for module in pkgutil.iter_modules(folder) if module.ispkg
+  )
 
 
 def get(name: str) -> Benchmark:

@@ -85,7 +85,7 @@ def fixed(default: Any, text: str, *, key: Key = None) -> Any:
 
 
 def accumulation_steps() -> Any:
-  """The field of the parts that a step is done in; see `suite.accumulation`."""
+  """The field of the parts that a step is done in."""
   return tunable(
     1,
     'Parts that a step is done in, to need less memory.',

@@ -5,8 +5,9 @@ import jax
 import numpy as np
 
 from suite import benchmark as benchmark_lib
-from suite import hparams, sharding
-from suite.program import abstract_state, check
+from suite import hparams
+from suite.run import sharding
+from suite.run.program import abstract_state, check
 
 
 def _all():

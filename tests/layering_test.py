@@ -8,21 +8,34 @@ from absl.testing import absltest, parameterized
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _FOLDERS = ('models', 'input_pipelines', 'suite', 'launch')
-# Folder -> what it may import of ours. The longest prefix of a module counts.
+# Layer -> the layers that it may import, beside itself. A module belongs to the
+# longest of these names that it begins with; `suite` alone is what is declared.
 _MAY_IMPORT = {
-  'models': {'models'},
-  'input_pipelines': {'input_pipelines'},
-  'suite': {'suite'},
+  'models': set(),
+  'input_pipelines': set(),
+  'suite': set(),
+  'suite.metrics': set(),
+  'suite.run': {'suite'},
+  'suite.results': {'suite'},
   'suite.benchmarks': {
     'suite',
+    'suite.run',
+    'suite.metrics',
+    'models',
+    'input_pipelines',
+  },
+  'launch': {
+    'suite',
+    'suite.run',
+    'suite.results',
     'suite.benchmarks',
     'models',
     'input_pipelines',
   },
-  'launch': {*_FOLDERS, 'suite.benchmarks'},
 }
-_NO_JAX = {'input_pipelines'}
 _HEAVY = {'jax', 'jaxlib', 'flax', 'optax', 'tensorflow', 'torch'}
+# Who reads results or prepares data waits for no accelerator's library.
+_NO_JAX = {'input_pipelines', 'suite', 'suite.metrics', 'suite.results'}
 
 
 def _modules():
@@ -43,9 +56,16 @@ def _imports(path):
 
 
 def _layer(module):
+  names = [n for n in _MAY_IMPORT if f'{module}.'.startswith(f'{n}.')]
+  return max(names, key=len)
+
+
+def _declares(module):
+  """Whether a module declares a benchmark; that needs nothing heavy."""
   parts = module.split('.')
-  pair = '.'.join(parts[:2])
-  return pair if pair in _MAY_IMPORT else parts[0]
+  return parts[:2] == ['suite', 'benchmarks'] and (
+    len(parts) <= 3 or parts[3] == 'hparams'
+  )
 
 
 class LayeringTest(parameterized.TestCase):
@@ -53,9 +73,10 @@ class LayeringTest(parameterized.TestCase):
   def test_imports_point_down(self, module, path):
     for imported in _imports(path):
       if imported.split('.')[0] in _FOLDERS:
+        layer = _layer(module)
         self.assertIn(
           _layer(imported),
-          _MAY_IMPORT[_layer(module)],
+          {layer, *_MAY_IMPORT[layer]},
           f'{module} imports {imported}',
         )
 
@@ -63,15 +84,18 @@ class LayeringTest(parameterized.TestCase):
   def test_pipelines_stay_free_of_frameworks_and_nothing_needs_tensorflow(
     self, module, path
   ):
-    banned = _HEAVY if _layer(module) in _NO_JAX else {'tensorflow', 'torch'}
+    light = _layer(module) in _NO_JAX or _declares(module)
+    banned = _HEAVY if light else {'tensorflow', 'torch'}
     tops = {imported.split('.')[0] for imported in _imports(path)}
     self.assertEmpty(tops & banned)
 
   def test_the_core_names_no_benchmark(self):
-    names = [p.stem for p in (_ROOT / 'suite/benchmarks').glob('[a-z]*.py')]
+    names = [
+      p.parent.name for p in (_ROOT / 'suite/benchmarks').glob('*/task.py')
+    ]
     self.assertNotEmpty(names)
     for path in (_ROOT / 'suite').rglob('*.py'):
-      if path.parent.name == 'benchmarks':
+      if 'benchmarks' in path.parts:
         continue
       for word in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(word, ast.Compare):

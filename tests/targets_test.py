@@ -4,15 +4,15 @@ import pathlib
 
 from absl.testing import absltest, parameterized
 
-from benchmarks import curve_table
+from studies import curve_table
 from suite import benchmark
 
-_CURVES = pathlib.Path(__file__).parent.parent / 'docs' / 'curves'
+_FOLDER = pathlib.Path(__file__).parent.parent / 'suite' / 'benchmarks'
 
 
 def _rows(name):
   (target,) = benchmark.get(name).size('tiny').target.at_least.values()
-  return curve_table.rows(str(_CURVES / f'{name}-tiny.csv'), target)
+  return curve_table.rows(str(_FOLDER / name / 'curves.csv'), target)
 
 
 class TargetsTest(parameterized.TestCase):

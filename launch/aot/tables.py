@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from launch.aot import analysis, roofline, systems
-from suite.report import format as text
+from suite.results.report import format as text
 
 Report = Mapping[str, Any]
 STEP = 'train_step'

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 
 from launch.aot import analysis, cache, model_flops, systems, targets
 from suite import benchmark as benchmark_lib
-from suite import hparams, program, sharding
-from suite.task import Spec, Task
+from suite import hparams
+from suite.run import program, sharding
+from suite.run.task import Spec, Task
 
 # Exit code for a job that cannot be done as it was asked for.
 REFUSED = 2

@@ -1,1 +1,1 @@
-"""One file per benchmark: it binds a model, a pipeline, a loss, a target."""
+"""One folder per benchmark: it declares one, and binds model, data and loss."""

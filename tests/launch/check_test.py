@@ -8,7 +8,8 @@ from absl.testing import absltest
 from launch import check
 from suite import benchmark
 from tests.launch import processes
-from tests.suite import audit_logs, submissions
+from tests.suite.results import submissions
+from tests.suite.results.audit import audit_logs
 
 
 def _main(path, **changes):

@@ -12,12 +12,12 @@ from mlperf_logging.rcp_checker import rcp_checker
 from launch import convergence
 from suite import benchmark as benchmark_lib
 from suite import hparams
-from suite.convergence import store
+from suite.results.convergence import store
 from tests.launch import processes
-from tests.suite import audit_logs
+from tests.suite.results.audit import audit_logs
 
 _ORIGIN = {'Creator': 'us', 'When': 'today', 'Platform': 'here'}
-_SHIPPED = pathlib.Path('suite/benchmarks/rcps')
+_RESNET = pathlib.Path('suite/benchmarks/resnet')
 
 
 def _printed(action, *arguments, **named):
@@ -203,14 +203,13 @@ class ProgramTest(absltest.TestCase):
   """The program as a process."""
 
   def test_the_shipped_points_are_what_the_program_makes_of_the_curves(self):
-    name = 'rcps_resnet.json'
     ruleset = benchmark_lib.get('resnet').size('tiny').ruleset
-    shipped = processes.ROOT / _SHIPPED / ruleset / name
-    made = audit_logs.directory(self) / name
+    shipped = processes.ROOT / _RESNET / 'rcps' / f'{ruleset}.json'
+    made = audit_logs.directory(self) / 'made.json'
     (record,) = json.loads(shipped.read_text()).values()
     done = processes.run(
       'launch.convergence',
-      '--curves=docs/curves/resnet-tiny.csv',
+      f'--curves={_RESNET / "curves.csv"}',
       f'--make={made}',
       *[f'--{k.lower()}={record[k]}' for k in _ORIGIN],
     )
@@ -219,7 +218,7 @@ class ProgramTest(absltest.TestCase):
     self.assertEqual(again['Epochs to converge'], record['Epochs to converge'])
     self.assertContainsSubset(record['Hyperparams'], again['Hyperparams'])
     self.assertIn('20 runs, 13.2222 epochs', done.stdout)
-    self.assertEqual(os.listdir(made.parent), [name])
+    self.assertEqual(os.listdir(made.parent), ['made.json'])
 
   def test_bad_usage_is_refused_in_one_line(self):
     for arguments in ((), ('--make=FILE', '--runs=none', '--curves=none')):

@@ -5,7 +5,7 @@ import functools
 import shutil
 import tempfile
 
-from input_pipelines.tiny import digits
+from input_pipelines.imagenet import tiny as digits
 
 
 @functools.cache

@@ -2,13 +2,14 @@
 
 from absl.testing import absltest, parameterized
 
-from launch import clusters, local
+from launch import local
+from launch.cluster import place
 from tests.launch import processes
 
 
 class LocalTest(parameterized.TestCase):
   def test_each_process_gets_a_place_of_its_own(self):
-    places = [clusters.find(each, gpus=8) for each in local.places(4, 2)]
+    places = [place.find(each, gpus=8) for each in local.places(4, 2)]
     self.assertEqual([each.process for each in places], [0, 1, 2, 3])
     self.assertEqual(
       [each.local_devices for each in places], [(0, 1), (2, 3), (4, 5), (6, 7)]
@@ -17,7 +18,7 @@ class LocalTest(parameterized.TestCase):
 
   def test_one_process_is_alone(self):
     (environment,) = local.places(1, 2)
-    self.assertIsNone(clusters.find(environment))
+    self.assertIsNone(place.find(environment))
     self.assertEqual(environment['JAX_NUM_CPU_DEVICES'], '2')
 
   @parameterized.parameters(

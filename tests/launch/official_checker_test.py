@@ -8,14 +8,17 @@ from absl.testing import absltest, parameterized
 from mlperf_logging.compliance_checker import mlp_compliance
 import numpy as np
 
-from launch import flags, train
-from suite import audit, benchmark, hparams, loop, sharding
-from suite.checkpoint import Checkpoints
+from launch import train
+from launch.support import flags
+from suite import benchmark, hparams
 from suite.clock import Clock
 from suite.hparams import Division
-from suite.run_log import RunLog
+from suite.results import audit
+from suite.run import loop, sharding
+from suite.run.checkpoint import Checkpoints
+from suite.run.run_log import RunLog
 from tests.launch import entrypoint_flags
-from tests.suite import fake_task
+from tests.suite.run import fake_task
 
 
 def setUpModule():

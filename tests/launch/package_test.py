@@ -9,12 +9,15 @@ import shutil
 
 from absl.testing import absltest, flagsaver, parameterized
 
-from launch import package, sources, system
-from suite import audit, files
-from suite import package as packages
-from suite.audit import system as descriptions
+from launch import package
+from launch.support import sources, system
+from suite import files
+from suite.results import audit
+from suite.results import submission as packages
+from suite.results.audit import system as descriptions
 from tests.launch import entrypoint_flags
-from tests.suite import audit_logs, submissions
+from tests.suite.results import submissions
+from tests.suite.results.audit import audit_logs
 
 _REST = {
   field: ''
@@ -265,7 +268,7 @@ class SourcesTest(absltest.TestCase):
     sources._git = lambda *words: b''
     self.addCleanup(setattr, sources, '_git', before)
     self.assertIn('installed', sources.copy(str(self.to), 'unknown'))
-    self.assertTrue((self.to / 'suite/loop.py').is_file())
+    self.assertTrue((self.to / 'suite/run/loop.py').is_file())
     self.assertEmpty([*self.to.rglob('*.pyc')])
 
   def test_a_commit_of_a_run_is_taken_as_it_was(self):
@@ -274,7 +277,7 @@ class SourcesTest(absltest.TestCase):
       self.skipTest('no checkout')
     said = sources.copy(str(self.to), commit)
     self.assertIn(f'commit {commit}, which ran', said)
-    self.assertTrue((self.to / 'suite/loop.py').is_file())
+    self.assertTrue((self.to / 'suite/run/loop.py').is_file())
     self.assertFalse((self.to / '.gitignore').exists())
 
   def test_changes_that_were_in_no_commit_are_told_of(self):
@@ -282,7 +285,7 @@ class SourcesTest(absltest.TestCase):
       self.skipTest('no checkout')
     said = sources.copy(str(self.to), 40 * 'a' + '+changes')
     self.assertIn('the two may differ', said)
-    self.assertTrue((self.to / 'suite/loop.py').is_file())
+    self.assertTrue((self.to / 'suite/run/loop.py').is_file())
 
 
 class SystemTest(absltest.TestCase):

@@ -8,10 +8,12 @@ import tempfile
 from absl.testing import absltest
 import tensorflow_datasets as tfds
 
-from input_pipelines import dataset, imagenet, tfrecord
-from input_pipelines.prepare import manifest
-from input_pipelines.tiny import digits
-from tests.input_pipelines import fake_imagenet, fake_tfds
+from input_pipelines.imagenet import read as imagenet
+from input_pipelines.imagenet import tiny as digits
+from input_pipelines.reading import dataset, tfrecord
+from input_pipelines.writing import manifest
+from tests.input_pipelines.imagenet import fake_imagenet
+from tests.input_pipelines.reading import fake_tfds
 from tests.launch import digits_data, processes
 
 

@@ -5,7 +5,8 @@ import os
 
 from absl.testing import absltest, parameterized
 
-from launch import environment, reproduce
+from launch import reproduce
+from launch.support import environment
 from tests.launch import digits_data, processes
 
 

@@ -12,8 +12,8 @@ import types
 from absl.testing import absltest, parameterized
 import pytest
 
-from input_pipelines.tiny import interactions
-from launch import resuming
+from input_pipelines.movielens import tiny as interactions
+from launch.cluster import resuming
 from tests.launch import digits_data, processes
 
 _LONGEST = 300  # seconds that a process may take to come to a checkpoint

@@ -9,8 +9,9 @@ import shutil
 from absl.testing import absltest, parameterized
 import yaml
 
-from launch import flags, scaling, scaling_jobs, scaling_plan
+from launch import scaling
 from launch.jobs import description
+from launch.support import flags, scaling_jobs, scaling_plan
 from suite import benchmark
 from suite.hparams import Division
 from tests.launch import digits_data, processes

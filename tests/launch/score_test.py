@@ -11,8 +11,8 @@ from absl.testing import absltest
 from launch import score
 from suite import benchmark
 from tests.launch import processes
-from tests.suite import audit_logs
-from tests.suite.audit_logs import find
+from tests.suite.results.audit import audit_logs
+from tests.suite.results.audit.audit_logs import find
 
 _KEYS = {
   'benchmark', 'size', 'division', 'runs', 'required_runs', 'score_seconds',

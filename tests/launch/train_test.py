@@ -9,10 +9,10 @@ from unittest import mock
 from absl.testing import absltest, flagsaver, parameterized
 import simplejpeg
 
-from input_pipelines.tiny import digits
+from input_pipelines.imagenet import tiny as digits
 from launch import train
-from suite import audit
-from tests.input_pipelines import fake_bucket
+from suite.results import audit
+from tests.input_pipelines.reading import fake_bucket
 from tests.launch import digits_data, entrypoint_flags, processes
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from models import functional, ncf
-from suite import sharding
+from models import ncf
+from models.parts import functional
+from suite.run import sharding
 
 SMALL = ncf.Size(9, 7, 3, (8, 6, 5))
 

@@ -12,7 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from models import functional, resnet
+from models import resnet
+from models.parts import functional
 
 TINY = resnet.Size((1, 1, 1, 1), 16, 10)
 SMALL = resnet.Size((1, 2), 8, 10)

@@ -11,9 +11,10 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
-from models import attention, functional, transformer
-from suite import sharding
-from tests.models import beam_search_test
+from models import transformer
+from models.parts import attention, functional
+from suite.run import sharding
+from tests.models.parts import beam_search_test
 
 SMALL = transformer.Size(23, 2, 16, 4, 24)
 EXACT = attention.Compute(dropout=0.0)
@@ -481,7 +482,7 @@ class LibraryTest(absltest.TestCase):
     # as well, is none.
     pytest.importorskip('torch')
     pytest.importorskip('transformers')
-    from tests.models import translation_peer
+    from tests.models.parts import translation_peer
 
     params, source = _ending(_params()), _sentences(40)
     peer = translation_peer.arrange(SMALL, params, longest=40)

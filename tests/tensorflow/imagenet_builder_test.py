@@ -13,10 +13,10 @@ from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipelines import images
-from input_pipelines.prepare import imagenet, recipe
-from tests.input_pipelines import fake_imagenet
-from tests.input_pipelines.prepare import fake_archives
+from input_pipelines.imagenet import prepare as imagenet
+from input_pipelines.images import decode
+from input_pipelines.writing import recipe
+from tests.input_pipelines.imagenet import fake_archives, fake_imagenet
 
 tf = pytest.importorskip('tensorflow')
 pytestmark = pytest.mark.tensorflow
@@ -122,7 +122,7 @@ class StragglerTest(parameterized.TestCase):
   def test_a_straggler_decodes_as_in_tensorflow(self):
     jpeg = imagenet.as_rgb_jpeg(fake_archives.cmyk())
     np.testing.assert_array_equal(
-      images.decode(jpeg), tf.io.decode_jpeg(jpeg, channels=3).numpy()
+      decode.decode(jpeg), tf.io.decode_jpeg(jpeg, channels=3).numpy()
     )
 
 

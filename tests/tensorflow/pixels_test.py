@@ -9,8 +9,10 @@ import pytest
 from scipy import stats
 import simplejpeg
 
-from input_pipelines import crops, dataset, imagenet, images
-from tests.input_pipelines import fake_imagenet
+from input_pipelines.imagenet import read as imagenet
+from input_pipelines.images import crops, decode
+from input_pipelines.reading import dataset
+from tests.input_pipelines.imagenet import fake_imagenet
 
 tf = pytest.importorskip('tensorflow')
 pytestmark = pytest.mark.tensorflow
@@ -72,7 +74,7 @@ class PixelsTest(parameterized.TestCase):
   def test_decoding_is_equal_bit_for_bit(self, sampling, size):
     jpeg = _jpeg(sampling, *size)
     np.testing.assert_array_equal(
-      images.decode(jpeg), tf.io.decode_jpeg(jpeg, channels=3).numpy()
+      decode.decode(jpeg), tf.io.decode_jpeg(jpeg, channels=3).numpy()
     )
 
   @parameterized.product(
@@ -82,7 +84,7 @@ class PixelsTest(parameterized.TestCase):
     jpeg = _jpeg(sampling, *size)
     whole = tf.io.decode_jpeg(jpeg, channels=3).numpy()
     for y, x, h, w in _boxes([size] * 20, seed=3):
-      ours = images.decode_crop(jpeg, (y, x, h, w))
+      ours = decode.decode_crop(jpeg, (y, x, h, w))
       np.testing.assert_array_equal(ours, whole[y : y + h, x : x + w])
       theirs = tf.image.decode_and_crop_jpeg(jpeg, (y, x, h, w), channels=3)
       error = np.abs(theirs.numpy().astype(int) - ours)
@@ -103,7 +105,7 @@ class PixelsTest(parameterized.TestCase):
     whole = tf.io.decode_jpeg(jpeg, channels=3)
     for y, x, h, w in _boxes([size] * 10, seed=5):
       out = np.zeros((224, 224, 3), np.uint8)
-      images.crop_and_resize(jpeg, (y, x, h, w), out, mirrored=mirrored)
+      decode.crop_and_resize(jpeg, (y, x, h, w), out, mirrored=mirrored)
       for crop, most in (
         (whole[y : y + h, x : x + w], 0.52),
         (tf.image.decode_and_crop_jpeg(jpeg, (y, x, h, w), channels=3), 64),
@@ -151,7 +153,7 @@ class PixelsTest(parameterized.TestCase):
       self.assertEqual(record['label'], i)
       np.testing.assert_array_equal(
         tf.io.decode_jpeg(record['image'], channels=3).numpy(),
-        images.decode(_split[i]['image'].bytes_list.value[0]),
+        decode.decode(_split[i]['image'].bytes_list.value[0]),
       )
 
 

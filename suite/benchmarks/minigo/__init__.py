@@ -4,8 +4,9 @@ import dataclasses
 
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.benchmarks.minigo.hparams import Hparams
-from suite.benchmarks.minigo.task import METRIC, MinigoTask
 from suite.target import Target
+
+METRIC = 'win_rate'
 
 # 9x9, from a random net; flags in ml_perf/flags/9 and, for what was different
 # then, the reference as it was in that round.
@@ -78,7 +79,6 @@ BENCHMARK = Benchmark(
   name='minigo',
   runs=10,
   dropped=1,
-  task=MinigoTask,
   starts_after=lambda hparams: hparams.start_generation,
   sizes={
     'reference': Size(

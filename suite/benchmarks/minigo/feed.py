@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from input_pipelines import minigo_start, replay
-from models import go, self_play
-from suite import program
+from input_pipelines.self_play import replay
+from input_pipelines.self_play import start as minigo_start
+from models.minigo import go, self_play
 from suite.benchmarks.minigo.hparams import Hparams
-from suite.feed import Data, put_ahead
-from suite.run_log import MADE
+from suite.log_keys import MADE
+from suite.run import program
+from suite.run.feed import Data, put_ahead
 
 _GAMES, _MOVES, _READS, _PLIES, _RESIGNED, _BLACK, _SHORT = range(7)
 COUNTS = _SHORT + 1

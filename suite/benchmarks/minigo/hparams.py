@@ -1,19 +1,14 @@
-"""The hyperparameters of MiniGo, and what they are as settings of its parts."""
+"""The hyperparameters of MiniGo."""
 
 import dataclasses
 
-from models import go, minigo, self_play
-from models.tree_search.trees import Settings as TreeSettings
 from suite.hparams import (
   POSITIVE,
   accumulation_steps,
   compute_dtype,
   fixed,
-  require_positive,
   tunable,
 )
-
-OPPONENTS = ('target', 'playouts')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,93 +97,3 @@ class Hparams:
   eval_games: int = fixed(256, 'Games of a match, half of them as Black.')
   eval_readouts: int = fixed(100, 'Visits of a search in a match.')
   opponent_readouts: int = fixed(100, 'The same of the opponent.')
-
-
-def settings(hp: Hparams) -> self_play.Settings:
-  """How games are played that are learnt from."""
-  return self_play.Settings(
-    rules=_rules(hp),
-    tree=_tree(hp, hp.tree_capacity),
-    planes=hp.planes,
-    full_readouts=hp.num_readouts,
-    fast_readouts=hp.fastplay_readouts,
-    fast_share=hp.fastplay_frequency,
-    resign_from=hp.resign_from,
-    no_resign_share=hp.disable_resign_pct,
-    noise_alpha=hp.dirichlet_noise_alpha,
-    early_plies=hp.softpick_plies,
-    prunes=hp.target_pruning,
-  )
-
-
-def match_settings(hp: Hparams) -> self_play.MatchSettings:
-  """How the games of an eval are played.
-
-  Trees are kept from move to move, so they have room for two searches.
-  """
-  most = max(hp.eval_readouts, hp.opponent_readouts)
-  return self_play.MatchSettings(
-    rules=_rules(hp),
-    tree=_tree(hp, 2 * most + hp.virtual_losses - 1),
-    planes=hp.planes,
-    readouts=hp.eval_readouts,
-    other_readouts=hp.opponent_readouts,
-  )
-
-
-def net_size(hp: Hparams) -> minigo.Size:
-  """Of the net."""
-  return minigo.Size(
-    hp.board_size,
-    go.PLANES[hp.planes],
-    hp.conv_width,
-    hp.trunk_layers,
-    hp.fc_width,
-  )
-
-
-def _rules(hp: Hparams) -> go.Rules:
-  return go.Rules(hp.board_size, komi=hp.komi)
-
-
-def _tree(hp: Hparams, capacity: int) -> TreeSettings:
-  return TreeSettings(
-    capacity=capacity,
-    leaves=hp.virtual_losses,
-    value_init_penalty=hp.value_init_penalty,
-    noise_mix=hp.dirichlet_noise_weight,
-  )
-
-
-def require_sound(hp: Hparams) -> None:
-  """ValueError where the hyperparameters do not fit each other."""
-  require_positive(
-    hp,
-    'train_batch_size',
-    'concurrent_games',
-    'max_generations',
-    'eval_batch_size',
-    'gradient_accumulation_steps',
-    'min_selfplay_games_per_generation',
-    'eval_games',
-  )
-  for name, choices in (('opponent', OPPONENTS), ('planes', go.PLANES)):
-    if getattr(hp, name) not in choices:
-      raise ValueError(
-        f'{name} must be one of {", ".join(choices)}, not '
-        f'{getattr(hp, name)!r}.'
-      )
-  if len(hp.lr_rates) != len(hp.lr_boundaries) + 1:
-    raise ValueError(
-      'Expected one learning rate more than boundaries between them; came '
-      f'lr_rates={hp.lr_rates}, lr_boundaries={hp.lr_boundaries}.'
-    )
-  if list(hp.lr_boundaries) != sorted(set(hp.lr_boundaries)):
-    raise ValueError(
-      f'Expected lr_boundaries that rise; came {hp.lr_boundaries}.'
-    )
-  if hp.train_batch_size % hp.gradient_accumulation_steps:
-    raise ValueError(
-      f'gradient_accumulation_steps {hp.gradient_accumulation_steps} does not '
-      f'divide train_batch_size {hp.train_batch_size}.'
-    )

@@ -9,24 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from input_pipelines import minigo_start
-from models import go, minigo, self_play
-from models.functional import Functional
-from suite import program
+from input_pipelines.self_play import start as minigo_start
+from models.minigo import go, self_play
+from models.minigo import net as minigo
+from models.parts.functional import Functional
 from suite.benchmark import DataSet
-from suite.benchmarks.minigo import hparams
+from suite.benchmarks.minigo import METRIC
+from suite.benchmarks.minigo import settings as settings_lib
 from suite.benchmarks.minigo.feed import (
   COUNTS,
   SelfPlayFeed,
   given_generations,
 )
 from suite.benchmarks.minigo.hparams import Hparams
-from suite.feed import Block, Data, Feed, Maker
 from suite.metrics import share
-from suite.sharding import ROWS, path_of
-from suite.task import Batch, PyTree, Staged, State, Task
-
-METRIC = 'win_rate'
+from suite.run import program
+from suite.run.feed import Block, Data, Feed, Maker
+from suite.run.sharding import ROWS, path_of
+from suite.run.task import Batch, PyTree, Staged, State, Task
 
 
 class MinigoTask(Task):
@@ -34,16 +34,16 @@ class MinigoTask(Task):
 
   def __init__(self, hp: Hparams, data: DataSet):
     """Raises ValueError where the hyperparameters do not fit each other."""
-    hparams.require_sound(hp)
+    settings_lib.require_sound(hp)
     self._hp = hp
     self._data = data
-    self._settings = hparams.settings(hp)
+    self._settings = settings_lib.settings(hp)
     # Of a random net's games, and those that they are begun with.
     self._bootstrap = None
     if hp.bootstraps and not hp.start_generation:
       self._bootstrap = self_play.bootstrap(self._settings)
-    self._match = hparams.match_settings(hp)
-    size = hparams.net_size(hp)
+    self._match = settings_lib.match_settings(hp)
+    size = settings_lib.net_size(hp)
     self._net = Functional.of(
       lambda rngs: minigo.Minigo(
         size, bn_span=None, dtype=jnp.dtype(hp.compute_dtype), rngs=rngs
@@ -284,3 +284,6 @@ def _positions(rows: int, settings: self_play.Settings) -> dict[str, Any]:
     'symmetry': jax.ShapeDtypeStruct((rows,), np.int8),
     'weight': jax.ShapeDtypeStruct((rows,), np.float32),
   }
+
+
+make_task = MinigoTask

@@ -11,7 +11,7 @@ import numpy as np
 
 from launch.aot import collectives, hlo
 from suite import benchmark as benchmark_lib
-from suite import program, sharding
+from suite.run import program, sharding
 
 # Starts and ends, a tuple, a loop, a fusion, and one written in two fusions.
 _KINDS = """HloModule m

@@ -12,8 +12,9 @@ from absl.testing import absltest, parameterized
 import jax
 import jax.numpy as jnp
 
-from launch import environment, profiles
-from suite import audit
+from launch import profiles
+from launch.support import environment
+from suite.results import audit
 from tests.launch import digits_data, processes
 
 _TPU = [name for name in profiles.names() if name.startswith('tpu')]

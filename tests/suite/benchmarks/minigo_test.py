@@ -11,18 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import minigo as net
-from models import self_play
-from suite import audit, benchmark, loop, sharding
+from models.minigo import net, self_play
+from suite import benchmark
 from suite.benchmarks import minigo
-from suite.benchmarks.minigo import hparams as hparams_lib
-from suite.checkpoint import Checkpoints
+from suite.benchmarks.minigo import settings as settings_lib
 from suite.clock import Clock
-from suite.feed import Data
-from suite.program import Program, abstract_state
-from suite.run_log import RunLog
+from suite.results import audit
+from suite.run import loop, sharding
+from suite.run.checkpoint import Checkpoints
+from suite.run.feed import Data
+from suite.run.program import Program, abstract_state
+from suite.run.run_log import RunLog
 from suite.target import Target
-from tests.suite import fake_task
+from tests.suite.run import fake_task
 
 DECLARED = benchmark.get('minigo')
 REFERENCE = DECLARED.size('reference')
@@ -344,8 +345,8 @@ class DeclarationTest(parameterized.TestCase):
     self, size, settings, net_size
   ):
     hp = DECLARED.size(size).hparams
-    self.assertEqual(hparams_lib.settings(hp), settings)
-    self.assertEqual(hparams_lib.net_size(hp), net_size)
+    self.assertEqual(settings_lib.settings(hp), settings)
+    self.assertEqual(settings_lib.net_size(hp), net_size)
 
   @parameterized.parameters(
     ({'lr_rates': (0.1, 0.2)}, 'one learning rate more than boundaries'),

@@ -8,8 +8,10 @@ from absl.testing import absltest, parameterized
 import jax
 import numpy as np
 
-from suite import benchmark, program, sharding
+from suite import benchmark
 from suite.benchmarks import ncf
+from suite.benchmarks.ncf.task import make_task
+from suite.run import program, sharding
 
 ROWS = 512
 USERS, ITEMS = 4096, 2048  # tables large enough to be spread
@@ -42,7 +44,7 @@ def _trained(kind, spread='none', parts=1, model=1, steps=3):
   hp = dataclasses.replace(
     SMALL, opt_name=kind, gradient_accumulation_steps=parts
   )
-  task = ncf.make_task(hp, DATA)
+  task = make_task(hp, DATA)
   mesh, build = sharding.make_mesh(model), program.Build(spread=spread)
   program.check(task, mesh, build)
   lowered = program.lower(task, mesh, build)

@@ -11,13 +11,16 @@ from absl.testing import absltest, parameterized
 import jax
 import numpy as np
 
-from input_pipelines import movielens
-from suite import audit, benchmark, hparams, loop, program, sharding
+from input_pipelines.movielens import read as movielens
+from suite import benchmark, hparams
 from suite.benchmarks import ncf
+from suite.benchmarks.ncf.task import make_task
 from suite.clock import Clock
-from suite.feed import Data
 from suite.hparams import Division
-from tests.suite import fake_task
+from suite.results import audit
+from suite.run import loop, program, sharding
+from suite.run.feed import Data
+from tests.suite.run import fake_task
 
 REFERENCE = ncf.BENCHMARK.sizes['reference']
 TINY = ncf.BENCHMARK.sizes['tiny']
@@ -47,7 +50,7 @@ def _interactions():
 
 
 def _task(**changes):
-  return ncf.make_task(dataclasses.replace(SMALL, **changes), DATA)
+  return make_task(dataclasses.replace(SMALL, **changes), DATA)
 
 
 @functools.cache
@@ -110,7 +113,7 @@ class RulesTest(parameterized.TestCase):
     self.assertEqual(REFERENCE.data.eval_samples, 138_493)
 
   def test_the_reference_has_as_many_parameters_as_published_logs_say(self):
-    task = ncf.make_task(REFERENCE.hparams, REFERENCE.data)
+    task = make_task(REFERENCE.hparams, REFERENCE.data)
     params = program.abstract_state(task).params
     self.assertEqual(sum(p.size for p in jax.tree.leaves(params)), 31_832_577)
 
@@ -181,7 +184,7 @@ class RulesTest(parameterized.TestCase):
 
 class TrainingTest(parameterized.TestCase):
   def test_a_block_is_an_epoch_of_all_samples_the_last_batch_padded(self):
-    blocks = ncf.make_task(REFERENCE.hparams, REFERENCE.data).blocks()
+    blocks = make_task(REFERENCE.hparams, REFERENCE.data).blocks()
     self.assertLen(blocks, 20)
     self.assertEqual({b.steps for b in blocks}, {-(-99_308_850 // 2048)})
     self.assertEqual([b.at['epoch_num'] for b in blocks], [*range(1, 21)])
@@ -233,7 +236,7 @@ class TrainingTest(parameterized.TestCase):
 
   def test_a_lazy_step_needs_no_memory_that_grows_with_the_tables(self):
     def temporaries(kind, users):
-      task = ncf.make_task(
+      task = make_task(
         dataclasses.replace(SMALL, opt_name=kind, users=users), DATA
       )
       step = jax.jit(task.train_step, donate_argnums=0)

@@ -8,16 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipelines import dataset
-from suite import benchmark, hparams, loop, program, sharding
+from input_pipelines.reading import dataset
+from suite import benchmark, hparams
 from suite.benchmarks import resnet
+from suite.benchmarks.resnet.task import ResNetTask
 from suite.clock import Clock
-from suite.feed import Data
 from suite.hparams import Division
-from suite.run_log import RunLog
-from suite.task import State
+from suite.run import loop, program, sharding
+from suite.run.feed import Data
+from suite.run.run_log import RunLog
+from suite.run.task import State
 from tests.launch import digits_data
-from tests.suite import fake_task
+from tests.suite.run import fake_task
 
 REFERENCE = resnet.BENCHMARK.sizes['reference']
 TINY = resnet.BENCHMARK.sizes['tiny']
@@ -101,7 +103,7 @@ def _trained(spread='none', parts=1):
     base_learning_rate=1.0,
     gradient_accumulation_steps=parts,
   )
-  task, mesh = resnet.ResNetTask(hp, TINY.data), sharding.make_mesh()
+  task, mesh = ResNetTask(hp, TINY.data), sharding.make_mesh()
   build = program.Build(spread=spread)
   program.check(task, mesh, build)
   lowered = program.lower(task, mesh, build)
@@ -151,11 +153,11 @@ class LayoutTest(parameterized.TestCase):
   )
   def test_parts_that_do_not_fit_are_refused(self, changes, says):
     with self.assertRaisesRegex(ValueError, says):
-      resnet.ResNetTask(dataclasses.replace(TINY.hparams, **changes), TINY.data)
+      ResNetTask(dataclasses.replace(TINY.hparams, **changes), TINY.data)
 
   def test_groups_are_what_batch_norm_spans_and_no_part_cuts_them(self):
     hp = dataclasses.replace(TINY.hparams, gradient_accumulation_steps=4)
-    task = resnet.ResNetTask(hp, TINY.data)
+    task = ResNetTask(hp, TINY.data)
     self.assertEqual((task.row_group, task.parts), (32, 4))
     with self.assertRaisesRegex(ValueError, 'would cut groups of 32'):
       program.check(task, sharding.make_mesh())
@@ -164,7 +166,7 @@ class LayoutTest(parameterized.TestCase):
 class ResNetTaskTest(parameterized.TestCase):
   def test_evals_come_every_four_epochs_after_the_offset(self):
     # The rules: every 4 epochs, the first after 1, 2, 3 or 4.
-    task = resnet.ResNetTask(REFERENCE.hparams, REFERENCE.data)
+    task = ResNetTask(REFERENCE.hparams, REFERENCE.data)
     at = [block.at['epoch_num'] for block in task.blocks()]
     self.assertEqual(at[:3], [3, 7, 11])
     self.assertEqual(at[-1], 47)
@@ -172,11 +174,11 @@ class ResNetTaskTest(parameterized.TestCase):
   def test_an_epoch_ends_with_the_batch_that_holds_its_last_image(self):
     data = benchmark.DataSet('digits', train_samples=100, eval_samples=10)
     hp = dataclasses.replace(TINY.hparams, global_batch_size=32, max_epochs=4)
-    steps = [block.steps for block in resnet.ResNetTask(hp, data).blocks()]
+    steps = [block.steps for block in ResNetTask(hp, data).blocks()]
     self.assertEqual(steps, [4, 3, 3, 3])  # 100, 200, 300, 400 images of 32
 
   def test_the_loss_is_cross_entropy_against_smoothed_labels(self):
-    task = resnet.ResNetTask(TINY.hparams, TINY.data)
+    task = ResNetTask(TINY.hparams, TINY.data)
     params, stats = task.init_model(jax.random.key(0, impl='rbg'))
     draws = np.random.default_rng(0)
     batch = {
@@ -195,7 +197,7 @@ class ResNetTaskTest(parameterized.TestCase):
     self.assertAlmostEqual(float(loss), -(labels * logs).sum(-1).mean(), 4)
 
   def test_padded_images_do_not_count_towards_accuracy(self):
-    task = resnet.ResNetTask(TINY.hparams, TINY.data)
+    task = ResNetTask(TINY.hparams, TINY.data)
     params, stats = task.init_model(jax.random.key(0, impl='rbg'))
     state = State(jnp.zeros((), int), None, params, stats, None)
     batch = {
@@ -216,7 +218,7 @@ class ResNetTaskTest(parameterized.TestCase):
     self.assertEqual((float(got['correct']), float(got['seen'])), (3.0, 3.0))
 
   def test_accuracy_is_over_every_held_out_image_or_it_is_an_error(self):
-    task = resnet.ResNetTask(TINY.hparams, TINY.data)
+    task = ResNetTask(TINY.hparams, TINY.data)
     halves = [{'correct': 450, 'seen': 500.0}, {'correct': 500, 'seen': 500.0}]
     self.assertEqual(task.score(halves), {'accuracy': 0.95})
     with self.assertRaisesRegex(RuntimeError, '1000 images.*saw 500'):
@@ -233,11 +235,11 @@ class ResNetTaskTest(parameterized.TestCase):
   ):
     hp = dataclasses.replace(TINY.hparams, **changes)
     with self.assertRaisesRegex(ValueError, says):
-      resnet.ResNetTask(hp, TINY.data)
+      ResNetTask(hp, TINY.data)
 
   def test_bfloat16_compute_keeps_parameters_and_moments_in_float32(self):
     hp = dataclasses.replace(TINY.hparams, compute_dtype='bfloat16')
-    task = resnet.ResNetTask(hp, TINY.data)
+    task = ResNetTask(hp, TINY.data)
     params, stats = jax.eval_shape(
       task.init_model, jax.eval_shape(lambda: jax.random.key(0))
     )
@@ -263,7 +265,7 @@ class RunTest(absltest.TestCase):
     log.start('init_start')
     with fake_task.recorded_compiles(lambda: clock.running) as compiles:
       result = loop.run(
-        resnet.ResNetTask(hp, TINY.data),
+        ResNetTask(hp, TINY.data),
         TINY.target,
         Data(clock, directory, 0, lambda r: sharding.put_rows(r, mesh)),
         mesh=mesh,

@@ -10,17 +10,21 @@ from absl.testing import absltest, parameterized
 import jax
 import numpy as np
 
-from input_pipelines import subwords, translation
-from input_pipelines.prepare import corpus, recipe, writing
-from input_pipelines.prepare import translation as prepare
+from input_pipelines.text import subwords
+from input_pipelines.translation import corpus, prepare
+from input_pipelines.translation import read as translation
+from input_pipelines.writing import recipe, writer
 from models import transformer as model
-from suite import audit, benchmark, hparams, loop, program, sharding
+from suite import benchmark, hparams
 from suite.benchmarks import transformer
+from suite.benchmarks.transformer.task import TransformerTask
 from suite.clock import Clock
-from suite.feed import Data
 from suite.hparams import Division
 from suite.metrics import bleu
-from tests.suite import fake_task
+from suite.results import audit
+from suite.run import loop, program, sharding
+from suite.run.feed import Data
+from tests.suite.run import fake_task
 
 REFERENCE = transformer.BENCHMARK.sizes['reference']
 TINY = transformer.BENCHMARK.sizes['tiny']
@@ -71,7 +75,7 @@ def _write(data_dir):
     for split, count in (('train', PAIRS), ('test', SENTENCES))
   }
   directory = recipe.place(data_dir, 'pairs', '1.0.0')
-  with writing.begin(directory, {}) as unfinished:
+  with writer.begin(directory, {}) as unfinished:
     return prepare.write(
       unfinished,
       texts,
@@ -84,9 +88,7 @@ def _write(data_dir):
 
 
 def _task(**changes):
-  task = transformer.TransformerTask(
-    dataclasses.replace(SMALL, **changes), DATA
-  )
+  task = TransformerTask(dataclasses.replace(SMALL, **changes), DATA)
   task.verify_data(DIRECTORY)
   return task
 
@@ -163,7 +165,7 @@ class RulesTest(parameterized.TestCase):
       _override(changes, former)
 
   def test_the_model_has_the_parameters_of_the_reference(self):
-    task = transformer.TransformerTask(REFERENCE.hparams, REFERENCE.data)
+    task = TransformerTask(REFERENCE.hparams, REFERENCE.data)
     params = program.abstract_state(task).params
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     self.assertEqual(count, 210_804_736)
@@ -171,7 +173,7 @@ class RulesTest(parameterized.TestCase):
   def test_its_batches_are_those_of_the_reference(self):
     # 4096 tokens by the end of the bucket, one more than its longest pair.
     hp = _override({'row_multiple': '1'})
-    specs = transformer.TransformerTask(hp, REFERENCE.data).train_specs
+    specs = TransformerTask(hp, REFERENCE.data).train_specs
     shapes = [spec['source'].shape for spec in specs]
     self.assertEqual(shapes[:3], [(512, 7), (455, 8), (409, 9)])
     self.assertEqual(shapes[-1], (15, 256))
@@ -180,7 +182,7 @@ class RulesTest(parameterized.TestCase):
   def test_packed_rows_are_as_many_as_the_tokens_fill(self):
     # Round v0.7: 2048 rows of 256.
     hp = _override({'batching': 'packing', 'global_batch_size': '524288'})
-    (spec,) = transformer.TransformerTask(hp, REFERENCE.data).train_specs
+    (spec,) = TransformerTask(hp, REFERENCE.data).train_specs
     self.assertEqual(spec['source_segment'].shape, (2048, 256))
 
   @parameterized.parameters(
@@ -195,14 +197,12 @@ class RulesTest(parameterized.TestCase):
   )
   def test_what_does_not_fit_is_refused(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):
-      transformer.TransformerTask(dataclasses.replace(SMALL, **changes), DATA)
+      TransformerTask(dataclasses.replace(SMALL, **changes), DATA)
 
   def test_rows_that_devices_do_not_divide_are_refused_with_what_sets_them(
     self,
   ):
-    task = transformer.TransformerTask(
-      dataclasses.replace(SMALL, row_multiple=1), DATA
-    )
+    task = TransformerTask(dataclasses.replace(SMALL, row_multiple=1), DATA)
     message = r'train batch \(see row_multiple\) is 30, which 8 .* do: 24'
     with self.assertRaisesRegex(ValueError, message):
       program.check(task, sharding.make_mesh())
@@ -210,7 +210,7 @@ class RulesTest(parameterized.TestCase):
 
 class EpochTest(parameterized.TestCase):
   def test_blocks_are_not_known_before_the_lengths(self):
-    task = transformer.TransformerTask(SMALL, DATA)
+    task = TransformerTask(SMALL, DATA)
     with self.assertRaisesRegex(RuntimeError, 'verify_data'):
       task.blocks()
 
@@ -326,7 +326,7 @@ class LossTest(parameterized.TestCase):
 
 
 def _verified(hp):
-  task = transformer.TransformerTask(hp, DATA)
+  task = TransformerTask(hp, DATA)
   task.verify_data(DIRECTORY)
   return task
 

@@ -1,0 +1,1 @@
+"""Photographs: JPEG bytes to pixels, crops, and less to decode."""

@@ -1,0 +1,1 @@
+"""MovieLens 20M, its expansion, and a small stand-in of the same schema."""

@@ -1,0 +1,1 @@
+"""Reading of prepared data sets: files, records, and which make up a batch."""

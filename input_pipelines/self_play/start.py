@@ -1,0 +1,329 @@
+"""What a run of MiniGo starts from: a net, its games, and the target net.
+
+A TFDS data set `minigo_start/<side>x<side>`, a configuration for each board. A
+record is some arrays by name, and there are two splits:
+
+  weights  a tensor a record; the names are paths of the state of a run: 'step',
+           'params/conv/kernel', 'stats/target/params/...', 'opt/...'
+  games    a game a record: 'generation', 'outcome' and the fields of its
+           recorded positions, none of a game without any
+
+Where nothing but a target is given there are no games. What made it, and the
+shapes of all, are in the metadata's description, so they are checked without a
+record being read, and the fingerprint covers them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from input_pipelines.reading import dataset
+from input_pipelines.self_play import replay
+from input_pipelines.writing import recipe, work, writer
+
+NAME = 'minigo_start'
+VERSION = '1.0.0'
+WEIGHTS, GAMES = 'weights', 'games'
+# Who made it: `ORIGIN` of what it is about. All but the official is ours.
+ORIGIN, OFFICIAL, OURS = 'origin', 'official', 'ours'
+
+_SUMMARY = 'What a run of MiniGo starts from, and whom it has to beat.'
+_GENERATION, _OUTCOME = 'generation', 'outcome'
+_FEATURES = ('name', 'dtype', 'shape', 'data')
+_SHARD_BYTES = 1 << 28
+_READ = 64  # games that are read at once
+
+# dtype as '<f4', and shape
+Shape = tuple[str, tuple[int, ...]]
+
+
+def write(
+  data_dir: str | os.PathLike,
+  config: str,
+  weights: Mapping[str, np.ndarray],
+  games: Iterable[tuple[int, replay.Game]],
+  about: Mapping[str, Any],
+  *,
+  progress: work.Progress | None = None,
+) -> str:
+  """Writes the data set into a directory of data sets.
+
+  Args:
+    data_dir: the directory that holds the data sets; made if it is not there.
+    config: the board, as '19x19'.
+    weights: tensors by the path of a leaf of the state.
+    games: the number of its generation with each, in which they rise.
+    about: what made it, as JSON has it; its `ORIGIN` says who.
+    progress: told of the records.
+
+  Returns:
+    The data set's own directory.
+  """
+  directory = recipe.place(os.fspath(data_dir), f'{NAME}/{config}', VERSION)
+  tensors = [{name: np.asarray(each)} for name, each in weights.items()]
+  played = [_game_arrays(number, game) for number, game in games]
+  said = _described(about, tensors, played)
+  made = {'recipe': NAME, 'about': said, 'versions': recipe.versions()}
+  splits = [_split(WEIGHTS, tensors)]
+  if played:
+    splits.append(_split(GAMES, played))
+  with writer.begin(directory, made) as unfinished:
+    info = _info(directory, config, said)
+    return writer.write(unfinished, info, splits, progress=progress)
+
+
+def about(directory: str | os.PathLike) -> dict[str, Any]:
+  """What `write` was told, and the shapes of all; reads no record.
+
+  Beside that: 'tensors', name -> [dtype, shape]; 'fields', the same of what is
+  kept of a position; 'generations', number -> games; 'sha256' of all arrays.
+  """
+  info = dataset.load(directory).info
+  try:
+    found = json.loads(info.description.rpartition('\n')[2])
+    if not {ORIGIN, 'tensors', 'fields', 'generations'} <= found.keys():
+      raise ValueError(f'came {sorted(found)}')
+  except (ValueError, AttributeError) as error:
+    raise ValueError(
+      f'Expected {directory} to say what it is about, as {NAME} does; came '
+      f'{info.full_name}: {error}.'
+    ) from None
+  found['generations'] = {
+    int(number): games for number, games in found['generations'].items()
+  }
+  return found
+
+
+def logged(directory: str | os.PathLike) -> dict[str, Any]:
+  """What the log of a run that starts from it has to say, by key."""
+  origin = about(directory)[ORIGIN]
+  return {
+    'podium_start_origin': origin,
+    'podium_comparable': origin == OFFICIAL,
+  }
+
+
+def verify(
+  directory: str | os.PathLike,
+  *,
+  tensors: Mapping[str, Shape] | None = None,
+  fields: Mapping[str, Shape] | None = None,
+  generations: Iterable[int] = (),
+  games: int = 1,
+) -> None:
+  """Raises ValueError unless the data set is whole and holds what is asked.
+
+  Args:
+    directory: the data set's.
+    tensors: weights that must be there, by name.
+    fields: what a position must consist of.
+    generations: of which there must be games.
+    games: of each of them, at least.
+  """
+  found = about(directory)
+  splits = {WEIGHTS: len(found['tensors'])}
+  if found['generations']:
+    splits[GAMES] = sum(found['generations'].values())
+  dataset.verify(directory, splits=splits)
+  _require(directory, 'tensor', found['tensors'], tensors or {})
+  generations = list(generations)
+  lack = [n for n in generations if found['generations'].get(n, 0) < games]
+  if lack:
+    raise ValueError(
+      f'Expected {games} games or more of the generations {generations} in '
+      f'{directory}; came {found["generations"]}, by generation.'
+    )
+  if generations:
+    _require(directory, 'field of positions', found['fields'], fields or {})
+
+
+def weights(directory: str | os.PathLike) -> dict[str, np.ndarray]:
+  """All tensors by name; they cannot be written to."""
+  found = about(directory)['tensors']
+  split = dataset.Split(directory, WEIGHTS)
+  tensors = {
+    name: values
+    for number in range(len(split))
+    for name, values in _arrays(split, number, split[number]).items()
+  }
+  _require(directory, 'tensor', _shapes([tensors]), found)
+  return tensors
+
+
+def games(
+  directory: str | os.PathLike,
+  host: int = 0,
+  hosts: int = 1,
+  *,
+  generations: Iterable[int] | None = None,
+) -> Iterator[tuple[int, replay.Game]]:
+  """This host's games, generation by generation, the oldest first.
+
+  The n-th game of each is that of host n modulo hosts. By default they are of
+  all generations.
+  """
+  counts = about(directory)['generations']
+  wanted = set(counts if generations is None else generations)
+  if not wanted & counts.keys():
+    return
+  split = dataset.Split(directory, GAMES)
+  first = 0
+  for generation, count in sorted(counts.items()):
+    share = range(first + host, first + count, hosts)
+    if generation in wanted:
+      for at in range(0, len(share), _READ):
+        numbers = share[at : at + _READ]
+        records = split.records(numbers)
+        for number, record in zip(numbers, records, strict=True):
+          yield generation, _game(split, number, record, generation)
+    first += count
+
+
+def check(record: Mapping[str, Any]) -> None:
+  """Raises ValueError unless the features of a record are arrays by name."""
+  _unpacked(record)
+
+
+def _described(about, tensors, played) -> dict[str, Any]:
+  """What it is about, with the shapes of all; ValueError for what will not do.
+
+  A game without positions says nothing of its fields.
+  """
+  if about.get(ORIGIN) not in (OFFICIAL, OURS):
+    raise ValueError(
+      f'Expected {ORIGIN!r} to be {OFFICIAL!r} or {OURS!r}; came '
+      f'{about.get(ORIGIN)!r}.'
+    )
+  if not tensors:
+    raise ValueError('Expected weights, the target at least; came none.')
+  numbers = [int(game[_GENERATION]) for game in played]
+  if numbers != sorted(numbers):
+    raise ValueError('Expected games by generation, the oldest first.')
+  fields = [_fields(game) for game in played]
+  fields = next((each for each in fields if each), {})
+  for game in played:
+    if _fields(game) not in ({}, fields):
+      raise ValueError(f'Expected games of {fields}; came {_fields(game)}.')
+  return {
+    **about,
+    'tensors': _shapes(tensors),
+    'fields': fields,
+    'generations': {n: numbers.count(n) for n in sorted(set(numbers))},
+    'sha256': _digest([*tensors, *played]),
+  }
+
+
+def _game_arrays(number: int, game: replay.Game) -> dict[str, np.ndarray]:
+  return {
+    _GENERATION: np.asarray(number, np.int32),
+    _OUTCOME: np.asarray(game.end['winner'], np.int8),
+    **game.rows,
+  }
+
+
+def _game(split, number: int, record, generation: int) -> replay.Game:
+  rows = _arrays(split, number, record)
+  came, outcome = rows.pop(_GENERATION, None), rows.pop(_OUTCOME, None)
+  if outcome is None or came != generation:
+    raise split.corrupt(
+      number, f'expected a game of generation {generation}, came {came}'
+    )
+  return replay.Game(rows, {'winner': outcome[()]})
+
+
+def _fields(game: Mapping[str, np.ndarray]) -> dict[str, list]:
+  """dtype and shape of a position's fields; {} of a game without any."""
+  return {
+    name: [values.dtype.str, list(values.shape[1:])]
+    for name, values in sorted(game.items())
+    if name not in (_GENERATION, _OUTCOME)
+  }
+
+
+def _shapes(tensors: Iterable[Mapping[str, np.ndarray]]) -> dict[str, list]:
+  return {
+    name: [values.dtype.str, list(values.shape)]
+    for each in tensors
+    for name, values in each.items()
+  }
+
+
+def _require(directory, what: str, came: Mapping, wanted: Mapping) -> None:
+  """ValueError, naming one, unless all that is wanted came, and as wanted."""
+  for name, (dtype, shape) in wanted.items():
+    found = came.get(name)
+    if found is None or [dtype, list(shape)] != list(found):
+      raise ValueError(
+        f'Expected a {what} {name!r} {dtype} {tuple(shape)} in {directory}; '
+        f'came {found or "none"}.'
+      )
+
+
+def _split(
+  name: str, records: Sequence[Mapping[str, np.ndarray]]
+) -> writer.Split:
+  length = sum(
+    values.nbytes for record in records for values in record.values()
+  )
+  shards = min(len(records), 1 + length // _SHARD_BYTES)
+  return writer.Split(
+    name, len(records), shards, lambda number: _example(records[number])
+  )
+
+
+def _example(arrays: Mapping[str, np.ndarray]) -> writer.Example:
+  return {
+    'name': list(arrays),
+    'dtype': [values.dtype.str for values in arrays.values()],
+    'shape': ['x'.join(map(str, v.shape)) for v in arrays.values()],
+    'data': [values.tobytes() for values in arrays.values()],
+  }
+
+
+def _arrays(split, number: int, record) -> dict[str, np.ndarray]:
+  try:
+    return _unpacked(record)
+  except ValueError as error:
+    raise split.corrupt(number, error) from error
+
+
+def _unpacked(record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The arrays of a record by name; ValueError for anything else."""
+  columns = [record[name].bytes_list.value for name in _FEATURES]
+  arrays = {}
+  try:
+    for name, dtype, shape, data in zip(*columns, strict=True):
+      sizes = [int(size) for size in shape.decode().split('x') if size]
+      values = np.frombuffer(data, np.dtype(dtype.decode()))
+      arrays[name.decode()] = values.reshape(sizes)
+  except TypeError as error:  # no dtype
+    raise ValueError(str(error)) from error
+  if not arrays:
+    raise ValueError('expected arrays by name, came none')
+  return arrays
+
+
+def _digest(records: Iterable[Mapping[str, np.ndarray]]) -> str:
+  digest = hashlib.sha256()
+  for record in records:
+    for name, values in record.items():
+      digest.update(f'{name} {values.dtype.str} {values.shape} '.encode())
+      digest.update(np.ascontiguousarray(values))
+  return digest.hexdigest()
+
+
+def _info(directory: str, config: str, about: Any) -> tfds.core.DatasetInfo:
+  texts = tfds.features.Sequence(tfds.features.Text())
+  return tfds.core.DatasetInfo(
+    builder=tfds.core.dataset_info.DatasetIdentity(
+      NAME, tfds.core.Version(VERSION), directory, __name__, config_name=config
+    ),
+    description=f'{_SUMMARY}\n{json.dumps(about, sort_keys=True)}',
+    features=tfds.features.FeaturesDict(dict.fromkeys(_FEATURES, texts)),
+    disable_shuffling=True,
+  )

@@ -1,0 +1,1 @@
+"""Text: subwords, and sentences put together into batches of few shapes."""

@@ -1,0 +1,215 @@
+"""Sentences of like length together: a few shapes, known before any data.
+
+A sentence pair is as long as the longer of its sides. Every length has a
+bucket; the batches of a bucket have one shape. Which pairs make up the batch of
+a step depends on the seed and the step alone, and is the same on all hosts.
+"""
+
+from collections.abc import Sequence
+from concurrent import futures
+import dataclasses
+import threading
+from typing import Protocol
+
+import numpy as np
+
+from input_pipelines.reading import random_access
+
+DISCARD, TRUNCATE = 'discard', 'truncate'
+METHODS = (DISCARD, TRUNCATE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """Of a global batch."""
+
+  rows: int
+  source: int  # tokens of a row
+  target: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The pairs of a global batch, and the row of each."""
+
+  shape: Shape
+  members: np.ndarray  # int64 [M], of all pairs
+  row: np.ndarray  # int64 [M], rising
+
+
+class Plan(Protocol):
+  """Which pairs make up the batch of a step."""
+
+  steps: int  # of an epoch
+  pairs: int  # of an epoch
+  max_length: int  # tokens of a side; what is longer is cut
+  packed: bool  # whether several pairs share a row
+
+  def group(self, seed: int, step: int) -> Group:
+    """The batch of a step, counted from 0 through all epochs."""
+
+
+def shapes(
+  tokens: int,
+  max_length: int,
+  *,
+  first: int = 8,
+  scale: float = 1.1,
+  multiple: int = 1,
+) -> tuple[Shape, ...]:
+  """The shapes of all buckets, the shortest first.
+
+  Buckets end before `first`, and then before a length that is `scale` times as
+  long, or 1 longer; the last one holds `max_length`. The reference divides the
+  tokens by that end, which is one more than the longest that the bucket holds.
+
+  Args:
+    tokens: of a side of a global batch, at most.
+    max_length: of the longest pair.
+    first: where the first bucket ends.
+    scale: from one end to the next.
+    multiple: of which the rows have to be one, so that devices share them; they
+      are rounded down.
+  """
+  if first < 2 or scale < 1 or max_length < 1 or multiple < 1:
+    raise ValueError(
+      'Expected first >= 2, scale, max_length and multiple >= 1, came '
+      f'{first}, {scale}, {max_length} and {multiple}.'
+    )
+  ends = []
+  end = first
+  while end < max_length:
+    ends.append(end)
+    end = max(end + 1, int(end * scale))
+  ends.append(max_length + 1)
+  if tokens // ends[-1] < multiple:
+    raise ValueError(
+      f'Expected tokens for {multiple} rows of {ends[-1]}, came {tokens}.'
+    )
+  return tuple(
+    Shape(tokens // end // multiple * multiple, end - 1, end - 1)
+    for end in ends
+  )
+
+
+def pair_lengths(
+  lengths: np.ndarray, *, max_length: int, method: str = DISCARD
+) -> tuple[np.ndarray, np.ndarray]:
+  """The pairs that are trained on, and how long their sides are then.
+
+  Args:
+    lengths: tokens of both sides, int [N, 2].
+    max_length: of a side.
+    method: what becomes of a pair with a longer side, 'discard' or 'truncate'.
+
+  Returns:
+    The numbers of the pairs, int64 [K], and their lengths, int64 [K, 2].
+  """
+  if method not in METHODS:
+    raise ValueError(f'Expected a method of {METHODS}, came {method!r}.')
+  if method == TRUNCATE:
+    kept = np.arange(len(lengths))
+  else:
+    kept = np.flatnonzero(lengths.max(axis=1) <= max_length)
+  if not len(kept):
+    raise ValueError(
+      f'Expected pairs of {max_length} tokens or fewer, came {len(lengths)} '
+      'pairs that are longer.'
+    )
+  return kept, np.minimum(lengths[kept], max_length).astype(np.int64)
+
+
+class Bucketed:
+  """Batches of pairs of like length; see Plan.
+
+  An epoch goes through the pairs in a fresh order. A batch comes as soon as the
+  pairs fill it; those that are not full come at the end, the shortest first, so
+  that an epoch holds every pair once.
+  """
+
+  packed = False
+
+  def __init__(
+    self,
+    lengths: np.ndarray,
+    shapes: Sequence[Shape],
+    *,
+    max_length: int,
+    method: str = DISCARD,
+  ):
+    """`lengths` of both sides of all pairs, int [N, 2]; `shapes` rise."""
+    ends = [min(shape.source, shape.target) for shape in shapes]
+    if max_length > ends[-1]:
+      raise ValueError(
+        f'Expected a shape of {max_length} tokens, came {ends[-1]} as the '
+        'longest.'
+      )
+    self.max_length = max_length
+    self.shapes = tuple(shapes)
+    self._pairs, sides = pair_lengths(
+      lengths, max_length=max_length, method=method
+    )
+    self.pairs = len(self._pairs)
+    longest = sides.max(axis=1)
+    self._bucket = np.searchsorted(ends, longest).astype(np.uint16)
+    self._rows = np.array([shape.rows for shape in shapes])
+    self._count = np.bincount(self._bucket, minlength=len(shapes))
+    # Where each bucket's pairs begin, once they are sorted by bucket.
+    self._begin = np.cumsum(self._count) - self._count
+    self.steps_of_shape = -(-self._count // self._rows)
+    self.steps = int(self.steps_of_shape.sum())
+    self._epochs = Epochs(self._epoch)
+
+  def group(self, seed: int, step: int) -> Group:
+    """See Plan."""
+    epoch, step = divmod(step, self.steps)
+    order, batches = self._epochs(seed, epoch)
+    bucket, nth = batches[step]
+    rows = self._rows[bucket]
+    first = self._begin[bucket] + nth * rows
+    end = min(first + rows, self._begin[bucket] + self._count[bucket])
+    members = self._pairs[order[first:end]]
+    return Group(self.shapes[bucket], members, np.arange(len(members)))
+
+  def _epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs by bucket, int [K], and bucket and number of each batch."""
+    places = np.arange(len(self._pairs))
+    order = random_access.Order(len(places), seed, epoch)(places)
+    by_bucket = np.argsort(self._bucket[order], kind='stable')
+    batches, filled = [], []
+    for bucket, rows in enumerate(self._rows):
+      nth = np.arange(self.steps_of_shape[bucket])
+      batches.append(np.stack([np.full_like(nth, bucket), nth], axis=1))
+      # Where in the epoch the last of each batch's rows stands.
+      whole = self._count[bucket] // rows
+      last = self._begin[bucket] + (nth[:whole] + 1) * rows - 1
+      rest = np.full(len(nth) - whole, len(order))
+      filled += [by_bucket[last], rest]
+    by_time = np.argsort(np.concatenate(filled), kind='stable')
+    return order[by_bucket], np.concatenate(batches)[by_time]
+
+
+class Epochs:
+  """Makes what an epoch needs once, the next epoch's ahead; keeps two.
+
+  Safe in threads.
+  """
+
+  def __init__(self, make):
+    """`make(seed, epoch)`."""
+    self._make = make
+    self._lock = threading.Lock()
+    self._made: dict[tuple[int, int], futures.Future] = {}
+    self._pool = futures.ThreadPoolExecutor(1)
+
+  def __call__(self, seed: int, epoch: int):
+    with self._lock:
+      wanted = [(seed, epoch), (seed, epoch + 1)]
+      for each in wanted:
+        if each not in self._made:
+          self._made[each] = self._pool.submit(self._make, *each)
+      # Of the one before, other threads may still make the last batches.
+      keep = [(seed, epoch - 1), *wanted]
+      self._made = {k: v for k, v in self._made.items() if k in keep}
+      found = self._made[wanted[0]]
+    return found.result()

@@ -1,0 +1,1 @@
+"""Writing of data sets, once and offline: shards, manifests, checks."""

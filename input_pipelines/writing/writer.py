@@ -1,0 +1,337 @@
+"""Writes a data set shard by shard, goes on where it was stopped.
+
+All that is not finished lies in `<directory>.incomplete`:
+
+  made.json  what it is made of and how; going on with anything else is refused
+  done/      a file for every shard that is whole
+  data/      the shards, in the end the metadata; moved into place as a whole
+
+so that a directory that looks finished is finished.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+from typing import Any
+
+from array_record.python import array_record_module
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer, naming
+from tensorflow_datasets.core.utils import shard_utils
+
+from input_pipelines.reading.shards import ArrayRecords, Part
+from input_pipelines.writing import files, manifest, work
+
+# One record a group, so that a single read unpacks no other; JPEGs do not
+# shrink.
+JPEG_OPTIONS = 'group_size:1,uncompressed'
+
+Example = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """What a split is to hold."""
+
+  name: str
+  records: int
+  shards: int
+  example: Callable[[int], Example]  # called in threads; as TFDS encodes it
+
+
+class Unfinished:
+  """A data set that is being written; made by `begin`."""
+
+  def __init__(self, directory: str, made: Mapping[str, Any]):
+    self.directory = directory
+    self.made = made
+
+  def path(self, *parts: str) -> str:
+    """Where something that belongs to the unfinished data set lies."""
+    return os.path.join(f'{self.directory}.incomplete', *parts)
+
+  def require_space(self, expected: int) -> None:
+    """Raises OSError unless the files, of so many bytes in all, will fit."""
+    there = sum(entry.stat().st_size for entry in os.scandir(self.path('data')))
+    free = shutil.disk_usage(self.path()).free
+    if free < expected - there:
+      raise OSError(
+        f'Expected {(expected - there) / 1e9:.1f} GB free for '
+        f'{self.directory}, came {free / 1e9:.1f} GB.'
+      )
+
+  def is_done(self, shard: str) -> bool:
+    """Whether a shard is there, whole."""
+    return all(
+      os.path.exists(self.path(folder, shard)) for folder in ('done', 'data')
+    )
+
+  def record_bytes(self, shard: str) -> int:
+    """What the records of a shard take, without the format's own bytes."""
+    return self._facts(shard)['record_bytes']
+
+  @contextlib.contextmanager
+  def shard(
+    self, name: str, options: str = JPEG_OPTIONS
+  ) -> Iterator[Callable[[bytes], None]]:
+    """Writes a shard: a function of a record. It is there once this is over."""
+    partial = self.path('partial', name)
+    length = count = 0
+    with _writer(partial, options) as write:
+
+      def count_and_write(record: bytes) -> None:
+        nonlocal length, count
+        write(record)
+        length += len(record)
+        count += 1
+
+      yield count_and_write
+    if count:  # opening it compares the counts
+      _ = ArrayRecords([Part(partial, 0, count, count)])[count - 1]
+    facts = {'record_bytes': length, 'sha256': manifest.sha256(partial)}
+    files.place(partial, self.path('data', name))
+    files.write_json(self.path('done', name), facts)
+
+  def finish(
+    self, shards: Sequence[str], notes: Mapping[str, Any] | None = None
+  ) -> str:
+    """Writes the manifest and moves all into place; the metadata is in `data`.
+
+    Args:
+      shards: the names of all of them.
+      notes: what the manifest is to say beside how the data set was made.
+
+    Returns:
+      The directory.
+    """
+    manifest.write(
+      self.path('data'),
+      made={**self.made, **(notes or {})},
+      sums={shard: self._facts(shard)['sha256'] for shard in shards},
+    )
+    os.rename(self.path('data'), self.directory)
+    shutil.rmtree(self.path())
+    return self.directory
+
+  def _facts(self, shard: str) -> dict[str, Any]:
+    with open(self.path('done', shard), encoding='utf-8') as file:
+      return json.load(file)
+
+
+@contextlib.contextmanager
+def begin(directory: str, made: Mapping[str, Any]) -> Iterator[Unfinished]:
+  """Begins to write a data set, or goes on with one that was stopped.
+
+  Args:
+    directory: where the data set goes; nothing may be there yet.
+    made: how it is made, as JSON has it. It is kept in the manifest.
+
+  Yields:
+    The unfinished data set, which no other process writes meanwhile.
+  """
+  if os.path.exists(directory):
+    raise FileExistsError(
+      f'Expected nothing at {directory}, where the data set goes; remove it to '
+      'build it anew.'
+    )
+  unfinished = Unfinished(directory, made)
+  try:
+    for folder in ('data', 'done', 'partial'):
+      os.makedirs(unfinished.path(folder), exist_ok=True)
+    lock = open(unfinished.path('lock'), 'w')  # noqa: SIM115 - closed below
+  except OSError as error:
+    raise OSError(
+      f'Expected a directory to write to, came {directory}: {error}'
+    ) from error
+  with lock:
+    _lock(lock, directory)
+    try:
+      _claim(unfinished)
+      yield unfinished
+    except BaseException:
+      _forget_if_nothing_is_done(unfinished)
+      raise
+
+
+def write(
+  unfinished: Unfinished,
+  info: tfds.core.DatasetInfo,
+  splits: Sequence[Split],
+  *,
+  notes: Mapping[str, Any] | None = None,
+  threads: int | None = None,
+  progress: work.Progress | None = None,
+) -> str:
+  """Writes the shards that are missing and finishes the data set.
+
+  Args:
+    unfinished: the data set.
+    info: its metadata; its splits and file format are set here.
+    splits: what to write.
+    notes: what the manifest is to say beside how the data set was made.
+    threads: that write a shard each; None for one a core.
+    progress: told of the records.
+
+  Returns:
+    The data set's directory.
+  """
+  info.set_file_format('array_record', override=True)
+  serialize = _serializer(info)
+  shards = [shard for split in splits for shard in _shards(info, split)]
+  missing = [shard for shard in shards if not unfinished.is_done(shard.name)]
+  whole = sum(shard.records for shard in shards)
+  work.each(
+    lambda shard, tick: _write(unfinished, shard, serialize, tick),
+    missing,
+    whole=whole,
+    done=whole - sum(shard.records for shard in missing),
+    threads=threads,
+    progress=progress,
+  )
+  infos = [_split_info(unfinished, info, split, shards) for split in splits]
+  info.set_splits(tfds.core.splits.SplitDict(infos))
+  info.write_to_directory(unfinished.path('data'))
+  return unfinished.finish([shard.name for shard in shards], notes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+  split: Split
+  name: str
+  first: int  # record of the split
+  end: int
+
+  @property
+  def records(self) -> int:
+    return self.end - self.first
+
+
+def _shards(info: tfds.core.DatasetInfo, split: Split) -> Iterator[_Shard]:
+  first = 0
+  template = _template(info, split.name)
+  ends = shard_utils.get_shard_boundaries(split.records, split.shards)
+  for i, end in enumerate(ends):
+    path = template.sharded_filepath(shard_index=i, num_shards=split.shards)
+    yield _Shard(split, path.name, first, end)
+    first = end
+
+
+def _write(
+  unfinished: Unfinished,
+  shard: _Shard,
+  serialize: Callable[[Example], bytes],
+  tick: work.Tick,
+) -> None:
+  with unfinished.shard(shard.name) as write:
+    for i in range(shard.first, shard.end):
+      write(serialize(shard.split.example(i)))
+      tick(1)
+
+
+def _split_info(
+  unfinished: Unfinished,
+  info: tfds.core.DatasetInfo,
+  split: Split,
+  shards: Sequence[_Shard],
+) -> tfds.core.SplitInfo:
+  of_split = [shard for shard in shards if shard.split is split]
+  return tfds.core.SplitInfo(
+    name=split.name,
+    shard_lengths=[shard.records for shard in of_split],
+    num_bytes=sum(unfinished.record_bytes(shard.name) for shard in of_split),
+    filename_template=_template(info, split.name),
+  )
+
+
+def _claim(unfinished: Unfinished) -> None:
+  """Notes what is being made; raises if something else was begun there."""
+  path = unfinished.path('made.json')
+  came = json.loads(json.dumps(unfinished.made))
+  if not os.path.exists(path):
+    files.write_json(path, came)
+    return
+  with open(path, encoding='utf-8') as file:
+    begun = json.load(file)
+  differ = sorted(
+    key for key in {*begun, *came} if begun.get(key) != came.get(key)
+  )
+  if differ:
+    raise ValueError(
+      f'Expected to go on with what was begun in {unfinished.path()}, but the '
+      f'{" and ".join(differ)} differ: {[begun.get(key) for key in differ]} '
+      f'then, {[came.get(key) for key in differ]} now. Remove that directory '
+      'to begin anew.'
+    )
+
+
+def _forget_if_nothing_is_done(unfinished: Unfinished) -> None:
+  if os.listdir(unfinished.path('done')):
+    return
+  if {'data', 'done', 'lock', 'made.json', 'partial'} < {
+    *os.listdir(unfinished.path())
+  }:
+    return  # a file that the builder keeps
+  shutil.rmtree(unfinished.path())
+  with contextlib.suppress(OSError):  # others lie beside it
+    os.rmdir(os.path.dirname(unfinished.directory))
+
+
+def _lock(file, directory: str) -> None:
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    raise BlockingIOError(
+      f'Another process is writing {directory} at this moment.'
+    ) from error
+
+
+def _serializer(info: tfds.core.DatasetInfo) -> Callable[[Example], bytes]:
+  """From the values of an example to a record, as TFDS's own writer does."""
+  features = info.features
+  serializer = example_serializer.ExampleSerializer(
+    features.get_serialized_info()
+  )
+  return lambda example: serializer.serialize_example(
+    features.encode_example(example)
+  )
+
+
+def _template(
+  info: tfds.core.DatasetInfo, split: str
+) -> naming.ShardedFileTemplate:
+  return naming.ShardedFileTemplate(
+    data_dir=info.data_dir,
+    dataset_name=info.name,
+    split=split,
+    filetype_suffix='array_record',
+  )
+
+
+@contextlib.contextmanager
+def _writer(path: str, options: str) -> Iterator[Callable[[bytes], None]]:
+  """Writes records to a new file; OSError where it cannot."""
+  try:
+    writer = array_record_module.ArrayRecordWriter(path, options)
+  except (RuntimeError, ValueError) as error:
+    raise OSError(f'Cannot write {path}: {error}') from error
+
+  def write(record: bytes) -> None:
+    try:
+      writer.write(record)
+    except (RuntimeError, ValueError) as error:
+      raise OSError(f'Cannot write {path}: {error}') from error
+
+  try:
+    yield write
+  except BaseException:
+    with contextlib.suppress(RuntimeError, ValueError):
+      writer.close()
+    raise
+  try:
+    writer.close()
+  except (RuntimeError, ValueError) as error:
+    raise OSError(f'Cannot write {path}: {error}') from error

@@ -1,0 +1,1 @@
+"""Processes of one run: their places, their supervisors, what they agree on."""

@@ -1,0 +1,136 @@
+"""Whether a run that another process began goes on here, and from where."""
+
+from collections.abc import Mapping
+import glob
+import json
+import os
+import shutil
+import sys
+from typing import Any
+
+from launch.cluster import alike, hosts
+from launch.support import flags
+from suite import files, hparams
+from suite.hparams import Division
+from suite.run import run_log
+from suite.run.checkpoint import Checkpoints, Position
+
+# What becomes of a run's files; process 0 looks, and all do as it says.
+_NEW, _LEFT, _FINISHED, _NO_LOG = range(4)
+SET_ASIDE = 'interrupted'  # the folder of attempts that were given up
+
+
+def origin(request: flags.Request, seed: int, data: str) -> dict[str, Any]:
+  """What a run is: one that differs in any of it is another run."""
+  values = {d.name: d.value for d in hparams.declared(request.hparams)}
+  return {
+    'benchmark': request.benchmark.name,
+    'size': request.size_name,
+    'division': request.division.value,
+    'hyperparameters': json.loads(json.dumps(values)),  # tuples are lists there
+    'seed': seed,
+    'data': data,
+    'code': alike.source_hash(),
+  }
+
+
+def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
+  """Where the run stands that lies in `output`; None: it begins anew.
+
+  All processes call it. ValueError for a run that cannot go on. What is left of
+  one that has no checkpoint yet is set aside.
+  """
+  found = hosts.agreed(_look(output, run) if hosts.is_primary() else 0)
+  if found == _FINISHED:
+    raise ValueError(
+      f'--resume: run {run} in {output} is finished: give another --output or '
+      '--run.'
+    )
+  if found == _NO_LOG:
+    raise ValueError(
+      f'Expected the log of run {run} beside {checkpoints.directory}, came '
+      'none: delete that folder for a new run.'
+    )
+  position = checkpoints.newest() if found == _LEFT else None
+  if position is None and found == _LEFT:
+    _require_none(checkpoints)
+    if hosts.is_primary():
+      set_aside(output, run)
+  if position is None and hosts.is_primary():
+    print(
+      'there is no checkpoint to go on from: the run begins anew',
+      file=sys.stderr,
+    )
+  return position
+
+
+def _look(output: str, run: int) -> int:
+  log_path = files.log_path(output, run)
+  ending = run_log.ending(log_path) or {}
+  if os.path.exists(files.record_path(output, run)):
+    return _FINISHED
+  if ending.get('status') == run_log.SUCCESS:
+    return _FINISHED
+  if os.path.exists(log_path):
+    return _LEFT
+  left = os.path.exists(files.checkpoints_path(output, run))
+  return _NO_LOG if left else _NEW
+
+
+def _require_none(checkpoints: Checkpoints) -> None:
+  count = checkpoints.count()
+  if count:
+    raise ValueError(
+      f'Expected a checkpoint that can be read in {checkpoints.directory}, '
+      f'came {count} that cannot: delete that folder for a new run.'
+    )
+
+
+def require_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+  """ValueError, naming what differs, unless the run is the one that was saved.
+
+  Open may go on with other code; the seed is the saved one unless it is given.
+  """
+  changed = []
+  for name, value in now.items():
+    before = saved.get(name)
+    if name == 'code' and now['division'] == Division.OPEN.value:
+      continue
+    if name == 'hyperparameters':
+      changed += _changes(before or {}, value)
+    elif before != value:
+      changed.append(f'{name} was {before!r}, is {value!r}')
+  if changed:
+    raise ValueError(
+      f'--resume: expected the run as it was started, came another: '
+      f'{"; ".join(changed)}.'
+    )
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+  return [
+    f'{name} was {before.get(name)!r}, is {value!r}'
+    for name, value in now.items()
+    if before.get(name) != value
+  ]
+
+
+def set_aside(output: str, run: int, more: tuple[str, ...] = ()) -> None:
+  """Moves what an unfinished attempt left, so that no file is used twice.
+
+  Its checkpoints go: nobody would know which run they are of. `more` are paths
+  of files beside the log and the record.
+  """
+  shutil.rmtree(files.checkpoints_path(output, run), ignore_errors=True)
+  paths = (files.log_path(output, run), files.record_path(output, run), *more)
+  left = [path for path in paths if os.path.exists(path)]
+  if not left:
+    return
+  attempts = glob.glob(os.path.join(output, SET_ASIDE, f'run_{run}_*'))
+  place = os.path.join(output, SET_ASIDE, f'run_{run}_{len(attempts)}')
+  os.makedirs(place)
+  for path in left:
+    os.rename(path, os.path.join(place, os.path.basename(path)))
+  print(
+    f'run {run}: an unfinished attempt was moved to {place}', file=sys.stderr
+  )

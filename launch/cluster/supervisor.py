@@ -1,0 +1,391 @@
+"""The supervisor of a rank: it outlives its worker and knows of the others.
+
+With several processes `launch.train` starts itself again as a worker, which
+JAX may abort at any time, and watches it from outside. The supervisors of all
+ranks are connected (see `channel`). They meet before the workers start, compare
+their settings, hear of every beat, and end together: when a worker dies, raises
+or makes no progress, when a host is lost, when a signal comes.
+"""
+
+import asyncio
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from typing import Any
+
+from launch.cluster import beats as beats_lib
+from launch.cluster import channel, hosts, worker
+from launch.cluster import place as clusters
+from launch.cluster.roll import Bounds, Message, Roll
+from suite.run import run_log
+
+# Exit code of a rank whose job was ended by a watchdog (sysexits: EX_TEMPFAIL).
+LATE = 75
+# From a signal to the end by force. Slurm and Kubernetes take 30 s by default,
+# and the log must be completed before.
+GRACE_SECONDS = 25.0
+_EXIT_SECONDS = 60.0  # from the end of the work to the end of the process
+_DUMP_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What a supervisor has to know of its rank."""
+
+  place: clusters.Place
+  bounds: Bounds
+  settings: Mapping[str, str]  # must be alike on all ranks
+  output: str  # where stacks go
+  log_path: str  # which rank 0's supervisor completes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ending:
+  """How this rank ends."""
+
+  code: int
+  text: str = ''  # for people; and the log's reason
+  dump: bool = False  # the worker's stacks first
+
+
+def is_worker() -> bool:
+  """Whether this process has a supervisor already."""
+  return worker.VARIABLE in os.environ
+
+
+def supervise(job: Job) -> int:
+  """Starts this same command as a worker and sees it through; its exit code.
+
+  ValueError, before anything is started, if the ranks do not come together.
+  """
+  hosts.check_coordinator(job.place, job.bounds.join)
+  with tempfile.TemporaryDirectory(prefix='podium-') as folder:
+    return asyncio.run(_Supervisor(job, folder).run())
+
+
+def alone() -> clusters.Place:
+  """The place of a single process that is to be supervised."""
+  return clusters.Place('one process', '127.0.0.1:1', 1, 0)
+
+
+class _Supervisor:
+  """One rank's supervisor: what happens comes as events, one after another."""
+
+  def __init__(self, job: Job, folder: str):
+    self._job = job
+    self._folder = folder
+    self._beats = beats_lib.Beats(
+      os.path.join(folder, worker.BEATS), create=True
+    )
+    self._events: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    self._hub: channel.Hub | None = None
+    self._link: channel.Link | None = None
+    self._process: asyncio.subprocess.Process | None = None
+    self._tasks: list[asyncio.Task] = []
+    self._beat = self._beats.read()
+    self._moved = self._heard = time.monotonic()
+    self._told = False  # how the worker ended
+    self._asked = 0  # the signal that came to this rank
+    self._signal = 0  # the signal that ends all
+    self._deadline = float('inf')
+    self._done: int | None = None  # exit code of the finished worker
+
+  async def run(self) -> int:
+    """See `supervise`."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+      loop.add_signal_handler(
+        number, self._events.put_nowait, ('signal', number)
+      )
+    try:
+      port = await self._open_hub()
+      self._tasks = [
+        asyncio.create_task(self._connect(port)),
+        asyncio.create_task(self._tick()),
+      ]
+      ending = None
+      while ending is None:
+        kind, value = await self._events.get()
+        ending = await getattr(self, f'_on_{kind}')(value)
+      return await self._conclude(ending)
+    finally:
+      await self._close()
+
+  async def _open_hub(self) -> int:
+    """Rank 0 opens the hub; returns its port."""
+    place = self._job.place
+    host, port = _control_address(place)
+    if place.process == 0:
+      roll = Roll(place.processes, self._job.bounds, time.monotonic())
+      self._hub = channel.Hub(roll, _token(place))
+      bind = '127.0.0.1' if place.processes == 1 else hosts.bind_address(place)
+      try:
+        port = await self._hub.listen(bind, port)
+      except OSError as error:
+        raise ValueError(
+          f'Rank 0 cannot listen on {host}:{port} for the other ranks '
+          f'({error.strerror}); PODIUM_CONTROL=HOST:PORT names another.'
+        ) from None
+    return port
+
+  async def _connect(self, port: int) -> None:
+    place, bounds = self._job.place, self._job.bounds
+    host = _control_address(place)[0]
+    try:
+      link = await channel.connect(
+        host, port, bounds.join, lambda m: self._events.put_nowait(('said', m))
+      )
+    except TimeoutError:
+      self._events.put_nowait(('unreached', f'{host}:{port}'))
+      return
+    link.send({
+      'token': _token(place),
+      'rank': place.process,
+      'processes': place.processes,
+      'host': hosts.name(),
+      'settings': dict(self._job.settings),
+    })  # fmt: skip
+    self._link = link
+    self._heard = time.monotonic()
+
+  async def _tick(self) -> None:
+    while True:
+      await asyncio.sleep(self._job.bounds.period)
+      self._events.put_nowait(('tick', None))
+
+  async def _on_unreached(self, address: str) -> _Ending:
+    hint = ''
+    if address.startswith(('127.', 'localhost')):
+      hint = ' (this is every host itself: is there more than one?)'
+    raise ValueError(
+      f'Rank 0 was not to be reached at {address} after '
+      f'{self._job.bounds.join:g} s{hint}.'
+    )
+
+  async def _on_tick(self, _) -> _Ending | None:
+    now = time.monotonic()
+    if self._hub:
+      self._hub.pulse()
+    if self._process and self._link:
+      self._report(now)
+    if now > self._deadline:
+      if self._done is not None:
+        return _Ending(self._done)
+      return self._interrupted(f', did not end within {GRACE_SECONDS:g} s')
+    if self._link and now - self._heard > self._job.bounds.silence:
+      return _Ending(
+        LATE, f'rank 0: nothing heard of it for {now - self._heard:.0f} s', True
+      )
+    if self._done is not None and self._hub and self._hub.roll.finished:
+      return _Ending(self._done) if self._exited else None
+    return None
+
+  def _report(self, now: float) -> None:
+    """Sends how far the worker is, or once how it ended."""
+    if end := self._beats.ended():
+      self._tell(end)
+      return
+    beat = self._beats.read()
+    if beat != self._beat:
+      self._beat, self._moved = beat, now
+    self._link.send({
+      'kind': 'beat',
+      **dataclasses.asdict(beat),
+      'since': now - self._moved,
+      'stopped': beats_lib.stopped(self._process.pid),
+    })  # fmt: skip
+
+  def _tell(self, end: beats_lib.End) -> None:
+    if self._told:
+      return
+    self._told = True
+    if end.kind == beats_lib.FINISHED:
+      self._done = end.code
+      self._deadline = time.monotonic() + _EXIT_SECONDS
+      self._link.send({'kind': 'finished'})
+    else:
+      refused = end.kind == beats_lib.REFUSED
+      self._fault('refused' if refused else 'failed', end.text)
+
+  def _fault(self, kind: str, text: str) -> None:
+    self._told = True
+    self._link.send({'kind': 'fault', 'fault': kind, 'text': text})
+
+  @property
+  def _exited(self) -> bool:
+    return self._process is not None and self._process.returncode is not None
+
+  async def _on_exit(self, code: int) -> _Ending | None:
+    if end := self._beats.ended():
+      self._tell(end)
+    if self._signal:
+      return _Ending(128 + self._signal)
+    if self._done is not None:
+      # Rank 0 has the hub, and stays until all are done.
+      return None if self._hub else _Ending(self._done)
+    if not self._told:
+      aborted = code == -signal.SIGABRT
+      self._fault('aborted' if aborted else 'died', _exit_text(code))
+    return None  # the hub says what follows
+
+  async def _on_signal(self, number: int) -> _Ending | None:
+    again = bool(self._asked)
+    self._asked = number
+    if again or self._link is None:
+      return self._interrupted(', at once')
+    self._link.send({'kind': 'interrupt', 'signal': int(number)})
+    return None
+
+  async def _on_said(self, message: Message) -> _Ending | None:
+    self._heard = time.monotonic()
+    return await getattr(self, f'_said_{message["kind"]}')(message)
+
+  async def _said_pulse(self, message: Message) -> None:
+    pass
+
+  async def _said_go(self, message: Message) -> None:
+    environment = {
+      **os.environ,
+      worker.VARIABLE: f'{os.getpid()}:{self._folder}',
+      'PODIUM_HOSTS': ','.join(message['hosts']),
+    }
+    self._process = await asyncio.create_subprocess_exec(
+      sys.executable,
+      *sys.orig_argv[1:],
+      env=environment,
+      stdin=asyncio.subprocess.DEVNULL,
+      start_new_session=True,  # signals reach it through its supervisor
+    )
+    self._moved = time.monotonic()
+    self._tasks.append(asyncio.create_task(self._wait(self._process)))
+
+  async def _wait(self, process: asyncio.subprocess.Process) -> None:
+    self._events.put_nowait(('exit', await process.wait()))
+
+  async def _said_refuse(self, message: Message) -> None:
+    raise ValueError(message['text'])
+
+  async def _said_interrupt(self, message: Message) -> _Ending | None:
+    self._signal = self._beats.signal = message['signal']
+    several = self._job.place.processes > 1
+    if self._process is None or (several and not self._beats.read().running):
+      return self._interrupted(' in startup')
+    self._deadline = time.monotonic() + GRACE_SECONDS
+    if self._asked and not self._exited:
+      # JAX listens to SIGTERM alone, and tells all ranks.
+      number = signal.SIGTERM if several else self._signal
+      with contextlib.suppress(ProcessLookupError):
+        self._process.send_signal(number)
+    return None
+
+  async def _said_end(self, message: Message) -> _Ending | None:
+    mine = message['rank'] == self._job.place.process
+    if message['fault'] == 'refused':
+      own = self._beats.ended()  # which has been said
+      said = own is not None and own.kind == beats_lib.REFUSED
+      return _Ending(2, '' if said else message['text'])
+    if message['fault'] == 'failed' and mine:
+      return _Ending(1, message['text'])
+    if self._done is not None and self._exited:
+      return _Ending(self._done, message['text'])
+    return _Ending(LATE, message['text'], dump=True)
+
+  async def _said_closed(self, _: Message) -> _Ending | None:
+    if self._signal:
+      return None  # rank 0 has ended first; its peers follow by themselves
+    if self._done is not None:
+      return None
+    return _Ending(LATE, 'rank 0: its connection was closed', dump=True)
+
+  def _interrupted(self, how: str) -> _Ending:
+    number = self._signal or self._asked
+    name = signal.Signals(number).name
+    return _Ending(128 + number, f'interrupted by {name}{how}')
+
+  async def _conclude(self, ending: _Ending) -> int:
+    place = self._job.place
+    dumped = await self._end_worker(ending.dump)
+    if ending.text:
+      print(
+        f'{ending.text.rstrip(".")}. Rank {place.process} ({hosts.name()}) '
+        f'ends, exit code {ending.code}{dumped}.',
+        file=sys.stderr,
+        flush=True,
+      )
+      if place.process == 0:
+        run_log.complete(self._job.log_path, ending.text)
+    return ending.code
+
+  async def _end_worker(self, dump: bool) -> str:
+    """Ends what still runs; returns words on where its stacks are."""
+    if self._process is None:
+      return ''
+    words = ''
+    if dump and not self._exited and not self._told:
+      words = await self._dump()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+      os.killpg(self._process.pid, signal.SIGKILL)  # also what it has started
+    with contextlib.suppress(TimeoutError):
+      await asyncio.wait_for(self._process.wait(), 5)
+    return words
+
+  async def _dump(self) -> str:
+    stacks = os.path.join(self._folder, worker.STACKS)
+    if not os.path.exists(stacks):
+      return ''  # it does not listen yet, and the signal would end it
+    for number in (signal.SIGUSR1, signal.SIGCONT):  # it may be stopped
+      with contextlib.suppress(ProcessLookupError):
+        self._process.send_signal(number)
+    await asyncio.sleep(_DUMP_SECONDS)
+    path = os.path.join(
+      self._job.output, f'stacks_rank{self._job.place.process}.txt'
+    )
+    try:
+      os.makedirs(self._job.output, exist_ok=True)
+      shutil.copyfile(stacks, path)
+      with open(stacks, encoding='utf-8', errors='replace') as file:
+        print(file.read(), file=sys.stderr, flush=True)
+    except OSError as error:
+      return f'; its stacks could not be written: {error}'
+    return f'; where it was is in {path}'
+
+  async def _close(self) -> None:
+    if self._link:
+      await self._link.close()
+    if self._hub:
+      await self._hub.close()
+    for task in self._tasks:
+      task.cancel()
+
+
+def _control_address(place: clusters.Place) -> tuple[str, int]:
+  """Host and port of the hub: PODIUM_CONTROL, or the port after JAX's."""
+  if place.processes == 1:
+    return '127.0.0.1', 0
+  given = os.environ.get('PODIUM_CONTROL', '')
+  if not given:
+    return place.host, place.port + 1
+  host, _, port = given.rpartition(':')
+  if not host or not port.isdigit():
+    raise ValueError(f'PODIUM_CONTROL is HOST:PORT, not {given!r}.')
+  return host.strip('[]'), int(port)
+
+
+def _token(place: clusters.Place) -> str:
+  """What tells this job's supervisors from strangers; secret if given so."""
+  secret = os.environ.get('PODIUM_TOKEN', '')
+  text = f'{secret}\n{place.job}\n{place.coordinator}'
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _exit_text(code: int) -> str:
+  if code < 0:
+    return f'its process was ended by {signal.Signals(-code).name}'
+  return f'its process ended unasked, with exit code {code}'

@@ -1,0 +1,398 @@
+r"""Makes what a run of MiniGo starts from, where the official one is absent.
+
+python -m launch.minigo.bootstrap --benchmark=minigo --size=reference \
+  --data_dir=data --work_dir=data/bootstrap
+
+Plays and trains from a random net, without a clock and without evals. What it
+has after `--generations`, net, optimizer and games, is where runs will start;
+it goes on to `--target_generations`, and that net is whom they have to beat.
+Both go into the data set that the size names. A start of our own is like no
+other: results from it compare with nothing but each other.
+
+After each generation all is kept in `--work_dir`, and the same command goes on.
+
+Exit code: 0 it is made, 2 refused, 130 stopped by Ctrl-C.
+"""
+
+import collections
+from collections.abc import Mapping
+import dataclasses
+import json
+import math
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from typing import Any
+
+from absl import flags as absl_flags
+import jax
+import numpy as np
+
+from input_pipelines.reading import dataset
+from input_pipelines.self_play import start as minigo_start
+from input_pipelines.writing import recipe
+from launch import profiles
+from launch.cluster import hosts
+from launch.support import flags, progress, stages, system
+from suite import hparams as hparams_lib
+from suite.benchmarks.minigo.hparams import Hparams
+from suite.clock import Clock
+from suite.results.report.format import duration
+from suite.run import loop, program, sharding
+from suite.run.feed import Data
+from suite.run.task import State, Task
+
+FLAGS = absl_flags.FLAGS
+
+_STOPPED = 128 + signal.SIGINT
+_KEPT = 2  # generations to go on from
+
+
+def define_flags() -> None:
+  """The shared flags, and those of this command."""
+  flags.define_run_flags()
+  absl_flags.adopt_module_key_flags(flags)  # so that --help shows them
+  absl_flags.DEFINE_integer(
+    'generations',
+    None,
+    "The generation that runs start from; by default the size's. 0: from a "
+    'random net, so that only the target is kept.',
+    lower_bound=0,
+  )
+  absl_flags.DEFINE_integer(
+    'target_generations',
+    41,
+    'The generation whose net is the target.',
+    lower_bound=1,
+  )
+  absl_flags.DEFINE_string(
+    'work_dir',
+    '',
+    'Where all is kept to go on from; by default <data_dir>/bootstrap.',
+  )
+  absl_flags.DEFINE_integer(
+    'seed',
+    0,
+    'Of the random net and of all that is drawn.',
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What is to be made, and by what."""
+
+  request: flags.Request
+  generations: int  # runs start from this one
+  target: int  # the one that is the target
+  seed: int
+  data_dir: str
+  work_dir: str
+
+  @property
+  def hparams(self) -> Hparams:
+    """As the benchmark trains, but for a first net that is random.
+
+    Nobody is beaten, so there is no target in the state.
+    """
+    return dataclasses.replace(
+      self.request.hparams,
+      start_generation=0,
+      bootstraps=True,
+      opponent='playouts',
+    )
+
+  @property
+  def board(self) -> str:
+    """The configuration of the data set."""
+    return f'{self.hparams.board_size}x{self.hparams.board_size}'
+
+  @property
+  def finished(self) -> str:
+    """The directory of the data set that is made."""
+    name = f'{minigo_start.NAME}/{self.board}'
+    return recipe.place(self.data_dir, name, minigo_start.VERSION)
+
+  def kept(self, generation: int) -> str:
+    """The directory of what is kept of a generation."""
+    name = f'{minigo_start.NAME}/{_config(generation)}'
+    return recipe.place(self.work_dir, name, minigo_start.VERSION)
+
+  def about(self) -> dict[str, Any]:
+    """What makes it, and how; of two that differ neither goes on the other."""
+    return {
+      minigo_start.ORIGIN: minigo_start.OURS,
+      'benchmark': self.request.benchmark.name,
+      'size': self.request.size_name,
+      'hyperparameters': {
+        each.name: each.value for each in hparams_lib.declared(self.hparams)
+      },
+      'seed': self.seed,
+    }
+
+
+def main() -> int:
+  """Makes it, or goes on making it; see the module."""
+  signal.signal(signal.SIGTERM, _as_ctrl_c)
+  plan = _plan(flags.request())
+  try:
+    directory = make(plan)
+  except KeyboardInterrupt:
+    print(
+      f'\nStopped. What is kept in {plan.work_dir} stays; go on with:\n  '
+      + shlex.join(['python', '-m', 'launch.minigo.bootstrap', *sys.argv[1:]]),
+      file=sys.stderr,
+    )
+    return _STOPPED
+  print(f'made: {directory}')
+  print(f'fingerprint {dataset.fingerprint(directory)}')
+  print('Results from a start of our own compare with nothing but each other.')
+  return 0
+
+
+def _plan(request: flags.Request) -> Plan:
+  """Checks all that can be checked; raises ValueError in words."""
+  if not isinstance(request.hparams, Hparams):
+    raise ValueError(
+      f'{request.benchmark.name} starts from no games: --benchmark=minigo does.'
+    )
+  for kept in profiles.apply(request.profile):
+    print(kept, file=sys.stderr)
+  hosts.require_platform(FLAGS.platform)
+  if hosts.place():
+    raise ValueError('Expected to be alone: one process makes the data set.')
+  if FLAGS.compile_cache:
+    jax.config.update('jax_compilation_cache_dir', FLAGS.compile_cache)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  generations = FLAGS.generations
+  if generations is None:
+    generations = request.hparams.start_generation
+  if FLAGS.target_generations <= generations:
+    raise ValueError(
+      'Expected a target later than the start; came generation '
+      f'{FLAGS.target_generations} and generation {generations}.'
+    )
+  data_dir = os.path.expanduser(FLAGS.data_dir)
+  plan = Plan(
+    request,
+    generations,
+    FLAGS.target_generations,
+    FLAGS.seed,
+    data_dir,
+    os.path.expanduser(FLAGS.work_dir or os.path.join(data_dir, 'bootstrap')),
+  )
+  if os.path.exists(plan.finished):
+    raise ValueError(
+      f'Expected nothing at {plan.finished}, where the data set goes; remove '
+      'it, or take another --data_dir.'
+    )
+  return plan
+
+
+def make(plan: Plan) -> str:
+  """Makes the data set, from what is kept on; returns its directory."""
+  run = _Run(plan, _newest(plan))
+  for generation in range(run.generation + 1, plan.target + 1):
+    run.train(generation)
+  start = {}, ()
+  if plan.generations:
+    kept = plan.kept(plan.generations)
+    start = minigo_start.weights(kept), minigo_start.games(kept)
+  about = {
+    **plan.about(),
+    'start_generation': plan.generations,
+    'target_generation': plan.target,
+    'commit': system.versions()['commit'],
+  }
+  _forget(plan.finished)
+  return minigo_start.write(
+    plan.data_dir,
+    plan.board,
+    {**start[0], **_target(run.state)},
+    start[1],
+    about,
+    progress=stages.Stage('Writing the data set', 'records'),
+  )
+
+
+class _Run:
+  """The training, a generation at a time; a Maker for its feed."""
+
+  def __init__(self, plan: Plan, generation: int):
+    """From what is kept of a generation; 0: from a random net."""
+    self.generation = generation
+    self._plan = plan
+    self._line = progress.LiveLine(sys.stdout)
+    location = plan.kept(generation) if generation else ''
+    task = _task(plan, generation)
+    task.verify_data(location)
+    self._line.show('compiling ...')
+    clock = Clock()
+    mesh = sharding.make_mesh(1)
+    self._program = program.Program.build(task, mesh, clock, _build(plan))
+    # Where there is a net only the key is of the seed, so that games differ.
+    self.state = self._program.fresh_state(
+      _seed(plan.seed, generation), task.given(location)
+    )
+    self._blocks = {block.at['epoch_num']: block for block in task.blocks()}
+    clock.start()
+    data = Data(
+      clock, location, plan.seed, lambda rows: sharding.put_rows(rows, mesh)
+    )
+    self._feed = task.open(data)
+    self._playing: stages.Stage | None = None
+    self.most = self._program.most
+
+  def train(self, generation: int) -> None:
+    """Plays the games of the generation before, keeps all, and trains."""
+    self._playing = stages.Stage(f'Generation {generation - 1}', 'games')
+    batches = self._feed.train_block(self._blocks[generation], self.state, self)
+    batch = next(batches)  # with it the games are there
+    self._keep(generation - 1)
+    began, losses = time.monotonic(), collections.deque()
+    steps = 0
+    while batch is not None:
+      self.state, metrics = self._program.train_step(self.state, batch)
+      losses.append(metrics['loss'])
+      steps += 1
+      if len(losses) > loop.IN_FLIGHT:
+        self._seen(generation, steps, losses.popleft())
+      batch = next(batches, None)
+    loss = [self._seen(generation, steps, each) for each in losses][-1]
+    self.generation = generation
+    self._line.keep(
+      f'Generation {generation} of {self._plan.target}: {steps} steps in '
+      f'{duration(time.monotonic() - began)}, loss {loss:.3f}'
+    )
+
+  def call(self, name: str, state: State, argument: Any) -> Any:
+    """See Maker."""
+    result = self._program.call(name, state, argument)
+    # Of games, those of the last call are still to be taken.
+    whole = self._plan.hparams.min_selfplay_games_per_generation
+    self._playing(whole - self._feed.missing, whole)
+    return result
+
+  def _seen(self, generation: int, step: int, loss: jax.Array) -> float:
+    found = float(jax.device_get(loss))
+    if not math.isfinite(found):
+      raise ValueError(
+        f'Expected a finite loss; came {found} in generation {generation}.'
+      )
+    self._line.show(f'Generation {generation}: step {step}, loss {found:.3f}')
+    return found
+
+  def _keep(self, generation: int) -> None:
+    """Keeps a net and its games; drops what is too old to go on from."""
+    plan = self._plan
+    if not generation or os.path.exists(plan.kept(generation)):
+      return
+    self._line.show(f'Generation {generation}: keeping it ...')
+    _forget(plan.kept(generation))
+    minigo_start.write(
+      plan.work_dir,
+      _config(generation),
+      _weights(self.state),
+      self._feed.games(),
+      plan.about(),
+    )
+    for other in _generations(plan):
+      if other <= generation - _KEPT and other != plan.generations:
+        shutil.rmtree(os.path.dirname(plan.kept(other)))
+
+
+def _newest(plan: Plan) -> int:
+  """The newest generation that is kept, 0 if none; ValueError for another's."""
+  kept = [each for each in _generations(plan) if each < plan.target]
+  if not kept:
+    return 0
+  newest = max(kept)
+  if newest > plan.generations > 0 and plan.generations not in kept:
+    raise ValueError(
+      f'Expected generation {plan.generations} to be kept in {plan.work_dir}, '
+      f'to start from; came {sorted(kept)}: take another --work_dir.'
+    )
+  found = minigo_start.about(plan.kept(newest))
+  for name, value in _as_json(plan.about()).items():
+    if found.get(name) != value:
+      raise ValueError(
+        f'Expected to go on with what is kept in {plan.work_dir}, but the '
+        f'{name} differ: {found.get(name)} then, {value} now. Take another '
+        '--work_dir, or remove that one.'
+      )
+  print(f'going on after generation {newest}, of {plan.work_dir}')
+  return newest
+
+
+def _generations(plan: Plan) -> list[int]:
+  """Those that are kept."""
+  folder = os.path.join(plan.work_dir, minigo_start.NAME)
+  names = os.listdir(folder) if os.path.isdir(folder) else []
+  numbers = [name.removeprefix(_config('')) for name in names]
+  return [
+    int(number)
+    for number in numbers
+    if number.isdigit() and os.path.exists(plan.kept(int(number)))
+  ]
+
+
+def _config(generation: int | str) -> str:
+  """The configuration by which a generation is kept."""
+  return f'generation_{generation}'
+
+
+def _task(plan: Plan, generation: int) -> Task:
+  hp = dataclasses.replace(
+    plan.hparams,
+    start_generation=generation,
+    max_generations=plan.target - generation,
+  )
+  task = plan.request.benchmark.task(hp, plan.request.size.data)
+  task.eval_specs = []  # there are no evals, so none is compiled
+  return task
+
+
+def _build(plan: Plan) -> program.Build:
+  return program.Build(plan.request.profile.compiler_options)
+
+
+def _seed(seed: int, generation: int) -> int:
+  return int(np.random.SeedSequence([seed, generation]).generate_state(1)[0])
+
+
+def _weights(state: State) -> dict[str, np.ndarray]:
+  """All but the key, by path."""
+  return _by_path(dataclasses.replace(state, key=None))
+
+
+def _target(state: State) -> dict[str, np.ndarray]:
+  """Net and moments, by the paths that they have as those of the target."""
+  net = {'params': state.params, 'stats': state.stats['net']}
+  return _by_path({'stats': {'target': net}})
+
+
+def _by_path(tree: Any) -> dict[str, np.ndarray]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(tree))
+  return {sharding.path_of(path): leaf for path, leaf in leaves}
+
+
+def _forget(directory: str) -> None:
+  """Removes what a writing that was stopped has left; games differ by now."""
+  shutil.rmtree(f'{directory}.incomplete', ignore_errors=True)
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+  return json.loads(json.dumps(values))
+
+
+def _as_ctrl_c(number, frame):
+  del number, frame
+  raise KeyboardInterrupt
+
+
+if __name__ == '__main__':
+  flags.run(main, define=define_flags)

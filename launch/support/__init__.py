@@ -1,0 +1,1 @@
+"""What several commands need: flags, progress, facts about the system."""

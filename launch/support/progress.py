@@ -1,0 +1,240 @@
+"""What a person sees while runs work: text, or JSON for a parent process."""
+
+from collections.abc import Callable, Mapping
+import json
+import sys
+import time
+from typing import Any, TextIO
+
+from launch.support import flags
+from suite import hparams
+from suite.clock import RESTART
+from suite.results.report.format import duration
+from suite.run import loop
+from suite.run.task import Task
+from suite.target import Target
+
+# A terminal's line is redrawn this often; a file or a parent is told as often.
+_SECONDS_BETWEEN = 0.5
+
+
+def watcher(kind: str, task: Task, request: flags.Request) -> 'RunWatcher':
+  """The watcher for `--progress=kind`."""
+  steps = [block.steps for block in task.blocks()]
+  steps = None if None in steps else sum(steps)
+  makers = {'text': TextWatcher, 'json': JsonWatcher, 'none': RunWatcher}
+  return makers[kind](steps, request.size.target)
+
+
+class RunWatcher(loop.Watcher):
+  """Silent; what the others share."""
+
+  def __init__(
+    self, steps: int | None, target: Target, out: TextIO | None = None
+  ):
+    """`steps` is the budget of the run; None: it is not known before."""
+    self._steps = steps
+    self._target = target
+    self._out = out or sys.stdout
+    self._told = 0.0
+    self._first = 0  # steps that a dead process did
+    # Who knows, at a tick, what ends the run from outside.
+    self.ended: Callable[[int], loop.Interrupted | None] = lambda tick: None
+
+  def result(self, record: Mapping[str, Any]) -> None:
+    """The run is over and this is its record."""
+
+  def interrupted(self, tick):
+    """See loop.Watcher."""
+    return self.ended(tick)
+
+  def _due(self) -> bool:
+    now = time.monotonic()
+    if now - self._told < _SECONDS_BETWEEN:
+      return False
+    self._told = now
+    return True
+
+
+class JsonWatcher(RunWatcher):
+  """One JSON object per line, for a parent that shows several runs."""
+
+  def resumed(self, step, lost, notes):
+    """See loop.Watcher."""
+    self._tell(event='resumed', step=step, lost=lost, notes=list(notes))
+
+  def stage(self, text):
+    """See loop.Watcher."""
+    self._tell(event='stage', text=text, steps=self._steps)
+
+  def step(self, step, loss):
+    """See loop.Watcher."""
+    if self._due():
+      self._tell(event='step', step=step, loss=loss)
+
+  def quality(self, found):
+    """See loop.Watcher."""
+    self._tell(
+      event='quality',
+      step=found.step,
+      at=dict(found.at),
+      quality=dict(found.quality),
+      seconds=found.seconds,
+    )
+
+  def _tell(self, **event) -> None:
+    print(json.dumps(event), file=self._out, flush=True)
+
+
+class TextWatcher(RunWatcher):
+  """A line per eval, and on a terminal a live line between them."""
+
+  def __init__(self, steps: int, target: Target, out: TextIO | None = None):
+    super().__init__(steps, target, out)
+    self._line = LiveLine(self._out)
+    self._began = time.monotonic()
+
+  def resumed(self, step, lost, notes):
+    """See loop.Watcher."""
+    self._first, self._began = step, time.monotonic()
+    for note in notes:
+      self._line.keep(f'a checkpoint was passed over: {note}')
+    self._line.keep(resumed_text(step, lost))
+
+  def stage(self, text):
+    """See loop.Watcher."""
+    self._line.show(f'{text} ...')
+
+  def step(self, step, loss):
+    """See loop.Watcher."""
+    if step == 1:
+      self._began = time.monotonic()
+    if self._due():
+      elapsed = time.monotonic() - self._began
+      self._line.show(
+        step_text(step, self._steps, loss, elapsed, first=self._first)
+      )
+
+  def quality(self, found):
+    """See loop.Watcher."""
+    self._line.keep(
+      f'{place(found.at):>10}  {qualities(found.quality)}  '
+      f'(target {self._target})  {duration(found.seconds)}'
+    )
+
+  def result(self, record):
+    """See RunWatcher."""
+    self._line.clear()
+    print(outcome(record), file=self._out, flush=True)
+
+
+class LiveLine:
+  """One line at the bottom that is redrawn; left out where output is a file."""
+
+  def __init__(self, out: TextIO):
+    self._out = out
+    self._live = out.isatty()
+
+  def show(self, text: str) -> None:
+    """Redraws the live line."""
+    if self._live:
+      print(f'\r\033[K{text}', end='', file=self._out, flush=True)
+
+  def keep(self, text: str) -> None:
+    """Prints a line that stays."""
+    self.clear()
+    print(text, file=self._out, flush=True)
+
+  def clear(self) -> None:
+    """Takes the live line away."""
+    if self._live:
+      print('\r\033[K', end='', file=self._out, flush=True)
+
+
+def step_text(
+  step: int,
+  steps: int | None,
+  loss: float,
+  seconds: float,
+  *,
+  first: int = 0,
+) -> str:
+  """'step 310 of at most 1250, loss 0.61, 27 steps/s, 11.4 s'.
+
+  The seconds are those since step `first`; None: no bound is known.
+  """
+  rate = (step - first) / seconds if seconds > 0 else 0.0
+  bound = '' if steps is None else f' of at most {steps}'
+  return (
+    f'step {step}{bound}, loss {loss:.3f}, '
+    f'{rate:.1f} steps/s, {duration(seconds)}'
+  )
+
+
+def resumed_text(step: int, lost: float) -> str:
+  """'goes on after step 310, 11.4 s after its checkpoint'."""
+  return f'goes on after step {step}, {duration(lost)} after its checkpoint'
+
+
+def place(at: Mapping[str, float]) -> str:
+  """{'epoch_num': 4} -> 'epoch 4'."""
+  return ', '.join(
+    f'{name.removesuffix("_num").replace("_", " ")} {value:g}'
+    for name, value in at.items()
+  )
+
+
+def qualities(quality: Mapping[str, float]) -> str:
+  """{'accuracy': 0.97} -> 'accuracy 0.9700'."""
+  return ', '.join(f'{name} {value:.4f}' for name, value in quality.items())
+
+
+def outcome(record: Mapping[str, Any]) -> str:
+  """A finished run in one line."""
+  final = record['evals'][-1]['quality'] if record['evals'] else {}
+  seconds = record['time_to_quality']
+  came_to = (
+    f'time to quality {duration(seconds)}'
+    if seconds is not None
+    else record['reason']
+  )
+  startup, timed = record['startup']['seconds'], record['timed']['parts']
+  spent = ', '.join(f'{name} {duration(s)}' for name, s in timed.items())
+  return (
+    f'run {record["run"]}: {record["status"]}, {came_to}; '
+    f'{qualities(final) or "no eval"}; startup {duration(startup)}; {spent}'
+    f'{_skipped(record)}{_resumed(record)}'
+  )
+
+
+def _skipped(record: Mapping[str, Any]) -> str:
+  count = len(record['data'].get('skipped_records', ()))
+  if not count:
+    return ''
+  records = 'record' if count == 1 else 'records'
+  return f'; {count} training {records} could not be read'
+
+
+def _resumed(record: Mapping[str, Any]) -> str:
+  count = len(record.get('resumed', ()))
+  if not count:
+    return ''
+  lost = record['timed']['parts'].get(RESTART, 0.0)
+  times = 'time' if count == 1 else 'times'
+  return f'; resumed {count} {times}, {duration(lost)} lost'
+
+
+def hparams_table(request: flags.Request) -> str:
+  """The hyperparameters, one line each, with what Closed allows."""
+  lines = []
+  for each in hparams.declared(request.hparams):
+    closed = each.rule.text if each.rule else 'any'
+    lines.append(
+      f'  {each.name}={each.value}\n'
+      f'      {each.help} Closed: {closed if each.tunable else "fixed"}. '
+      f'Log key: {each.key or "none"}.'
+    )
+  return (
+    f'Hyperparameters of {request.benchmark.name}, size {request.size_name}:\n'
+    + '\n'.join(lines)
+  )

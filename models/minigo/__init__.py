@@ -1,0 +1,1 @@
+"""MiniGo: its net, the game of Go, tree search and self-play on the device."""

@@ -1,0 +1,128 @@
+r"""Learning curves of many seeds, and of models broken on purpose.
+
+python studies/curves.py --benchmark=resnet --seeds=20 --csv=FILE
+
+A target is only worth something if nearly every seed of the reference reaches
+it and a broken model does not, or needs visibly longer. This trains both
+through the real loop and writes one row per eval: variant, seed, epoch, step,
+seconds on the clock, quality. Rows that the file has are not made again. The
+broken models of a benchmark stand in suite/benchmarks/<name>/broken.py.
+"""
+
+import csv
+import importlib
+import os
+import sys
+
+from absl import app, flags, logging
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import jax
+
+from input_pipelines.reading import dataset
+from suite import benchmark as benchmark_lib
+from suite import hparams
+from suite.clock import Clock
+from suite.run import loop, sharding
+from suite.run.feed import Data
+from suite.run.run_log import RunLog
+from suite.run.task import Task
+from suite.target import Target
+
+_BENCHMARK = flags.DEFINE_string('benchmark', 'resnet', 'Whose tiny size.')
+_DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'Where its data lies.')
+_SEEDS = flags.DEFINE_integer('seeds', 20, 'How many seeds of each variant.')
+_FIRST_SEED = flags.DEFINE_integer('first_seed', 0, 'The first of them.')
+_VARIANTS = flags.DEFINE_list('variants', None, 'Which; by default all.')
+_CSV = flags.DEFINE_string('csv', None, 'Output.', required=True)
+_HP = flags.DEFINE_multi_string('hp', [], 'Changes to the tiny reference.')
+_TARGET = flags.DEFINE_float(
+  'stop_at', 2.0, 'Quality that ends a run; more than 1: the whole budget.'
+)
+_COLUMNS = ('variant', 'seed', 'epoch', 'step', 'seconds')  # and the quality
+
+
+def train(task: Task, target: Target, seed: int, directory: str) -> loop.Result:
+  """One run through the real loop, without a log file."""
+  clock, mesh = Clock(), sharding.make_mesh()
+  data = Data(
+    clock, directory, seed, lambda rows: sharding.put_rows(rows, mesh)
+  )
+  log = RunLog(None, clock)
+  log.start('init_start')
+  return loop.run(
+    task,
+    target,
+    data,
+    mesh=mesh,
+    seed=seed,
+    log=log,
+    clock=clock,
+  )
+
+
+def main(argv):
+  del argv
+  logging.set_verbosity(logging.WARNING)
+  jax.config.update(
+    'jax_compilation_cache_dir', os.path.expanduser('~/.cache/podium/compiled')
+  )
+  benchmark = benchmark_lib.get(_BENCHMARK.value)
+  size = benchmark.size('tiny')
+  reference = hparams.override(
+    size.hparams,
+    dict(text.split('=', 1) for text in _HP.value),
+    hparams.Division.OPEN,
+  )
+  directory = dataset.find(_DATA_DIR.value, size.data.name)
+  (metric,) = size.target.at_least
+  target = Target(at_least={metric: _TARGET.value})
+  done = _done(_CSV.value)
+  found = importlib.import_module(f'suite.benchmarks.{benchmark.name}.broken')
+  for name in _VARIANTS.value or found.VARIANTS:
+    change, context = found.VARIANTS[name]
+    for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value):
+      if (name, str(seed)) in done:
+        continue
+      with context():
+        task = benchmark.task(change(reference), size.data)
+        task.verify_data(directory)
+        result = train(task, target, seed, directory)
+      _append(_CSV.value, name, seed, result, metric)
+      curve = ' '.join(f'{e.quality[metric]:.3f}' for e in result.evals)
+      print(f'{name}, seed {seed}: {result.timed:.1f} s, {curve}', flush=True)
+
+
+def _done(path: str) -> set[tuple[str, str]]:
+  if not os.path.exists(path):
+    return set()
+  with open(path, encoding='utf-8', newline='') as file:
+    return {(row['variant'], row['seed']) for row in csv.DictReader(file)}
+
+
+def _append(
+  path: str, variant: str, seed: int, result: loop.Result, metric: str
+) -> None:
+  fresh = not os.path.exists(path)
+  with open(path, 'a', encoding='utf-8', newline='') as file:
+    writer = csv.writer(file, lineterminator='\n')
+    if fresh:
+      writer.writerow((*_COLUMNS, metric))
+    for found in result.evals:
+      writer.writerow(
+        (
+          variant,
+          seed,
+          found.at['epoch_num'],
+          found.step,
+          f'{found.seconds:.2f}',
+          f'{found.quality[metric]:.4f}',
+        )
+      )
+    if not result.evals:  # a loss that was not finite before the first eval
+      writer.writerow((variant, seed, 0, len(result.losses), '', ''))
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,45 @@
+"""ResNet as it is, and broken in ways that its target is to tell."""
+
+from unittest import mock
+
+from input_pipelines.imagenet import read as imagenet
+from models.parts import layers
+from suite.benchmarks import broken as variants
+
+
+def _unshuffled():
+  batches = imagenet.train_batches
+  return mock.patch.object(
+    imagenet, 'train_batches', lambda *a, **k: batches(*a, **k, shuffle=False)
+  )
+
+
+def _frozen_moments():
+  """Running moments that stay as they began: evals normalise by 0 and 1."""
+  call = layers.GroupedBatchNorm.__call__
+
+  def broken(self, x, *, train):
+    mean, var = self.mean[...], self.var[...]
+    y = call(self, x, train=train)
+    self.mean[...], self.var[...] = mean, var
+    return y
+
+  return mock.patch.object(layers.GroupedBatchNorm, '__call__', broken)
+
+
+def _no_normalisation():
+  """Scale and bias only, as if the moments were 0 and 1 in training too."""
+
+  def broken(self, x, *, train):
+    del train
+    return (x * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+  return mock.patch.object(layers.GroupedBatchNorm, '__call__', broken)
+
+
+VARIANTS = {
+  **variants.usual('base_learning_rate'),
+  'not shuffled': variants.within(_unshuffled),
+  'batch norm: moments frozen': variants.within(_frozen_moments),
+  'batch norm: no normalisation': variants.within(_no_normalisation),
+}

@@ -1,0 +1,236 @@
+"""ResNet-50 as a task: its loss, its optimizers, images of ImageNet."""
+
+from collections.abc import Sequence
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from input_pipelines.imagenet import read as imagenet
+from input_pipelines.reading import batching, dataset
+from models import resnet
+from models.parts.functional import Functional
+from suite.benchmark import DataSet
+from suite.benchmarks.resnet import Hparams
+from suite.hparams import (
+  require_positive,
+)
+from suite.metrics import share
+from suite.run import optimizers
+from suite.run.feed import Block, Data, Feed, SupervisedFeed
+from suite.run.task import Batch, PyTree, State, Task
+
+
+class ResNetTask(Task):
+  """Label-smoothed classification; accuracy over every held-out image."""
+
+  def __init__(self, hp: Hparams, data: DataSet):
+    """Raises ValueError where the hyperparameters do not fit each other."""
+    _require_sound(hp)
+    self._hp = hp
+    self._data = data
+    self._steps_per_epoch = max(1, data.train_samples // hp.global_batch_size)
+    size = resnet.Size(hp.stage_blocks, hp.stage_width, hp.classes)
+    self._model = Functional.of(
+      lambda rngs: resnet.ResNet(
+        size,
+        bn_span=hp.model_bn_span,
+        dtype=jnp.dtype(hp.compute_dtype),
+        rngs=rngs,
+      )
+    )
+    self.optimizer = self._optimizer()
+    self.partition_rules = resnet.PARTITION_RULES
+    self.parts = hp.gradient_accumulation_steps
+    self.row_group = hp.model_bn_span
+    self.train_specs = [_batch_spec(hp.global_batch_size, hp.image_size)]
+    self.eval_specs = [_batch_spec(hp.eval_batch_size, hp.image_size)]
+
+  def init_model(self, key):
+    """See Task."""
+    return self._model.init(key)
+
+  def loss(self, params, stats, batch, key):
+    """Mean cross entropy against smoothed labels, in float32; see Task."""
+    del key  # nothing random inside the model
+    logits, stats = self._model.apply(params, stats, _pixels(batch), train=True)
+    labels = jax.nn.one_hot(batch['label'], self._hp.classes)
+    smoothed = optax.smooth_labels(labels, self._hp.label_smoothing)
+    loss = optax.softmax_cross_entropy(logits, smoothed).mean()
+    return loss, (stats, {})
+
+  def predict(self, state: State, batch: Batch) -> PyTree:
+    """-> {'correct': [], 'seen': []}, weighted counts of the batch."""
+    logits, _ = self._model.apply(
+      state.params, state.stats, _pixels(batch), train=False
+    )
+    hits = jnp.argmax(logits, axis=-1) == batch['label']
+    return {
+      'correct': jnp.sum(hits * batch['weight']),
+      'seen': jnp.sum(batch['weight']),
+    }
+
+  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
+    """Top-1 accuracy, a fraction; RuntimeError unless every image was seen."""
+    accuracy = share.of_all(
+      predictions,
+      'correct',
+      'seen',
+      examples=self._data.eval_samples,
+      what='images',
+    )
+    return {'accuracy': accuracy}
+
+  def blocks(self) -> list[Block]:
+    """Blocks that end at evals, an epoch ending with the step that ends it."""
+    hp, blocks, done = self._hp, [], 0
+    for last in range(
+      hp.eval_offset + 1, hp.max_epochs + 1, hp.epochs_between_evals
+    ):
+      first = done + 1
+      steps = self._steps_until(last) - self._steps_until(done)
+      blocks.append(
+        Block(
+          steps=steps,
+          samples=steps * hp.global_batch_size,
+          start={'first_epoch_num': first, 'epoch_count': last - done},
+          stop={'first_epoch_num': first},
+          at={'epoch_num': last},
+        )
+      )
+      done = last
+    return blocks
+
+  def verify_data(self, directory: str) -> None:
+    """See Task."""
+    imagenet.verify(
+      directory,
+      splits={
+        'train': self._data.train_samples,
+        'validation': self._data.eval_samples,
+      },
+      classes=self._hp.classes,
+    )
+
+  def open(self, data: Data) -> Feed:
+    """See Task."""
+    hp, directory = self._hp, data.directory
+    reading = data.reading or batching.DEFAULT_READING
+    validation = dataset.Split(directory, 'validation')
+    how = {
+      'preprocessing': _preprocessing(hp),
+      'host': data.host,
+      'hosts': data.hosts,
+    }
+    train = imagenet.train_batches(
+      dataset.Split(directory, 'train'),
+      batch_size=hp.global_batch_size,
+      seed=data.seed,
+      first_step=data.first_step,
+      reading=reading,
+      **how,
+    )
+    # An eval comes and goes too fast for worker processes of its own.
+    threads = batching.Reading(reading.threads)
+    return SupervisedFeed(
+      train,
+      lambda: imagenet.eval_batches(
+        validation, batch_size=hp.eval_batch_size, reading=threads, **how
+      ),
+      data.put,
+      first_step=data.first_step,
+    )
+
+  def _steps_until(self, epoch: int) -> int:
+    # Batches may mix the end of one epoch with the start of the next; the
+    # rules then want the eval after the mixed batch.
+    return math.ceil(
+      epoch * self._data.train_samples / self._hp.global_batch_size
+    )
+
+  def _optimizer(self) -> optax.GradientTransformation:
+    hp = self._hp
+    schedule = optimizers.polynomial_warmup(
+      base=hp.base_learning_rate,
+      end=hp.end_learning_rate,
+      power=hp.decay_power,
+      warmup_steps=hp.warmup_epochs * self._steps_per_epoch,
+      decay_steps=hp.decay_steps,
+    )
+    if hp.opt_name == 'lars':
+      return optimizers.lars(
+        schedule,
+        weight_decay=hp.weight_decay,
+        momentum=hp.momentum,
+        epsilon=hp.lars_epsilon or 1e-7,
+        skip=resnet.NO_DECAY,
+      )
+    return optimizers.momentum_sgd(
+      schedule,
+      momentum=hp.momentum,
+      weight_decay=hp.weight_decay,
+      skip=resnet.BATCH_NORM,
+    )
+
+
+def _preprocessing(hp: Hparams) -> imagenet.Preprocessing:
+  return imagenet.Preprocessing(
+    image_size=hp.image_size,
+    resize_size=hp.resize_size,
+    crop_area=(hp.crop_area_min, hp.crop_area_max),
+    crop_aspect=(hp.crop_aspect_min, hp.crop_aspect_max),
+    flip_probability=hp.flip_probability,
+  )
+
+
+def _pixels(batch: Batch) -> jax.Array:
+  """uint8 [N, H, W, 3] -> float32 less the mean, still on the 0-255 scale."""
+  mean = jnp.asarray(imagenet.MEAN_RGB, jnp.float32)
+  return batch['image'].astype(jnp.float32) - mean.reshape(1, 1, 1, 3)
+
+
+def _batch_spec(rows: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+  return {
+    'image': jax.ShapeDtypeStruct((rows, image_size, image_size, 3), np.uint8),
+    'label': jax.ShapeDtypeStruct((rows,), np.int32),
+    'weight': jax.ShapeDtypeStruct((rows,), np.float32),
+  }
+
+
+def _require_sound(hp: Hparams) -> None:
+  require_positive(
+    hp,
+    'global_batch_size',
+    'model_bn_span',
+    'eval_batch_size',
+    'gradient_accumulation_steps',
+  )
+  if hp.global_batch_size % hp.model_bn_span:
+    raise ValueError(
+      f'model_bn_span {hp.model_bn_span} does not divide '
+      f'global_batch_size {hp.global_batch_size}.'
+    )
+  parts = hp.gradient_accumulation_steps
+  if hp.global_batch_size % (parts * hp.model_bn_span):
+    raise ValueError(
+      f'gradient_accumulation_steps {parts} does not divide global_batch_size '
+      f'{hp.global_batch_size} into batch norm groups of model_bn_span '
+      f'{hp.model_bn_span}.'
+    )
+  if hp.opt_name not in ('lars', 'sgd'):
+    raise ValueError(f'opt_name must be lars or sgd, not {hp.opt_name!r}.')
+  if hp.compute_dtype not in ('float32', 'bfloat16'):
+    raise ValueError(
+      f'compute_dtype must be float32 or bfloat16, not {hp.compute_dtype!r}.'
+    )
+  if not 0 <= hp.eval_offset < min(hp.epochs_between_evals, hp.max_epochs):
+    raise ValueError(
+      f'eval_offset {hp.eval_offset} must be at least 0 and below both '
+      f'epochs_between_evals {hp.epochs_between_evals} and '
+      f'max_epochs {hp.max_epochs}.'
+    )
+
+
+make_task = ResNetTask

@@ -1,0 +1,214 @@
+"""Transformer big on WMT17, English to German: translation."""
+
+import dataclasses
+
+from input_pipelines import translation
+from suite.benchmark import Benchmark, DataSet, Size
+from suite.hparams import (
+  POSITIVE,
+  Rule,
+  accumulation_steps,
+  compute_dtype,
+  fixed,
+  one_of,
+  tunable,
+)
+from suite.target import Target
+
+METRIC = 'BLEU'
+
+_METHOD = {'method': lambda hp: hp.length_method}
+
+
+def _beta(*in_v06: float) -> Rule:
+  """What a beta may be: free in round v0.7, one of a few in round v0.6."""
+  return Rule(
+    f'at least 0 and below 1, in round v0.6 one of {in_v06}',
+    lambda value, hp: (
+      0 <= value < 1 and (hp.closed_round != 'v0.6' or value in in_v06)
+    ),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Hparams:
+  """The defaults are the reference's: 4096 tokens a step, as for one GPU.
+
+  Rules of rounds v0.6 and v0.7, which leave batch size, learning rate, warmup,
+  betas and the treatment of long sentences free; reference: mlcommons/training,
+  retired_benchmarks/transformer/tensorflow.
+  """
+
+  global_batch_size: int = tunable(
+    4096,
+    'Tokens of a side in a step, at most, padding included.',
+    key='global_batch_size',
+    rule=POSITIVE,
+  )
+  opt_name: str = tunable(
+    'adam',
+    'Optimizer: adam or lazy_adam; with one matrix for all, they are the same.',
+    key='opt_name',
+    rule=one_of('adam', 'lazy_adam'),
+  )
+  base_learning_rate: float = tunable(
+    2.0,
+    'Learning rate, before the roots of width and step divide it.',
+    key='opt_base_learning_rate',
+    rule=POSITIVE,
+  )
+  warmup_steps: int = tunable(
+    16000,
+    'Steps until the learning rate is highest.',
+    key='opt_learning_rate_warmup_steps',
+    rule=POSITIVE,
+  )
+  beta_1: float = tunable(
+    0.9,
+    'Decay of the mean gradient.',
+    key='opt_adam_beta_1',
+    rule=_beta(0.86, 0.9),
+  )
+  beta_2: float = tunable(
+    0.997,
+    'Decay of the mean square.',
+    key='opt_adam_beta_2',
+    rule=_beta(0.92, 0.98, 0.997),
+  )
+  epsilon: float = fixed(
+    1e-9, 'Added to the root of the mean square.', key='opt_adam_epsilon'
+  )
+  max_sequence_length: int = tunable(
+    256,
+    'Tokens of a side of a pair to train on, at most.',
+    key='max_sequence_length',
+    beside=_METHOD,
+    rule=POSITIVE,
+  )
+  length_method: str = tunable(
+    'discard',
+    'What becomes of longer pairs in training: discard or truncate.',
+    rule=one_of('discard', 'truncate'),
+  )
+  batching: str = tunable(
+    'buckets',
+    'buckets: pairs of like length make a batch. packing: pairs share rows.',
+    rule=one_of('buckets', 'packing'),
+  )
+  bucket_first: int = tunable(
+    8, 'The first bucket is of pairs shorter than this.', rule=POSITIVE
+  )
+  bucket_scale: float = tunable(
+    1.1,
+    'How much longer the pairs of a bucket are than those of the one before.',
+    rule=Rule('1 or more', lambda value, _: value >= 1),
+  )
+  packed_row_length: int = tunable(
+    256, 'Tokens of a side of a row that pairs share.', rule=POSITIVE
+  )
+  row_multiple: int = tunable(
+    8,
+    'Rows of a batch are rounded down to a multiple of this, which the devices '
+    'that share a batch must divide; 1 in the reference, for one GPU.',
+    rule=POSITIVE,
+  )
+  gradient_accumulation_steps: int = accumulation_steps()
+  compute_dtype: str = compute_dtype(
+    'Of products; parameters, softmax and logits stay float32.'
+  )
+  remat: bool = tunable(
+    False,
+    'Whether layers are computed again for gradients, to need less memory.',
+  )
+  unroll: int = tunable(
+    1, 'Layers in one turn of the loop over them.', rule=POSITIVE
+  )
+  subword_multiple: int = tunable(
+    1,
+    'The matrix has a multiple of so many rows, for a model axis to divide.',
+    rule=POSITIVE,
+  )
+  closed_round: str = fixed('v0.7', 'The round whose Closed rules hold.')
+  epochs_between_evals: int = fixed(1, 'Epochs from one eval to the next.')
+  max_epochs: int = tunable(
+    10, 'The run ends here if the target is not met.', rule=POSITIVE
+  )
+  eval_batch_size: int = tunable(
+    32, 'Sentences that are translated together.', rule=POSITIVE
+  )
+  eval_lengths: tuple[int, ...] = tunable(
+    (32, 64, 128, 256),
+    'Tokens that a batch of an eval may be padded to; the last holds all.',
+    rule=Rule('rising', lambda value, _: list(value) == sorted(set(value))),
+  )
+  beams: int = fixed(4, 'Translations that are kept while one is written.')
+  length_exponent: float = fixed(
+    0.6, 'How much a longer translation may be less probable.'
+  )
+  extra_length: int = fixed(
+    50, 'Tokens that a translation may have more than the longest source.'
+  )
+  dropout: float = fixed(0.1, 'Share of numbers that are dropped in training.')
+  label_smoothing: float = fixed(
+    0.1, 'Share of the probability that the other subwords are to get.'
+  )
+  subwords: int = fixed(33708, 'Of the vocabulary, with padding and the end.')
+  layers: int = fixed(6, 'Of the encoder, and as many of the decoder.')
+  width: int = fixed(1024, 'Of a token inside the model.')
+  heads: int = fixed(16, 'Of attention.')
+  ffn: int = fixed(4096, 'Hidden units of the feed-forward layers.')
+
+
+TINY = dataclasses.replace(
+  Hparams(),
+  global_batch_size=1024,
+  base_learning_rate=0.8,
+  warmup_steps=200,
+  beta_2=0.98,
+  max_sequence_length=31,
+  bucket_first=20,
+  bucket_scale=1.6,
+  max_epochs=8,
+  eval_batch_size=200,
+  eval_lengths=(32,),
+  extra_length=10,
+  subwords=602,
+  layers=2,
+  width=96,
+  heads=4,
+  ffn=256,
+)
+
+# All pairs, and what is translated, which is the same in both rounds.
+_WMT17 = DataSet(
+  translation.NAME,
+  train_samples=translation.PAIRS['train'],
+  eval_samples=translation.PAIRS['test'],
+)
+
+BENCHMARK = Benchmark(
+  name='transformer',
+  runs=10,
+  dropped=1,
+  sizes={
+    'reference': Size(
+      hparams=Hparams(),
+      target=Target(at_least={METRIC: 0.25}),
+      ruleset='0.7.0',
+      data=_WMT17,
+    ),
+    # Official logs of that round have a format of their own, so this is ours.
+    'v0.6': Size(
+      hparams=dataclasses.replace(Hparams(), closed_round='v0.6'),
+      target=Target(at_least={METRIC: 0.25}),
+      ruleset='podium-transformer-v0.6',
+      data=_WMT17,
+    ),
+    'tiny': Size(
+      hparams=TINY,
+      target=Target(at_least={METRIC: 0.875}),
+      ruleset='podium-tiny-1',
+      data=DataSet('phrases', train_samples=5000, eval_samples=600),
+    ),
+  },
+)

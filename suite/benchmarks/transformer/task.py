@@ -1,0 +1,280 @@
+"""The Transformer as a task: its loss, its translations, buckets or packing."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from input_pipelines.text import buckets, packing
+from input_pipelines.translation import read as translation
+from models import transformer
+from models.parts import attention, beam_search
+from models.parts.functional import Functional
+from suite.benchmark import DataSet
+from suite.benchmarks.transformer import METRIC, Hparams
+from suite.hparams import (
+  require_positive,
+)
+from suite.metrics import bleu
+from suite.run import optimizers, sharding
+from suite.run.feed import Block, Data, Feed, SupervisedFeed
+from suite.run.task import Batch, PyTree, Spec, State, Task
+
+
+class TransformerTask(Task):
+  """How well are sentences translated? BLEU of what beam search finds."""
+
+  def __init__(self, hp: Hparams, data: DataSet):
+    """Raises ValueError where the hyperparameters do not fit each other."""
+    _require_sound(hp)
+    self._hp = hp
+    self._data = data
+    multiple = hp.subword_multiple
+    size = transformer.Size(
+      vocabulary=-(-hp.subwords // multiple) * multiple,
+      layers=hp.layers,
+      width=hp.width,
+      heads=hp.heads,
+      ffn=hp.ffn,
+    )
+    compute = attention.Compute(
+      jnp.dtype(hp.compute_dtype), hp.dropout, hp.remat, hp.unroll
+    )
+    self._model = Functional.of(
+      lambda rngs: transformer.Transformer(size, compute=compute, rngs=rngs)
+    )
+    self.optimizer = optimizers.adam_tf(
+      optimizers.inverse_sqrt_warmup(
+        base=hp.base_learning_rate,
+        width=hp.width,
+        warmup_steps=hp.warmup_steps,
+      ),
+      beta_1=hp.beta_1,
+      beta_2=hp.beta_2,
+      epsilon=hp.epsilon,
+    )
+    self.partition_rules = transformer.PARTITION_RULES
+    self.parts = hp.gradient_accumulation_steps
+    self.rows_set_by = 'row_multiple'
+    self._shapes = _shapes(hp)
+    self.train_specs = [_train_spec(hp, shape) for shape in self._shapes]
+    self.eval_specs = [_eval_spec(hp, length) for length in hp.eval_lengths]
+    self._plan: buckets.Plan | None = None
+    self._references: translation.Texts | None = None
+    self._vocabulary = None
+
+  def init_model(self, key):
+    """See Task."""
+    return self._model.init(key)
+
+  def loss(self, params, stats, batch, key):
+    """Smoothed cross entropy, the mean over the target's tokens; see Task.
+
+    The weight of a row is the number of its tokens.
+    """
+    if key is not None and self.layout.mesh:
+      key = attention.RowKey(key, self.layout.mesh, sharding.DATA)
+    packed = {}
+    if self._hp.batching == 'packing':
+      packed = {
+        f'{side}_packing': transformer.Packing(
+          batch[f'{side}_segment'], batch[f'{side}_position']
+        )
+        for side in translation.SIDES
+      }
+    logits, stats = self._model.apply(
+      params, stats, batch['source'], batch['target'], **packed, drop_key=key
+    )
+    losses = transformer.token_losses(
+      logits, batch['target'], smoothing=self._hp.label_smoothing
+    )
+    tokens = jnp.maximum(batch['weight'].sum(), 1.0)
+    return losses.sum() / tokens, (stats, {})
+
+  def predict(self, state: State, batch: Batch) -> PyTree:
+    """-> the best translations, int32 [B, T], whose they are, and weights."""
+    model = self._model.merged(state.params, state.stats)
+    found = model.translate(
+      batch['source'],
+      beams=self._hp.beams,
+      alpha=self._hp.length_exponent,
+      extra_length=self._hp.extra_length,
+      bar=beam_search.best,  # only the best one is taken
+    )
+    kept = {name: batch[name] for name in ('id', 'weight')}
+    return kept | {'tokens': found.tokens[:, 0]}
+
+  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
+    """BLEU, a fraction; RuntimeError unless every sentence was seen once."""
+    found = translations(predictions, self._data.eval_samples)
+    sentences = [self._vocabulary.sentence(tokens) for tokens in found]
+    return {METRIC: bleu.bleu(self._references.target, sentences)}
+
+  def blocks(self) -> list[Block]:
+    """A block an epoch, as long as the lengths of the pairs make it.
+
+    RuntimeError before `verify_data`, which learns them.
+    """
+    if self._plan is None:
+      raise RuntimeError(
+        'The steps of an epoch follow from the lengths of the sentences, which '
+        'verify_data reads; it was not called.'
+      )
+    return [
+      Block(
+        steps=self._plan.steps,
+        samples=self._plan.pairs,
+        start={'first_epoch_num': epoch, 'epoch_count': 1},
+        stop={'first_epoch_num': epoch},
+        at={'epoch_num': epoch},
+      )
+      for epoch in range(1, self._hp.max_epochs + 1)
+    ]
+
+  def verify_data(self, directory: str) -> None:
+    """See Task; also plans the batches by the lengths of the sentences."""
+    hp = self._hp
+    translation.verify(
+      directory,
+      train=self._data.train_samples,
+      test=self._data.eval_samples,
+      subwords=hp.subwords,
+      longest=hp.eval_lengths[-1],
+    )
+    self.plan_by(translation.train_lengths(directory))
+
+  def plan_by(self, lengths: np.ndarray) -> None:
+    """Plans batches by the tokens of both sides of all pairs, int [N, 2]."""
+    hp = self._hp
+    how = {'max_length': hp.max_sequence_length, 'method': hp.length_method}
+    if hp.batching == 'packing':
+      self._plan = packing.Packed(lengths, self._shapes[0], **how)
+    else:
+      self._plan = buckets.Bucketed(lengths, self._shapes, **how)
+
+  def open(self, data: Data) -> Feed:
+    """Reads all pairs, and the texts of the evals; see Task."""
+    directory = data.directory
+    self._vocabulary = translation.vocabulary(directory)
+    self._references = translation.load_texts(directory)
+    source = translation.load(directory, 'test').source
+    pairs = translation.load(directory, 'train')
+    hosts = {'host': data.host, 'hosts': data.hosts}
+    threads = {'threads': data.reading.threads} if data.reading else {}
+    return SupervisedFeed(
+      translation.train_batches(
+        pairs,
+        self._plan,
+        seed=data.seed,
+        first_step=data.first_step,
+        **hosts,
+        **threads,
+      ),
+      lambda: translation.eval_batches(
+        source,
+        self._hp.eval_lengths,
+        batch_size=self._hp.eval_batch_size,
+        **hosts,
+      ),
+      data.put,
+      first_step=data.first_step,
+    )
+
+
+def translations(
+  predictions: Sequence[PyTree], sentences: int
+) -> list[np.ndarray]:
+  """The tokens of each sentence, in order, from all batches' predictions.
+
+  RuntimeError unless every sentence was seen once.
+  """
+  found = {}
+  seen = 0
+  for each in predictions:
+    for row in np.flatnonzero(each['weight']):
+      found[int(each['id'][row])] = each['tokens'][row]
+      seen += 1
+  if seen != sentences or sorted(found) != list(range(sentences)):
+    raise RuntimeError(
+      f'Expected translations of {sentences} sentences, came {seen} of '
+      f'{len(found)}.'
+    )
+  return [found[number] for number in range(sentences)]
+
+
+def _shapes(hp: Hparams) -> tuple[buckets.Shape, ...]:
+  multiple = hp.row_multiple * hp.gradient_accumulation_steps
+  if hp.batching == 'buckets':
+    return buckets.shapes(
+      hp.global_batch_size,
+      hp.max_sequence_length,
+      first=hp.bucket_first,
+      scale=hp.bucket_scale,
+      multiple=multiple,
+    )
+  length = hp.packed_row_length
+  rows = hp.global_batch_size // length // multiple * multiple
+  if not rows:
+    raise ValueError(
+      f'Expected a global_batch_size of {multiple * length} tokens or more, '
+      f'for {multiple} rows of {length}, came {hp.global_batch_size}.'
+    )
+  return (buckets.Shape(rows, length, length),)
+
+
+def _train_spec(hp: Hparams, shape: buckets.Shape) -> Spec:
+  names = ['', '_segment', '_position'] if hp.batching == 'packing' else ['']
+  spec = {
+    f'{side}{name}': jax.ShapeDtypeStruct(
+      (shape.rows, getattr(shape, side)), np.int32
+    )
+    for side in translation.SIDES
+    for name in names
+  }
+  return spec | {'weight': jax.ShapeDtypeStruct((shape.rows,), np.float32)}
+
+
+def _eval_spec(hp: Hparams, length: int) -> Spec:
+  rows = hp.eval_batch_size
+  return {
+    'source': jax.ShapeDtypeStruct((rows, length), np.int32),
+    'id': jax.ShapeDtypeStruct((rows,), np.int32),
+    'weight': jax.ShapeDtypeStruct((rows,), np.float32),
+  }
+
+
+def _require_sound(hp: Hparams) -> None:
+  require_positive(
+    hp,
+    'global_batch_size',
+    'max_sequence_length',
+    'row_multiple',
+    'gradient_accumulation_steps',
+    'subword_multiple',
+    'max_epochs',
+    'eval_batch_size',
+    'beams',
+    'packed_row_length',
+  )
+  lengths = list(hp.eval_lengths)
+  if not lengths or lengths[0] < 1 or lengths != sorted(set(lengths)):
+    raise ValueError(f'eval_lengths must be positive and rise, not {lengths}.')
+  for name, choices in (
+    ('opt_name', ('adam', 'lazy_adam')),
+    ('length_method', buckets.METHODS),
+    ('batching', ('buckets', 'packing')),
+    ('compute_dtype', ('float32', 'bfloat16')),
+  ):
+    if (came := getattr(hp, name)) not in choices:
+      raise ValueError(
+        f'{name} must be one of {", ".join(choices)}, not {came!r}.'
+      )
+  if hp.batching == 'packing' and hp.max_sequence_length > hp.packed_row_length:
+    raise ValueError(
+      f'packed_row_length {hp.packed_row_length} must hold a sentence of '
+      f'max_sequence_length {hp.max_sequence_length}.'
+    )
+
+
+make_task = TransformerTask

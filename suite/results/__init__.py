@@ -1,0 +1,1 @@
+"""Results: audit, convergence, scores, reports; plain numbers, without JAX."""

@@ -1,0 +1,336 @@
+"""What a log claims to be, and the rules that it is held to."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+from typing import Any
+
+from suite import hparams as hparams_lib
+from suite.benchmark import Benchmark, Size
+from suite.hparams import Division
+from suite.log_keys import MADE
+from suite.results.audit import official
+from suite.results.audit.findings import ERROR, WARNING, Finding, show
+from suite.results.audit.log import TIMELINE, Log, Record, is_number
+from suite.results.audit.official import Verdict
+from suite.target import Target
+
+Lookup = Callable[[str], Benchmark]  # ValueError for a name that it lacks
+
+# Names of official rounds without rules for training, or without any.
+_OTHERS = frozenset({'ncf', 'cosmoflow', 'deepcam', 'oc20', 'openfold'})
+_NEEDED = ('submission_benchmark', 'submission_division')
+UNITS = ('epoch_num', 'samples_count', 'step_num')
+OWN = 'podium'  # how the name of a ruleset of our own begins
+# How settings that the suites share are named, for benchmarks unknown here.
+_COMMON = (
+  'submission_', 'opt_', 'lars_', 'sgd_', 'global_batch_size',
+  'gradient_accumulation_steps', 'train_samples', 'eval_samples',
+  'max_sequence_length',
+)  # fmt: skip
+# Keys of the rules that are no setting of a run: they come when they come.
+_NO_SETTINGS = TIMELINE | {'cache_clear', 'weights_initialization', 'seed'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+  """A log's own account of itself, resolved.
+
+  Logs that hold no `podium_` key come from elsewhere: they can't hold the
+  settings that only Podium logs, and may number and nest things differently.
+  """
+
+  name: str | None
+  size_name: str
+  division: Division | None
+  benchmark: Benchmark | None  # None: unknown here
+  # The declaration that a log is held to beside the official rules. None where
+  # it is unknown, or was made for the ruleset of another round.
+  size: Size | None
+  ours: bool
+  ruleset: str | None = None  # that the log was held to
+  chosen: str = ''  # how that came: 'told', 'logged', 'found from its keys'
+  verdict: Verdict | None = None  # of an official ruleset
+  hparams: Any = None  # rebuilt from the log; None: no declaration holds
+
+  @property
+  def official(self) -> bool:
+    """Whether the rules are those of an official round."""
+    if self.verdict is not None:
+      return True
+    if self.size is None:
+      return not self.ours
+    return not self.size.ruleset.startswith(OWN)
+
+  @property
+  def closed(self) -> bool:
+    """Whether the Closed division's rules hold; they do unless it is Open."""
+    return self.division is not Division.OPEN
+
+  @property
+  def target(self) -> Target | None:
+    """The target of the benchmark, in Open too; None where it is unknown."""
+    if self.size is not None:
+      return self.size.target
+    return self.verdict.target if self.verdict else None
+
+  def is_setting(self, key: str) -> bool:
+    """Whether a key says how a run was set up, alike in all runs of a set."""
+    if key.startswith(MADE):
+      return False
+    if key.startswith(('podium_', *_COMMON)):
+      return True
+    if self.verdict and key in self.verdict.once:
+      return key not in _NO_SETTINGS
+    return self.hparams is not None and key in hparams_lib.logged(self.hparams)
+
+  @property
+  def epochs_before(self) -> int:
+    """Epochs that lie behind a run when it starts."""
+    if self.benchmark is None or self.hparams is None:
+      return 0
+    return self.benchmark.starts_after(self.hparams)
+
+  def several(self, key: str) -> bool:
+    """Whether the rules let a log hold a setting more than once."""
+    known = self.verdict is not None and key in self.verdict.asked
+    return known and key not in self.verdict.once
+
+
+def resolve(
+  log: Log, get: Lookup, ruleset: str | None = None
+) -> tuple[Claim, list[Finding]]:
+  """The claim of a log, still without `hparams`, and what is wrong with it.
+
+  `ruleset` is the one that it is to be held to, where that is known.
+  """
+  _require_known(ruleset)
+  findings: list[Finding] = []
+  ours = any(key.startswith('podium_') for key in log.settings)
+  benchmark = _benchmark(log, get, ours, findings)
+  name = log.value('submission_benchmark')
+  claim = Claim(
+    name=name if isinstance(name, str) else None,
+    size_name=str(log.value('podium_size') or 'reference'),
+    division=_division(log),
+    benchmark=benchmark,
+    size=None,
+    ours=ours,
+  )
+  if benchmark:
+    claim = _sized(log, claim, findings)
+  claim = _ruled(log, claim, ruleset)
+  findings += _unknown(log, claim)
+  return claim, [*findings, *_submission(log, claim, ruleset)]
+
+
+def official_findings(
+  log: Log, claim: Claim, own: list[Finding]
+) -> Iterator[Finding]:
+  """What the official rules find, where our own checks have not said it."""
+  if claim.verdict is None:
+    return
+  lines = {f.line for f in own if f.severity == ERROR and f.line}
+  missing = {
+    f.text.partition(',')[0].split(' ')[1]
+    for f in own
+    if f.severity == ERROR and f.line is None and f.text.startswith('expected ')
+  }
+  for fault in claim.verdict.faults:
+    if fault.line in lines or (fault.line is None and fault.key in missing):
+      continue
+    severity = ERROR if fault.error and _for_cause(claim, fault) else WARNING
+    yield Finding(severity, log.name, fault.line, fault.text, fault.rule)
+
+
+def _for_cause(claim: Claim, fault: official.Fault) -> bool:
+  """Whether a rule means what it says.
+
+  Open files of benchmarks whose quality is a loss (llama31_8b is one) ask for
+  an eval_accuracy below 1, as for the accuracies that they were copied from. No
+  real run can pass, and the rules free the Open division of a target.
+  """
+  loss = claim.target is not None and bool(claim.target.at_most)
+  return claim.closed or not (loss and fault.key == official.ACCURACY
+                              and 'below 1' in fault.text)  # fmt: skip
+
+
+def _require_known(ruleset: str | None) -> None:
+  if ruleset is None or ruleset.startswith(OWN):
+    return
+  if ruleset == official.FORMER:
+    raise ValueError(
+      f'Expected a ruleset after {ruleset}, got that: logs of {ruleset} are '
+      'lines of another format, which is not read here.'
+    )
+  if ruleset not in official.rulesets():
+    names = ', '.join(official.rulesets()[1:])
+    raise ValueError(
+      f'Expected one of the rulesets {names}, or one of our own that begins '
+      f'with {OWN!r}, got {ruleset!r}.'
+    )
+
+
+def _benchmark(
+  log: Log, get: Lookup, ours: bool, findings: list[Finding]
+) -> Benchmark | None:
+  key = 'submission_benchmark'
+  name = log.value(key)
+  if not isinstance(name, str):
+    return None
+  try:
+    return get(name)
+  except ValueError as error:
+    known = name in official.benchmarks() or name in _OTHERS
+    if ours or not known:
+      findings.append(log.error(log.line(key), str(error), 'benchmark'))
+    return None
+
+
+def _sized(log: Log, claim: Claim, findings: list[Finding]) -> Claim:
+  size = claim.benchmark.sizes.get(claim.size_name)
+  if size is None and isinstance(log.value('podium_size'), str):
+    text = f'expected one of {", ".join(claim.benchmark.sizes)}'
+    findings.append(_refused(log, 'podium_size', text, 'size'))
+  return dataclasses.replace(claim, size=size)
+
+
+def _ruled(log: Log, claim: Claim, told: str | None) -> Claim:
+  """Settles the ruleset, and whether our declaration was made for it."""
+  logged = log.value('podium_ruleset')
+  if told is None and claim.ours:
+    declared = claim.size.ruleset if claim.size else None
+    name = logged if isinstance(logged, str) else declared
+    return _held(log, claim, name, 'logged')
+  if told is not None:
+    return _held(log, claim, told, 'told')
+  verdict = None
+  if claim.name:
+    optimizer = log.value('opt_name')
+    verdict = official.choose(
+      log.ruled,
+      claim.name,
+      claim.division.value if claim.division else Division.CLOSED.value,
+      optimizer if isinstance(optimizer, str) else '',
+    )
+  name = verdict.ruleset if verdict else None
+  return _judged(claim, name, 'found from its keys', verdict)
+
+
+def _held(log: Log, claim: Claim, name: str | None, chosen: str) -> Claim:
+  verdict = None
+  if name in official.rulesets() and name != official.FORMER:
+    verdict = official.check(log.ruled, name, claim.name)
+  return _judged(claim, name, chosen, verdict)
+
+
+def _judged(
+  claim: Claim, name: str | None, chosen: str, verdict: Verdict | None
+) -> Claim:
+  size = claim.size
+  if size and not claim.ours and name not in (None, size.ruleset):
+    size = None
+  return dataclasses.replace(
+    claim, size=size, ruleset=name, chosen=chosen, verdict=verdict
+  )
+
+
+def _unknown(log: Log, claim: Claim) -> Iterator[Finding]:
+  known = claim.name in _OTHERS or claim.name in official.benchmarks()
+  if known and claim.verdict is None and claim.benchmark is None:
+    yield log.warning(
+      log.line('submission_benchmark'),
+      f'the rules of benchmark {claim.name} are unknown here: its target, '
+      'hyperparameters and sample counts were not checked',
+      'unknown benchmark',
+    )
+
+
+def _division(log: Log) -> Division | None:
+  value = log.value('submission_division')
+  return next((d for d in Division if d.value == value), None)
+
+
+def _submission(log: Log, claim: Claim, told: str | None) -> Iterator[Finding]:
+  yield from _named(log, claim)
+  yield from _paths(log)
+  choices = {
+    'submission_division': [division.value for division in Division],
+    'submission_status': ['onprem', 'cloud', 'preview', 'research'],
+  }
+  for key, allowed in choices.items():
+    if key in log.settings and log.value(key) not in allowed:
+      text = f'expected {key} to be one of {", ".join(allowed)}'
+      found = _refused(log, key, text, 'submission')
+      if claim.verdict and not claim.ours and key not in claim.verdict.asked:
+        found = dataclasses.replace(found, severity=WARNING)
+      yield found
+  key = 'podium_ruleset'
+  given = log.value(key) if key in log.settings else None
+  if claim.size and given not in (None, claim.size.ruleset):
+    text = f'expected ruleset {claim.size.ruleset!r} for {claim.name}'
+    text += f' at size {claim.size_name}'
+    yield _refused(log, key, text, 'ruleset')
+  elif told and given not in (None, told):
+    yield _refused(log, key, f'expected ruleset {told!r} as told', 'ruleset')
+
+
+def _named(log: Log, claim: Claim) -> Iterator[Finding]:
+  # Rulesets 4.1 to 6.1 ask for some of these only.
+  varying = ['submission_org', 'submission_platform', 'submission_status']
+  ours = ['podium_size', 'podium_ruleset', 'podium_version']
+  for key in [*_NEEDED, *varying, *(ours if claim.ours else [])]:
+    if key in log.settings:
+      yield from _text(log, key, claim)
+    elif key in varying and not claim.ours:
+      continue  # the ruleset says so where it wants it
+    else:
+      yield log.error(None, f'expected {key}, got none', 'submission')
+
+
+def _text(log: Log, key: str, claim: Claim) -> Iterator[Finding]:
+  value = log.value(key)
+  if value is None and key not in _NEEDED and not claim.ours:
+    # The official rules let a key pass that has no value.
+    text = f'expected a text as {key}, got no value'
+    yield log.warning(log.line(key), text, 'submission')
+  elif not isinstance(value, str) or not value.strip():
+    yield _refused(log, key, f'expected a text as {key}', 'submission')
+  elif not value.isprintable() or _is_path(value):
+    text = f'expected {key} without control characters and without paths'
+    yield _refused(log, key, text, 'safe text')
+
+
+def _paths(log: Log) -> Iterator[Finding]:
+  """A file's name in a log may lead into folders, but not out of them."""
+  key = 'config_filename'
+  value = log.value(key)
+  if not isinstance(value, str):
+    return
+  if not value.isprintable():
+    text = f'expected {key} without control characters'
+    yield _refused(log, key, text, 'safe text')
+  elif _is_path(value):
+    text = f'expected {key} inside the submission, got {show(value)}'
+    yield log.warning(log.line(key), text, 'safe text')
+
+
+def _is_path(text: str) -> bool:
+  parts = text.replace('\\', '/').split('/')
+  return text.startswith(('/', '\\', '~')) or any(
+    part in ('.', '..') for part in parts
+  )
+
+
+def _refused(log: Log, key: str, text: str, rule: str) -> Finding:
+  got = show(log.value(key))
+  return log.error(log.line(key), f'{text}, got {got}', rule)
+
+
+def unit(record: Record) -> str | None:
+  """By which count the metadata of an event say where in training it stands."""
+  return next((n for n in UNITS if is_number(record.metadata.get(n))), None)
+
+
+def at(record: Record) -> float | None:
+  """Where in training an event stands, by that count."""
+  return record.metadata.get(unit(record))

@@ -1,0 +1,389 @@
+"""One pass over a log file: what the checks need of it, in bounded memory.
+
+Logs are untrusted. Nothing in them is opened or executed, and no line, key or
+count of theirs makes this program keep more than the limits below.
+"""
+
+from collections.abc import Iterator, Set
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import stat
+from typing import Any, BinaryIO, NamedTuple
+
+from suite.results.audit.findings import ERROR, WARNING, Finding, show
+
+TOKEN = b':::MLLOG'
+# A run went on in another process; its end before that was taken back.
+RESUMED, INTERRUPTED = 'podium_resumed', 'podium_interrupted'
+TIMELINE = frozenset({
+  'init_start', 'init_stop', 'run_start', 'run_stop', 'block_start',
+  'block_stop', 'epoch_start', 'epoch_stop', 'eval_start', 'eval_accuracy',
+  'eval_stop', RESUMED, INTERRUPTED,
+})  # fmt: skip
+
+_MAX_LINE = 1 << 20  # bytes of one line
+_MAX_VALUE = 1 << 14  # bytes of a record whose value is kept as it is ...
+_MAX_TIMELINE_VALUE = 1 << 11  # ... and of one that belongs to the timeline
+_MAX_TEXT = 512  # characters of a text in the metadata
+_MAX_DEPTH = 8  # lists in lists
+_MAX_TIMELINE = 20_000  # records
+_MAX_SETTINGS = 4_096  # different keys ...
+_MAX_RULED = 20_000  # records of keys that official rules name
+_MAX_KEY = 200  # ... of so many characters
+_MAX_FINDINGS = 50  # per file, of reading alone
+
+
+class Record(NamedTuple):
+  """One event of a log."""
+
+  line: int
+  time_ms: float
+  event_type: Any
+  key: str
+  value: Any
+  metadata: dict[str, Any]
+
+
+@dataclasses.dataclass
+class Setting:
+  """A key outside the timeline: where it came first, and how often."""
+
+  first: Record
+  count: int = 1
+  other: Record | None = None  # the first one with another value
+
+
+@dataclasses.dataclass
+class Log:
+  """What one pass over a file keeps."""
+
+  name: str
+  records: int = 0
+  timeline: list[Record] = dataclasses.field(default_factory=list)
+  settings: dict[str, Setting] = dataclasses.field(default_factory=dict)
+  # Those of the timeline and of keys that official rules name, as they came;
+  # of equal ones that follow each other, two.
+  ruled: list[Record] = dataclasses.field(default_factory=list)
+  findings: list[Finding] = dataclasses.field(default_factory=list)
+  digest: str = ''
+  odd_time: Record | None = None  # the first that is not ms since 1970
+  backwards: list[tuple[Record, Record]] = dataclasses.field(
+    default_factory=list
+  )  # (the latest before, one that is earlier), the first few
+
+  def error(self, line: int | None, text: str, rule: str) -> Finding:
+    """An error in this file."""
+    return Finding(ERROR, self.name, line, text, rule)
+
+  def warning(self, line: int | None, text: str, rule: str) -> Finding:
+    """A warning about this file."""
+    return Finding(WARNING, self.name, line, text, rule)
+
+  def value(self, key: str) -> Any:
+    """The value of a setting where it came first; None if it is missing."""
+    setting = self.settings.get(key)
+    return setting.first.value if setting else None
+
+  def line(self, key: str) -> int | None:
+    """The line of a setting where it came first."""
+    setting = self.settings.get(key)
+    return setting.first.line if setting else None
+
+  def of(self, key: str) -> list[Record]:
+    """The records of a key of the timeline, in the file's order."""
+    return [record for record in self.timeline if record.key == key]
+
+  def first(self, key: str) -> Record | None:
+    """The first record of a key of the timeline."""
+    return next((r for r in self.timeline if r.key == key), None)
+
+
+class _Malformed(ValueError):
+  """A line that is no record; the message says why."""
+
+
+def read(path: str | os.PathLike, ruled: Set[str] = frozenset()) -> Log:
+  """Reads a log; what can't be read or parsed becomes a finding.
+
+  `ruled` are the keys beyond the timeline of which the order matters.
+  """
+  path = pathlib.Path(path)
+  log = Log(path.name)
+  try:
+    # A pipe would block when opened, a device might never end.
+    if not stat.S_ISREG(path.stat().st_mode):
+      return _unreadable(log, 'it is no regular file')
+    with path.open('rb') as stream:
+      _read(stream, log, ruled)
+  except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    return _unreadable(log, str(getattr(error, 'strerror', None) or error))
+  if not log.records and not log.findings:
+    log.findings.append(_no_records(log, path))
+  return log
+
+
+def is_number(value: Any) -> bool:
+  """Whether a JSON value is a finite number; a bool is none."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  return -1e300 < value < 1e300
+
+
+def same(a: Any, b: Any) -> bool:
+  """Whether two JSON values are equal; true is not 1."""
+  return isinstance(a, bool) == isinstance(b, bool) and a == b
+
+
+def _read(stream: BinaryIO, log: Log, ruled: Set[str]) -> None:
+  digest = hashlib.sha256()
+  builder = _Builder(log, ruled)
+  for number, text, cut in _lines(stream, digest):
+    if TOKEN in text:
+      try:
+        record = _parse(number, text, cut)
+      except _Malformed as error:
+        builder.malformed(number, str(error))
+      else:
+        if record:
+          builder.add(record)
+  log.digest = digest.hexdigest()
+  builder.finish()
+
+
+def _lines(stream: BinaryIO, digest) -> Iterator[tuple[int, bytes, bool]]:
+  """Lines that end in a newline or carriage return: number, text, is it cut."""
+  number, carry, skipping = 1, b'', False
+  while chunk := stream.readline(_MAX_LINE):
+    digest.update(chunk)
+    ended = chunk.endswith(b'\n')
+    if ended and not carry and not skipping and b'\r' not in chunk:
+      yield number, chunk, False  # as nearly all are
+      number += 1
+      continue
+    chunk = carry + chunk if carry else chunk
+    # Progress bars overwrite their line with a carriage return.
+    pieces = chunk.split(b'\r') if b'\r' in chunk else [chunk]
+    carry = b'' if ended else pieces.pop()
+    for piece in pieces:
+      if not skipping:
+        yield number, piece, False
+      skipping = False
+    if skipping:
+      carry = b''
+    elif len(carry) > _MAX_LINE:
+      start = carry.rfind(TOKEN)
+      if start >= 0:
+        yield number, carry[start:], True
+      skipping, carry = start >= 0, carry[-len(TOKEN) :]
+    if ended:
+      number, skipping = number + 1, False
+  if carry and not skipping:
+    yield number, carry, False
+
+
+def _parse(number: int, text: bytes, cut: bool) -> Record | None:
+  """One line -> its record; None where the token stands in mere prose."""
+  start = text.rfind(TOKEN)
+  body = text[start + len(TOKEN) :]
+  if not body.startswith((b' ', b'{')) and not body.lstrip().startswith(b'{'):
+    return None
+  if cut:
+    raise _Malformed(f'expected a line below {_MAX_LINE} bytes, got a longer')
+  if text.find(TOKEN) != start:
+    raise _Malformed(
+      'expected one record on a line, got several: '
+      'do several processes write this file?'
+    )
+  if not body.startswith(b' '):
+    raise _Malformed('expected a space after the token')
+  return _record(number, _decoded(body), len(body))
+
+
+def _decoded(body: bytes) -> Any:
+  try:
+    text = body.decode('utf-8').strip()
+    fields, end = _SCAN(text, 0)
+    if end != len(text):
+      raise ValueError(f'more after its end in column {end}')
+    return fields
+  except StopIteration:
+    raise _Malformed(f'expected a JSON object, got {show(body[:60])}') from None
+  except UnicodeDecodeError as error:
+    raise _Malformed(
+      f'expected UTF-8, got {show(body[error.start :])}'
+    ) from None
+  except (ValueError, RecursionError) as error:
+    raise _Malformed(
+      f'expected a JSON object, got {show(body[:60])}: {error}'
+    ) from None
+
+
+def _record(number: int, fields: Any, size: int) -> Record:
+  if not isinstance(fields, dict):
+    raise _Malformed(f'expected a JSON object, got {show(fields)}')
+  if not fields.keys() >= _FIELDS:
+    missing = ', '.join(sorted(_FIELDS - fields.keys()))
+    raise _Malformed(f'expected the fields {missing}')
+  time_ms, key, metadata = fields['time_ms'], fields['key'], fields['metadata']
+  if not is_number(time_ms):
+    raise _Malformed(f'expected a number as time_ms, got {show(time_ms)}')
+  if not isinstance(key, str) or len(key) > _MAX_KEY:
+    raise _Malformed(f'expected a short string as key, got {show(key)}')
+  if not isinstance(metadata, dict):
+    raise _Malformed(f'expected an object as metadata, got {show(metadata)}')
+  value = fields['value']
+  limit = _MAX_TIMELINE_VALUE if key in TIMELINE else _MAX_VALUE
+  if size > limit or (
+    isinstance(value, list | dict) and _deeper(value, _MAX_DEPTH)
+  ):
+    value = f'<{size} bytes>'
+  kept = {n: _brief(v) for n, v in metadata.items() if n in _METADATA}
+  return Record(number, time_ms, fields.get('event_type'), key, value, kept)
+
+
+_FIELDS = frozenset({'time_ms', 'key', 'value', 'metadata'})
+_METADATA = frozenset({
+  'status', 'reason', 'first_epoch_num', 'epoch_count', 'epoch_num',
+  'samples_count', 'step_num', 'metric', 'file', 'lineno', 'tensor', 'method',
+  'timestamp', 'iteration', 'lost_seconds',
+})  # fmt: skip
+
+
+def _brief(value: Any) -> Any:
+  if isinstance(value, str):
+    return value[:_MAX_TEXT]
+  if isinstance(value, list | dict):
+    return f'<{type(value).__name__}>'
+  return value
+
+
+def _deeper(value: Any, levels: int) -> bool:
+  if not isinstance(value, list | dict):
+    return False
+  items = value.values() if isinstance(value, dict) else value
+  return levels == 0 or any(_deeper(item, levels - 1) for item in items)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  fields = dict(pairs)
+  if len(fields) != len(pairs):
+    raise ValueError('a name stands twice in one object')
+  return fields
+
+
+# What `JSONDecoder.raw_decode` calls, in C where there is one.
+_SCAN = json.JSONDecoder(object_pairs_hook=_unique).scan_once
+
+
+class _Builder:
+  """Adds records to a log, within its limits."""
+
+  # 2001 to 2286: what milliseconds since 1970 look like, and no other unit.
+  _MILLISECONDS = (1e12, 1e13)
+
+  def __init__(self, log: Log, ruled: Set[str]):
+    self._log = log
+    self._ruled = ruled
+    self._last: dict[str, tuple[Record, int]] = {}  # of a key, how often
+    self._latest: Record | None = None
+    self._malformed = 0
+    self._beyond = {'timeline': 0, 'settings': 0, 'ruled': 0}
+
+  def malformed(self, line: int, text: str) -> None:
+    self._malformed += 1
+    if self._malformed <= _MAX_FINDINGS:
+      self._log.findings.append(self._log.error(line, text, 'record'))
+
+  def add(self, record: Record) -> None:
+    self._log.records += 1
+    self._watch_time(record)
+    if record.key in TIMELINE:
+      if len(self._log.timeline) < _MAX_TIMELINE:
+        self._log.timeline.append(record)
+        self._log.ruled.append(record)
+      else:
+        self._beyond['timeline'] += 1
+    else:
+      self._set(record)
+      if record.key in self._ruled:
+        self._rule(record)
+
+  def finish(self) -> None:
+    log = self._log
+    if self._malformed > _MAX_FINDINGS:
+      more = self._malformed - _MAX_FINDINGS
+      log.findings.append(
+        log.error(None, f'{more} more lines are no records', 'record')
+      )
+    limits = {
+      'timeline': _MAX_TIMELINE,
+      'settings': _MAX_SETTINGS,
+      'ruled': _MAX_RULED,
+    }
+    for what, count in self._beyond.items():
+      if count:
+        text = f'expected at most {limits[what]} different {what} records'
+        log.findings.append(
+          log.error(None, f'{text}, got {count} more', 'size of a log')
+        )
+
+  def _set(self, record: Record) -> None:
+    settings = self._log.settings
+    setting = settings.get(record.key)
+    if setting is None:
+      if len(settings) < _MAX_SETTINGS:
+        settings[record.key] = Setting(record)
+      else:
+        self._beyond['settings'] += 1
+      return
+    setting.count += 1
+    if setting.other is None and not same(record.value, setting.first.value):
+      setting.other = record
+
+  def _rule(self, record: Record) -> None:
+    last, count = self._last.get(record.key, (None, 0))
+    again = (
+      last is not None
+      and same(last.value, record.value)
+      and last.metadata.get('tensor') == record.metadata.get('tensor')
+    )
+    self._last[record.key] = (record, count + 1 if again else 1)
+    if again and count >= 2:
+      return
+    if self._beyond['ruled'] or len(self._log.ruled) >= _MAX_RULED * 2:
+      self._beyond['ruled'] += 1
+    else:
+      self._log.ruled.append(record)
+
+  def _watch_time(self, record: Record) -> None:
+    low, high = self._MILLISECONDS
+    if not low <= record.time_ms < high and self._log.odd_time is None:
+      self._log.odd_time = record
+    latest = self._latest
+    if latest is None or record.time_ms >= latest.time_ms:
+      self._latest = record
+    elif len(self._log.backwards) < 5:
+      self._log.backwards.append((latest, record))
+
+
+def _unreadable(log: Log, why: str) -> Log:
+  log.findings.append(log.error(None, f'cannot be read: {why}', 'readable'))
+  return log
+
+
+def _no_records(log: Log, path: pathlib.Path) -> Finding:
+  with path.open('rb') as stream:
+    start = stream.read(1 << 16)
+  why = 'the file has none'
+  if not start:
+    why = 'the file is empty'
+  elif start[:2] in (b'\xff\xfe', b'\xfe\xff'):
+    why = 'the file is UTF-16, not UTF-8'
+  elif b':::MLP' in start or b':::MLL ' in start:
+    why = 'the file has those of rounds before v0.7, which are not read here'
+  return log.error(
+    None, f'expected lines with {TOKEN.decode()} records, but {why}', 'record'
+  )

@@ -1,0 +1,21 @@
+"""The official rules of every round, as data, and a log held to them.
+
+The files come with mlperf-logging. The engine that evaluates them is ours: it
+executes nothing that a file or a log holds (see `expressions`), tells faults
+in words, and never raises on a value of a log.
+"""
+
+from suite.results.audit.official.choice import choose
+from suite.results.audit.official.engine import ACCURACY, Fault, Verdict, check
+from suite.results.audit.official.rules import (
+  FORMER,
+  benchmarks,
+  keys,
+  order,
+  rulesets,
+)
+
+__all__ = [
+  'ACCURACY', 'FORMER', 'Fault', 'Verdict', 'benchmarks', 'check', 'choose',
+  'keys', 'order', 'rulesets',
+]  # fmt: skip

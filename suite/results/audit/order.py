@@ -1,0 +1,260 @@
+"""Whether a log's events are all there, once, in order, and fit each other."""
+
+import collections
+from collections.abc import Iterator, Sequence
+
+from suite.results.audit import official, resumes
+from suite.results.audit.claim import UNITS, Claim, at
+from suite.results.audit.findings import Finding, show
+from suite.results.audit.log import INTERRUPTED, RESUMED, Log, Record, is_number
+
+_ONCE = ('init_stop', 'run_start', 'run_stop')
+_KINDS = {
+  'init_start': 'INTERVAL_START', 'init_stop': 'INTERVAL_END',
+  'run_start': 'INTERVAL_START', 'run_stop': 'INTERVAL_END',
+  'block_start': 'INTERVAL_START', 'block_stop': 'INTERVAL_END',
+  'epoch_start': 'INTERVAL_START', 'epoch_stop': 'INTERVAL_END',
+  'eval_start': 'INTERVAL_START', 'eval_stop': 'INTERVAL_END',
+  'eval_accuracy': 'POINT_IN_TIME', RESUMED: 'POINT_IN_TIME',
+  INTERRUPTED: 'POINT_IN_TIME',
+}  # fmt: skip
+# What must have come before the first event of a kind.
+_AFTER = {
+  'init_stop': 'init_start', 'run_start': 'init_stop',
+  'block_start': 'run_start', 'block_stop': 'run_start',
+  'epoch_start': 'run_start', 'epoch_stop': 'run_start',
+  'eval_start': 'run_start', 'eval_stop': 'run_start',
+  'eval_accuracy': 'run_start', 'run_stop': 'run_start',
+  RESUMED: 'run_start',
+}  # fmt: skip
+# An event of the first kind needs one of each group in its metadata.
+_METADATA = {
+  'block_start': (('epoch_count', 'samples_count', 'step_num'),),
+  'block_stop': (('first_epoch_num', 'samples_count', 'step_num'),),
+  'epoch_start': (UNITS,), 'epoch_stop': (UNITS,), 'eval_start': (UNITS,),
+  'eval_stop': (UNITS,), 'eval_accuracy': (UNITS,),
+}  # fmt: skip
+# The rules let these score saved checkpoints after the clock has stopped.
+SCORED_AFTERWARDS = ('stable_diffusion',)
+
+
+def check(log: Log, claim: Claim) -> Iterator[Finding]:
+  """What is missing, repeated, out of order, or at odds with the rest."""
+  yield from _presence(log, claim)
+  yield from _sequence(log, claim)
+  yield from _settings(log, claim)
+  yield from _fields(log)
+  if claim.ours:
+    yield from _course(log, claim)
+  yield from _progress(log, claim)
+
+
+def aborted(log: Log) -> bool:
+  """Whether the log says that its run was aborted."""
+  stop = log.first('run_stop')
+  return stop is not None and stop.metadata.get('status') == 'aborted'
+
+
+def _presence(log: Log, claim: Claim) -> Iterator[Finding]:
+  counts = collections.Counter(record.key for record in log.timeline)
+  for key in ('init_start', *_ONCE):
+    if not counts[key]:
+      yield log.error(None, f'expected {key}, got none', 'required event')
+    elif counts[key] > 1 and (claim.ours or key != 'init_start'):
+      yield _repeated(log, key, counts[key])
+  if aborted(log) or not counts['run_start']:
+    return  # such a run may have come to none of the following
+  groups = (
+    ('eval_accuracy',),
+    ('block_start', 'epoch_start'),
+    ('block_stop', 'epoch_stop'),
+    ('eval_start', 'block_start'),
+    ('eval_stop', 'block_stop'),
+  )
+  for group in groups:
+    if not any(counts[key] for key in group):
+      text = f'expected {" or ".join(group)}, got none'
+      yield log.error(None, text, 'required event')
+
+
+def _repeated(log: Log, key: str, count: int) -> Finding:
+  second = log.of(key)[1]
+  stop = log.first('run_stop')
+  two_runs = key != 'run_stop' and stop is not None and second.line > stop.line
+  why = 'two runs in one file' if two_runs else 'several processes or runs'
+  text = f'expected {key} once, got {count}: {why}?'
+  return log.error(second.line, text, 'one run in a log')
+
+
+def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
+  present = {record.key for record in log.timeline}
+  seen: set[str] = set()
+  told: set[str] = set()
+  for record in log.timeline:
+    key, before = record.key, _AFTER.get(record.key)
+    text = None
+    if key == 'init_start' and 'init_stop' in seen:
+      text = 'expected init_start before init_stop'
+    elif before in present and before not in seen:
+      text = f'expected {key} after {before}, got it before'
+    elif 'run_stop' in seen and _is_training(key, claim):
+      text = f'expected nothing of the run after run_stop, got {key}'
+    if text and key not in told:
+      # Others close what is open when the clock stands: that trains nothing.
+      closes = key.endswith('_stop') and 'run_stop' in seen and not claim.ours
+      make = log.warning if closes else log.error
+      yield make(record.line, text, 'order')
+      told.add(key)
+    seen.add(key)
+
+
+def _is_training(key: str, claim: Claim) -> bool:
+  if key.startswith('eval_'):
+    return claim.name not in SCORED_AFTERWARDS
+  return key.startswith(('block_', 'epoch_', 'podium_'))
+
+
+def _settings(log: Log, claim: Claim) -> Iterator[Finding]:
+  stop, start = log.first('run_stop'), log.first('run_start')
+  for key, setting in log.settings.items():
+    limit, late = None, None
+    if key == 'cache_clear':
+      limit, late = start, 'run_start'
+    elif key == 'submission_division' and _division_first(claim):
+      limit, late = log.first('init_stop'), 'init_stop'
+    elif claim.is_setting(key) or key == 'seed':
+      limit, late = (start, 'run_start') if claim.ours else (stop, 'run_stop')
+    if limit and setting.first.line > limit.line:
+      text = f'expected {key} before {late} (line {limit.line})'
+      text += ', got it after'
+      yield log.error(setting.first.line, text, 'settings first')
+
+
+def _division_first(claim: Claim) -> bool:
+  """Whether the allowance for startup hangs on the division: from 2.0 on."""
+  if claim.ours or claim.verdict is None:
+    return True
+  return official.order(claim.verdict.ruleset) >= (2, 0, 0)
+
+
+def _fields(log: Log) -> Iterator[Finding]:
+  told: set[tuple[str, str]] = set()
+  for record in log.timeline:
+    for text, rule in _faults(record):
+      if (record.key, rule) not in told:
+        told.add((record.key, rule))
+        make = log.warning if rule == 'event type' else log.error
+        yield make(record.line, text, rule)
+
+
+def _faults(record: Record) -> Iterator[tuple[str, str]]:
+  key, metadata = record.key, record.metadata
+  kind = _KINDS[key]
+  if record.event_type != kind:
+    yield (
+      f'expected event_type {kind} for {key}, got {show(record.event_type)}',
+      'event type',
+    )
+  for group in _METADATA.get(key, ()):
+    if not any(is_number(metadata.get(name)) for name in group):
+      text = f'expected metadata {" or ".join(group)} with a number in {key}'
+      got = {n: metadata[n] for n in group if n in metadata} or 'none'
+      yield f'{text}, got {show(got)}', 'event metadata'
+  if key == 'block_start' and 'epoch_count' in metadata:
+    yield from _block_faults(metadata)
+  if key == 'run_stop' and metadata.get('status') not in ('success', 'aborted'):
+    got = show(metadata.get('status'))
+    text = f'expected metadata status success or aborted in run_stop, got {got}'
+    yield text, 'event metadata'
+
+
+def _block_faults(metadata: dict) -> Iterator[tuple[str, str]]:
+  first, count = metadata.get('first_epoch_num'), metadata['epoch_count']
+  if not is_number(first):
+    text = 'expected metadata first_epoch_num with a number in block_start'
+    yield f'{text}, got {show(first)}', 'event metadata'
+  if not is_number(count) or count <= 0:
+    yield (
+      f'expected a positive epoch_count in block_start, got {show(count)}',
+      'event metadata',
+    )
+
+
+def _course(log: Log, claim: Claim) -> Iterator[Finding]:
+  """Blocks and evals as they were done; of a run that went on each time."""
+  yield from resumes.check(log)
+  found = {}  # a course holds much of the one before
+  for records in resumes.attempts(log):
+    found |= dict.fromkeys(_intervals(log, records, cut_off=True))
+    found |= dict.fromkeys(_epochs(log, records, claim))
+  records = resumes.course(log)
+  found |= dict.fromkeys(_intervals(log, records, cut_off=aborted(log)))
+  found |= dict.fromkeys(_epochs(log, records, claim))
+  yield from found
+
+
+def _intervals(
+  log: Log, records: Sequence[Record], *, cut_off: bool
+) -> Iterator[Finding]:
+  """Blocks and evals follow each other; none nests in another."""
+  inside: Record | None = None
+  for record in records:
+    name, _, end = record.key.rpartition('_')
+    if name not in ('block', 'epoch', 'eval'):
+      continue
+    opened = inside and inside.key.rpartition('_')[0]
+    if end == 'start' and inside:
+      text = f'expected {opened}_stop before {record.key}'
+      text += f' (line {inside.line} opened it)'
+      yield log.error(record.line, text, 'intervals')
+    if end != 'start' and opened != name:
+      text = f'expected {name}_start before {record.key}, got none'
+      yield log.error(record.line, text, 'intervals')
+    inside = {'start': record, 'stop': None}.get(end, inside)
+  if inside and not cut_off:
+    text = f'expected an end of this {inside.key}, got none'
+    yield log.error(inside.line, text, 'intervals')
+
+
+def _epochs(
+  log: Log, records: Sequence[Record], claim: Claim
+) -> Iterator[Finding]:
+  """Blocks of epochs join without a gap, and evals stand at their ends."""
+  first, end, start_at = None, None, None
+  for record in records:
+    key, metadata = record.key, record.metadata
+    number = metadata.get('first_epoch_num')
+    if key == 'block_start' and is_number(number):
+      before = claim.epochs_before if end is None else end
+      yield from _expect(log, record, 'first_epoch_num', before + 1)
+      count = metadata.get('epoch_count')
+      first, end = number, number + (count if is_number(count) else 0) - 1
+    elif key == 'block_stop' and first is not None:
+      yield from _expect(log, record, 'first_epoch_num', first)
+    elif key == 'eval_start' and end is not None:
+      yield from _expect(log, record, 'epoch_num', end)
+      start_at = metadata.get('epoch_num')
+    elif key in ('eval_accuracy', 'eval_stop') and is_number(start_at):
+      yield from _expect(log, record, 'epoch_num', start_at)
+
+
+def _expect(
+  log: Log, record: Record, name: str, expected: float
+) -> Iterator[Finding]:
+  got = record.metadata.get(name)
+  if not is_number(got) or abs(got - expected) > 1e-6:
+    text = f'expected {name} {expected:g} in {record.key}, got {show(got)}'
+    yield log.error(record.line, text, 'epoch numbers')
+
+
+def _progress(log: Log, claim: Claim) -> Iterator[Finding]:
+  latest: Record | None = None
+  for record in resumes.course(log):
+    if record.key != 'eval_accuracy' or at(record) is None:
+      continue
+    if latest and at(record) < at(latest):
+      make = log.error if claim.size else log.warning
+      text = f'expected evals to go forward from {at(latest):g}'
+      yield make(record.line, f'{text}, got {at(record):g}', 'epoch numbers')
+      return
+    latest = record

@@ -1,0 +1,201 @@
+"""Whether a run's quality is a number in the right unit and met the target."""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+import itertools
+import statistics
+
+from suite.results.audit import order, resumes
+from suite.results.audit.claim import Claim, at, unit
+from suite.results.audit.findings import Finding, show
+from suite.results.audit.log import Log, Record, is_number
+
+CONVERGED = 'converged'  # the rule that one run of a set may break
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+  """The quality at one point of a run."""
+
+  line: int
+  at: float | None  # epochs, counted from 1; by others also samples or steps
+  unit: str | None  # 'epoch_num', 'samples_count' or 'step_num'
+  time_ms: float
+  quality: Mapping[str, float]
+
+
+def check(log: Log, claim: Claim) -> Iterator[Finding]:
+  """What is wrong with the evals of a log and the end that they led to."""
+  for record in log.of('eval_accuracy'):
+    if found := next(_value_faults(record, claim), None):
+      yield log.error(record.line, *found)
+  found = evals(log, claim)
+  yield from _cadence(log, claim, found)
+  yield from _outcome(log, claim, found)
+
+
+def evals(log: Log, claim: Claim) -> list[Eval]:
+  """The evals whose value is of use; of those done again, the last."""
+  return [
+    Eval(
+      record.line,
+      at(record),
+      unit(record),
+      record.time_ms,
+      _quality(record, claim),
+    )
+    for record in resumes.course(log)
+    if record.key == 'eval_accuracy'
+    and next(_value_faults(record, claim), None) is None
+  ]
+
+
+def bound(claim: Claim) -> bool:
+  """Whether a log must meet a target, and the target is known."""
+  if not claim.closed and not claim.ours:
+    return False
+  return claim.size is not None or bool(claim.verdict and claim.verdict.met)
+
+
+def met(claim: Claim, one: Eval) -> bool:
+  """Whether an eval meets the target; False where the target is unknown."""
+  if claim.size is not None:
+    return claim.size.target.met_by(one.quality)
+  return claim.verdict is not None and claim.verdict.met.get(one.line, False)
+
+
+def _metrics(claim: Claim) -> list[str]:
+  return list(claim.target.as_dict()) if claim.target else []
+
+
+def _quality(record: Record, claim: Claim) -> dict[str, float]:
+  if isinstance(record.value, dict):
+    return record.value
+  metrics = _metrics(claim)
+  other = record.metadata.get('metric')
+  other = other if isinstance(other, str) else None
+  name = metrics[0] if metrics else other
+  if other in metrics:
+    name = other  # some log each metric of an eval by itself
+  return {name or 'eval_accuracy': record.value}
+
+
+def _value_faults(record: Record, claim: Claim) -> Iterator[tuple[str, str]]:
+  value, metrics = record.value, _metrics(claim)
+  alone = record.metadata.get('metric') in metrics
+  if len(metrics) > 1 and not isinstance(value, dict) and not alone:
+    yield f'expected {", ".join(metrics)}, got {show(value)}', 'quality'
+    return
+  if isinstance(value, dict):
+    for name in metrics or (() if value else ('eval_accuracy',)):
+      if name not in value:
+        yield f'expected a value of {name}, got {show(value)}', 'quality'
+  for name, number in _quality(record, claim).items():
+    if not is_number(number):
+      text = f'expected a finite number as {show(name)}'
+      yield f'{text}, got {show(number)}', 'quality'
+    else:
+      yield from _unit_faults(name, number, claim)
+
+
+def _unit_faults(
+  name: str, number: float, claim: Claim
+) -> Iterator[tuple[str, str]]:
+  if claim.target is None:
+    return
+  bounds = claim.target.as_dict().get(name, {})
+  # A target between 0 and 1 to be exceeded is a fraction of a whole.
+  if not 0 < bounds.get('at_least', -1) <= 1:
+    if bounds and 'at_least' not in bounds and number < 0:
+      text = f'expected {name} of 0 or more, got {number:g}'
+      yield text, 'quality unit'
+    return
+  if number > 1:
+    text = f'expected {name} as a fraction of 1, got {number:g}'
+    yield text + ' (is it in percent?)', 'quality unit'
+  elif number == 1 and claim.official and claim.size:
+    # The official checker takes no perfect score for real either.
+    yield f'expected {name} below 1, got {number:g}', 'quality unit'
+  elif number < 0:
+    yield f'expected {name} of 0 or more, got {number:g}', 'quality unit'
+
+
+def _spacing(log: Log, found: list[Eval]) -> Iterator[Finding]:
+  """Evals stand at even distances, the first and the last aside."""
+  places = sorted({one.at for one in found if one.at is not None})
+  steps = [b - a for a, b in itertools.pairwise(places)][1:-1]
+  if len(steps) < 3 or len({one.unit for one in found}) > 1:
+    return
+  usual = statistics.median(steps)
+  for number, step in enumerate(steps):
+    # Where a batch does not divide the distance, evals round to whole ones.
+    if not 0.5 * usual <= step <= 1.5 * usual:
+      place = places[number + 2]
+      line = next(one.line for one in found if one.at == place)
+      text = f'expected an eval about every {usual:g} as before or after'
+      yield log.warning(line, f'{text}, got {step:g}', 'eval cadence')
+      return
+
+
+def _cadence(log: Log, claim: Claim, found: list[Eval]) -> Iterator[Finding]:
+  if claim.size is None:
+    yield from _spacing(log, found)
+    return
+  between = getattr(claim.hparams, 'epochs_between_evals', None)
+  if not is_number(between) or between <= 0 or not found:
+    return
+  if not claim.closed and not claim.ours:
+    return
+  first = found[0].at
+  if claim.ours and is_number(getattr(claim.hparams, 'eval_offset', None)):
+    first = claim.hparams.eval_offset + 1
+  elif first is None or not 1 <= first <= between:
+    text = f'expected the first eval after 1 to {between} epochs'
+    yield log.error(found[0].line, f'{text}, got {first}', 'eval cadence')
+    return
+  for number, one in enumerate(found):
+    expected = first + number * between
+    early = not claim.ours and one is found[-1] and number
+    if early and one.at is not None and one.at < expected:
+      return  # others score once more where their budget of epochs ends
+    if one.at is None or abs(one.at - expected) > 1e-6:
+      text = f'expected eval {number + 1} after {expected:g} epochs'
+      yield log.error(one.line, f'{text}, got {one.at}', 'eval cadence')
+      return
+
+
+def _outcome(log: Log, claim: Claim, found: list[Eval]) -> Iterator[Finding]:
+  stop = log.first('run_stop')
+  if stop is None:
+    return
+  if order.aborted(log):
+    reason = show(stop.metadata.get('reason', 'no reason'))
+    text = f'expected status success, got aborted: {reason}'
+    yield log.error(stop.line, text, CONVERGED)
+  if found and bound(claim):
+    yield from _target(log, claim, found, stop)
+
+
+def _target(
+  log: Log, claim: Claim, found: list[Eval], stop: Record
+) -> Iterator[Finding]:
+  last = found[-1]
+  target = claim.size.target if claim.size else claim.verdict.goal
+  first_met = next((one for one in found if met(claim, one)), None)
+  came = ', '.join(f'{n} {v:g}' for n, v in last.quality.items())
+  if order.aborted(log):
+    if met(claim, last):
+      text = f'expected an aborted run to miss {target}, got {came}'
+      yield log.warning(stop.line, text, 'status')
+  elif first_met is None:
+    text = f'expected {target} at the last eval, got {came}'
+    yield log.error(last.line, text, 'target')
+  elif not met(claim, last) and claim.name not in order.SCORED_AFTERWARDS:
+    # The rules stop the clock when the target is known to be met: a run that
+    # goes on and loses it has not stopped there.
+    text = f'expected {target} at the last eval, got {came}'
+    text += f'; line {first_met.line} met it, but not the end'
+    yield log.error(last.line, text, 'target')
+  elif claim.ours and first_met is not last:
+    text = f'expected the run to stop at line {first_met.line}'
+    yield log.warning(last.line, text + ', got another eval', 'target')

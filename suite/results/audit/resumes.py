@@ -1,0 +1,91 @@
+"""Runs that went on in another process: what a log repeats for that alone.
+
+A run that goes on from a checkpoint does some of its steps and evals again. Its
+log says where it went on, and then all that came after that place counts as not
+done. What is left must be in order as if nothing had happened.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from suite.results.audit.findings import Finding, show
+from suite.results.audit.log import INTERRUPTED, RESUMED, Log, Record, is_number
+
+RULE = 'resumed'
+_MOST = 100  # times that a run goes on; a log is untrusted
+_UNITS = ('first_epoch_num', 'samples_count', 'step_num')
+
+
+def course(log: Log) -> list[Record]:
+  """The timeline without what was done again, and without ends taken back."""
+  return _courses(log)[-1]
+
+
+def attempts(log: Log) -> list[list[Record]]:
+  """The course as it stood each time before the run went on."""
+  return _courses(log)[:-1]
+
+
+def check(log: Log) -> Iterator[Finding]:
+  """What is wrong with the places at which a run went on."""
+  before: Record | None = None
+  for record in log.timeline:
+    if before is not None and before.key == INTERRUPTED:
+      if record.key != RESUMED:
+        yield _error(log, record, f'{RESUMED} after {INTERRUPTED}', record.key)
+    elif (
+      before is not None
+      and before.key == RESUMED
+      and record.key not in ('block_start', 'run_stop', INTERRUPTED, RESUMED)
+    ):
+      yield _error(log, record, f'block_start after {RESUMED}', record.key)
+    if record.key == RESUMED:
+      yield from _fields(log, record)
+    before = record
+  count = len(log.of(RESUMED))
+  if count > _MOST:
+    text = f'expected a run to go on {_MOST} times at most, got {count}'
+    yield log.error(None, text, RULE)
+  if before is not None and before.key in (INTERRUPTED, RESUMED):
+    yield _error(log, before, 'the run to go on', 'no more')
+
+
+def _fields(log: Log, record: Record) -> Iterator[Finding]:
+  if _place(record) is None:
+    names = ' or '.join(_UNITS)
+    text = f'metadata {names} with a number in {RESUMED}'
+    yield _error(log, record, text, show(record.metadata))
+  lost = record.metadata.get('lost_seconds')
+  if not is_number(lost) or lost < 0:
+    text = f'lost_seconds of 0 or more in {RESUMED}'
+    yield _error(log, record, text, show(lost))
+
+
+def _courses(log: Log) -> list[list[Record]]:
+  found, kept = [], []
+  for record in log.timeline:
+    if record.key == RESUMED and len(found) < _MOST:
+      found.append(kept)
+      kept = [*kept[: _cut(kept, record)], record]
+    elif record.key != INTERRUPTED:
+      kept.append(record)
+  return [*found, kept]
+
+
+def _cut(kept: Sequence[Record], resumed: Record) -> int:
+  """Where the block begins that is gone on with; the end if it is yet to be."""
+  place = _place(resumed)
+  for number, record in enumerate(kept):
+    if record.key == 'block_start' and place and _place(record) == place:
+      return number
+  return len(kept)
+
+
+def _place(record: Record) -> tuple[str, float] | None:
+  for unit in _UNITS:
+    if is_number(value := record.metadata.get(unit)):
+      return unit, value
+  return None
+
+
+def _error(log: Log, record: Record, expected: str, got: str) -> Finding:
+  return log.error(record.line, f'expected {expected}, got {got}', RULE)

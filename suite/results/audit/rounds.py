@@ -1,0 +1,45 @@
+"""Official rounds: which rulesets there are, which benchmarks each knows."""
+
+from collections.abc import Iterable
+import functools
+
+from mlperf_logging import benchmark_meta
+
+from suite.results.audit.official import order, rulesets
+from suite.results.convergence.store import DROPPED, official_runs
+
+
+@functools.cache
+def knowing(benchmark: str) -> tuple[str, ...]:
+  """The rulesets that have a benchmark, the oldest first."""
+  return tuple(each for each in rulesets() if benchmark in _allowed(each))
+
+
+def common(benchmarks: Iterable[str]) -> tuple[str, ...]:
+  """The rulesets that have all of some benchmarks, the oldest first."""
+  wanted = set(benchmarks)
+  return tuple(each for each in rulesets() if wanted <= _allowed(each))
+
+
+def at_least(ruleset: str, other: str) -> bool:
+  """Whether an official ruleset is `other` or came after it."""
+  return ruleset in rulesets() and order(ruleset) >= order(other)
+
+
+def runs(benchmark: str) -> int | None:
+  """Runs that make a result; None for names that no round knows."""
+  return official_runs(benchmark)
+
+
+def dropped(benchmark: str) -> int:
+  """The fastest runs, and as many slowest, that a mean leaves out."""
+  return DROPPED.get(benchmark, 1)
+
+
+@functools.cache
+def _allowed(ruleset: str) -> frozenset[str]:
+  try:
+    names = benchmark_meta.get_allowed_benchmarks('training', ruleset)
+  except ValueError:
+    return frozenset()
+  return frozenset(names)

@@ -1,0 +1,379 @@
+"""Whether the logs of a folder are one set: number, seeds, settings, clones.
+
+And whether they converged as the reference does, where points of it are known.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+from typing import Any
+
+from suite import benchmark as benchmark_lib
+from suite.benchmark import Benchmark
+from suite.results import convergence
+from suite.results.audit import official, one, rounds, tree
+from suite.results.audit.claim import Lookup
+from suite.results.audit.findings import ERROR, WARNING, Finding, show
+from suite.results.audit.log import same
+from suite.results.audit.quality import CONVERGED
+
+# What looks like a setting and is a count of the run: the convergence check may
+# take BERT's samples to its target from there (--rcp-bert-train-samples).
+_COUNTED = {'bert': ('train_samples',)}
+_FAR = 2.0  # t(0.999) / t(0.95), for the 20 runs of a reference and 5 or 10
+_NAME = re.compile(r'result_(0|[1-9][0-9]{0,5})\.txt')
+
+
+# What a run that was killed lacks, besides its end.
+_CUT_OFF = ('required event', 'intervals')
+_POINTS = 'convergence points'
+_MOST = 1000  # runs that are read
+
+
+@dataclasses.dataclass(frozen=True)
+class SetAudit:
+  """What the audit of a folder of runs came to."""
+
+  benchmark: Benchmark | None  # None: unknown here, or the runs disagree
+  runs: Mapping[int, one.LogAudit]  # by number
+  findings: Sequence[Finding]
+  name: str | None = None  # of the benchmark, known here or not
+  ruleset: str | None = None
+  # What the reference's convergence points say; None: there are none for it.
+  verdict: convergence.Verdict | None = None
+
+
+def examine(
+  directory: str | os.PathLike,
+  get: Lookup,
+  *,
+  ruleset: str | None = None,
+  weak_scaling: bool = False,
+  tell: Callable[[str], None] = lambda text: None,
+) -> SetAudit:
+  """Audits every `result_<i>.txt` of a folder, and all of them as a set.
+
+  Args:
+    directory: the folder.
+    get: finds a benchmark's declaration.
+    ruleset: an official one that the logs are held to; None: their own.
+    weak_scaling: whether more runs than make a result are as good.
+    tell: is told which log is being read.
+  """
+  directory = pathlib.Path(directory)
+  found, findings = _files(directory)
+  runs = {}
+  for number, path in found.items():
+    tell(path.name)
+    runs[number] = one.examine(path, get, ruleset)
+  folder = _Folder(directory.resolve().name, runs)
+  findings += folder.numbers(weak_scaling)
+  if runs:
+    findings += [*folder.seeds(), *folder.clones(), *folder.mixed()]
+  findings += folder.outcomes()
+  verdict, more = folder.compared()
+  return SetAudit(folder.benchmark, runs, [*findings, *more], folder.named,
+                  folder.ruleset, verdict)  # fmt: skip
+
+
+def _files(directory: pathlib.Path) -> tuple[dict[int, pathlib.Path], list]:
+  found, findings = {}, []
+  try:
+    paths = sorted(directory.iterdir())
+  except OSError as error:
+    text = f'cannot be read: {error.strerror}'
+    return {}, [Finding(ERROR, directory.name, None, text, 'readable')]
+  for path in paths:
+    if match := _NAME.fullmatch(path.name):
+      if tree.is_plain(path):
+        found[int(match[1])] = path
+      else:
+        text = 'expected a file, got a link or another kind: it was not read'
+        findings.append(Finding(ERROR, path.name, None, text, 'links'))
+    elif path.name.startswith('result') and path.suffix in ('.txt', '.log'):
+      text = 'expected the name result_<number>.txt, got another'
+      findings.append(Finding(ERROR, path.name, None, text, 'names of logs'))
+  if len(found) > _MOST:
+    text = f'expected at most {_MOST} runs, got {len(found)}: not all were read'
+    findings.append(Finding(ERROR, directory.name, None, text, 'names of logs'))
+  return dict(sorted(found.items())[:_MOST]), findings
+
+
+class _Folder:
+  """The runs of a folder, compared with each other."""
+
+  def __init__(self, name: str, runs: Mapping[int, one.LogAudit]):
+    self._name = name
+    self._runs = runs
+    self.benchmark = None
+    self.named = _agreed(audit.claim.name for audit in runs.values())
+    known = {
+      audit.claim.benchmark.name: audit.claim.benchmark
+      for audit in runs.values()
+      if audit.claim.benchmark
+    }
+    if len(known) == 1:
+      (self.benchmark,) = known.values()
+
+  @property
+  def ruleset(self) -> str | None:
+    """The ruleset that the logs are held to; None where they disagree."""
+    return _agreed(audit.claim.ruleset for audit in self._runs.values())
+
+  @property
+  def dropped(self) -> int:
+    """Runs that may fail to converge: as many as count as the slowest."""
+    if self.benchmark:
+      return self.benchmark.dropped
+    return rounds.dropped(self.named or '')
+
+  def numbers(self, weak_scaling: bool) -> Iterator[Finding]:
+    """As many runs as the benchmark asks for, numbered 0, 1, 2 ..."""
+    count = len(self._runs)
+    if not count:
+      yield self._error('expected logs named result_<number>.txt, got none',
+                        'number of runs')  # fmt: skip
+      return
+    missing = set(range(max(self._runs) + 1)) - set(self._runs)
+    if missing:
+      some = ', '.join(f'result_{i}.txt' for i in sorted(missing)[:5])
+      text = f'expected runs numbered from 0 without a gap, got no {some}'
+      yield self._error(text, 'names of logs')
+    required = self.benchmark.runs if self.benchmark else None
+    required = required or rounds.runs(self.named or '')
+    if required and weak_scaling and count < required:
+      text = f'expected at least {required} runs, got {count}'
+      yield self._error(text, 'number of runs')
+    elif required and not weak_scaling and count != required:
+      text = f'expected {required} runs, got {count}'
+      yield self._error(text, 'number of runs')
+
+  def seeds(self) -> Iterator[Finding]:
+    """No seed twice, neither alone nor from the same line of the same code."""
+    by_seed = collections.defaultdict(list)
+    for number, audit in self._runs.items():
+      setting = audit.log.settings.get('seed')
+      if setting and isinstance(setting.first.value, int):
+        by_seed[_source(setting)].append((number, setting.first))
+    for runs in by_seed.values():
+      for number, record in runs[1:]:
+        text = f'expected a seed of its own, got {show(record.value)}, that of'
+        text += f' result_{runs[0][0]}.txt'
+        yield self._in(ERROR, number, record.line, text, 'seed')
+
+  def clones(self) -> Iterator[Finding]:
+    """No log is a copy of another, nor one with its seed or times rewritten."""
+    digests: dict[str, int] = {}
+    courses: dict[str | None, int] = {}
+    for number, audit in self._runs.items():
+      times = course(audit)
+      if audit.log.digest and audit.log.digest in digests:
+        other, what = digests[audit.log.digest], 'a copy'
+      elif times and times in courses:
+        other, what = courses[times], 'the same times and qualities'
+      else:
+        other = None
+      digests.setdefault(audit.log.digest, number)
+      courses.setdefault(times, number)
+      if other is not None:
+        text = f'expected a run of its own, got {what} as in result_{other}.txt'
+        yield self._in(ERROR, number, None, text, 'clones')
+
+  def mixed(self) -> Iterator[Finding]:
+    """One benchmark, size, division, system and set of hyperparameters."""
+    first_number, first = next(iter(self._runs.items()))
+    for number, audit in self._runs.items():
+      for key in _setting_keys(first, audit):
+        ours, theirs = audit.log.settings.get(key), first.log.settings.get(key)
+        if ours and theirs and same(ours.first.value, theirs.first.value):
+          continue
+        if ours is None and theirs is None:
+          continue
+        text = (
+          f'expected {key} {_shown(theirs)} as in result_{first_number}.txt'
+        )
+        line = ours.first.line if ours else None
+        yield self._in(
+          ERROR, number, line, f'{text}, got {_shown(ours)}', 'one set'
+        )
+
+  def outcomes(self) -> list[Finding]:
+    """The logs' own findings; as many failed runs as count as slowest pass."""
+    failed = [n for n, audit in self._runs.items() if _failed(audit)]
+    allowed = self.dropped
+    tolerated = 0 < len(failed) <= allowed and len(failed) < len(self._runs)
+    findings = []
+    for number, audit in self._runs.items():
+      excused = tolerated and number in failed
+      for finding in audit.findings:
+        if excused and _excused(audit, finding.rule):
+          text = f'{finding.text}; it counts as the slowest run'
+          finding = dataclasses.replace(finding, severity=WARNING, text=text)
+        elif finding.rule == 'seed' and self._seeded(audit):
+          finding = dataclasses.replace(finding, severity=ERROR)
+        findings.append(finding)
+    if failed and not tolerated:
+      text = f'expected at most {allowed} of several runs not to converge, got'
+      text += f' {len(failed)} of {len(self._runs)}'
+      findings.append(self._error(text, CONVERGED))
+    return findings
+
+  def _seeded(self, audit: one.LogAudit) -> bool:
+    """Whether a log must have a seed and has none: so it is in results."""
+    asked = rounds.at_least(self.ruleset or '', '1.0.0')
+    return asked and audit.claim.closed and 'seed' not in audit.log.settings
+
+  def compared(self) -> tuple[convergence.Verdict | None, list[Finding]]:
+    """What the reference's points say, and what of that is a fault.
+
+    Points are of Closed: Open has no reference to be faster than.
+    """
+    closed = all(audit.claim.closed for audit in self._runs.values())
+    verdict = self._judged(self.ruleset) if closed else None
+    if verdict is None:
+      return None, []
+    if verdict.status == convergence.TOO_FAST:
+      return verdict, [self._too_fast(verdict)]
+    if verdict.status == convergence.MISSING:
+      # Only official rounds have somebody to provide a point to.
+      make = (
+        self._error if self.ruleset in official.rulesets() else self._warning
+      )
+      return verdict, [make(str(verdict), _POINTS)]
+    return verdict, []  # the others are told of elsewhere
+
+  def _judged(self, ruleset: str | None) -> convergence.Verdict | None:
+    if not ruleset or not self.named or not self._has_points(ruleset):
+      return None
+    own = self.benchmark
+    try:
+      points = convergence.find(
+        self.named,
+        ruleset,
+        runs=own.runs if own else None,
+        dropped=own.dropped if own else None,
+      )
+      return convergence.judge(self._runs, points)
+    except ValueError:
+      return None  # no points, or runs that disagree: `mixed` tells of it
+
+  def _has_points(self, ruleset: str) -> bool:
+    """Points of ours are of the declarations that the suite itself has."""
+    if ruleset in official.rulesets():
+      return True
+    return (
+      self.benchmark is not None
+      and self.named in benchmark_lib.names()
+      and benchmark_lib.get(self.named) == self.benchmark
+    )
+
+  def _too_fast(self, verdict: convergence.Verdict) -> Finding:
+    text = f'expected the convergence of the reference (ruleset {self.ruleset})'
+    text += f', got: {verdict}'
+    if self.ruleset not in official.rulesets() and _chance(verdict):
+      text += ' That happens by chance too: times count at its factor, '
+      text += f'{verdict.factor:.3f}'
+      return self._warning(text, _POINTS)
+    if certain(self._runs):
+      return self._error(text, _POINTS)
+    for other in rounds.knowing(self.named):
+      judged = self._judged(other)
+      if judged and judged.passed:
+        text += f' Ruleset {other} would accept it: --ruleset tells which holds'
+        return self._warning(text, _POINTS)
+    return self._error(text, _POINTS)
+
+  def _warning(self, text: str, rule: str) -> Finding:
+    return Finding(WARNING, self._name, None, text, rule)
+
+  def _error(self, text: str, rule: str) -> Finding:
+    return Finding(ERROR, self._name, None, text, rule)
+
+  def _in(self, severity, number, line, text, rule) -> Finding:
+    return Finding(severity, f'result_{number}.txt', line, text, rule)
+
+
+def _chance(verdict: convergence.Verdict) -> bool:
+  """Whether a set that is too fast may still be a lucky one.
+
+  The test rejects one honest set in twenty. In a round somebody looks into it;
+  our own sets are made by anyone, so only those are faults that are twice as
+  far from the reference, as one in a thousand is.
+  """
+  expected = verdict.expected
+  least = expected.mean - _FAR * (expected.mean - expected.minimum)
+  return verdict.mean >= least
+
+
+def _agreed(values: Iterable[Any]) -> Any:
+  """The one value that all are; None if there are several, or none."""
+  different = set(values)
+  return different.pop() if len(different) == 1 else None
+
+
+def certain(runs: Mapping[int, one.LogAudit]) -> bool:
+  """Whether the ruleset was told, by the logs or a person, and not found."""
+  chosen = {audit.claim.chosen for audit in runs.values()}
+  return bool(chosen) and chosen <= {'told', 'logged'}
+
+
+def _aborted(audit: one.LogAudit) -> bool:
+  return any(finding.rule == CONVERGED for finding in audit.findings)
+
+
+def _cut_off(audit: one.LogAudit) -> bool:
+  started = audit.log.first('run_start') is not None
+  return started and audit.log.first('run_stop') is None
+
+
+def _failed(audit: one.LogAudit) -> bool:
+  return _aborted(audit) or _cut_off(audit)
+
+
+def _excused(audit: one.LogAudit, rule: str) -> bool:
+  """Whether a run that did not converge breaks a rule by just that."""
+  if rule == CONVERGED or rule.endswith(' eval_accuracy'):
+    return True
+  ends = ('run_stop', 'block_stop', 'epoch_stop', 'eval_start', 'eval_stop')
+  official = rule.rpartition(' ')[2] in ends
+  return _cut_off(audit) and (rule in _CUT_OFF or official)
+
+
+def _source(setting: Any) -> tuple:
+  """What tells seeds apart: a run that logs several has lines for them."""
+  if setting.count == 1:
+    return (setting.first.value,)
+  metadata = setting.first.metadata
+  return (setting.first.value, show(metadata.get('file')),
+          show(metadata.get('lineno')), setting.count)  # fmt: skip
+
+
+def course(audit: one.LogAudit) -> str | None:
+  """A digest of a run's relative times and qualities; None if it is short."""
+  start = audit.log.first('run_start')
+  if start is None or len(audit.log.timeline) < 6:
+    return None
+  digest = hashlib.sha256()
+  for record in audit.log.timeline:
+    after = record.time_ms - start.time_ms
+    digest.update(repr((record.key, after, record.value)).encode())
+  return digest.hexdigest()
+
+
+def _setting_keys(first: one.LogAudit, other: one.LogAudit) -> list[str]:
+  keys = {**first.log.settings, **other.log.settings}
+  claims = (first.claim, other.claim)
+  counted = _COUNTED.get(first.claim.name, ())
+  return [
+    key
+    for key in keys
+    if key not in counted and any(claim.is_setting(key) for claim in claims)
+  ]
+
+
+def _shown(setting: Any) -> str:
+  return show(setting.first.value) if setting else 'none'

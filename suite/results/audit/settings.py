@@ -1,0 +1,220 @@
+"""Whether a log's settings are all there, once, allowed, and the data whole."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from suite import hparams as hparams_lib
+from suite.results.audit.claim import Claim
+from suite.results.audit.findings import Finding, show
+from suite.results.audit.log import Log, is_number
+
+_HYPERPARAMETER = 'hyperparameter'
+# (training, evaluation) samples of official benchmarks, from their references,
+# where no rule file pins them.
+_SAMPLES = {
+  'bert': (None, (10_000,)),
+  'dlrm': ((4_195_197_692,), (89_137_318, 89_137_319)),
+  'dlrm_dcnv2': ((4_195_197_692,), (89_137_319,)),
+  'resnet': ((1_281_167,), (50_000,)),
+  'retinanet': ((1_170_301,), (24_781,)),
+  'unet3d': ((168,), (42,)),
+}
+# Rounds of resolving: a key may depend on values that other keys hold.
+_ROUNDS = 4
+
+
+class _WrongType(ValueError):
+  """A logged value that is no value of its field; the message says why."""
+
+
+def rebuild(log: Log, claim: Claim) -> Any:
+  """The hyperparameters that a log holds; the reference's where it has none.
+
+  None where the benchmark is unknown.
+  """
+  if claim.size is None:
+    return None
+  hparams = claim.size.hparams
+  for _ in range(_ROUNDS):
+    changes = {}
+    for declared in hparams_lib.declared(hparams):
+      if declared.key in log.settings:
+        try:
+          changes[declared.name] = _value(log, declared, claim)
+        except _WrongType:
+          continue  # `check` tells of it
+    rebuilt = dataclasses.replace(claim.size.hparams, **changes)
+    if rebuilt == hparams:
+      break
+    hparams = rebuilt
+  return hparams
+
+
+def check(log: Log, claim: Claim) -> Iterator[Finding]:
+  """What is wrong with the settings of a log."""
+  yield from _cache_clear(log)
+  yield from _repeats(log, claim)
+  yield from _seed(log, claim)
+  yield from _samples(log, claim)
+  yield from _sizes(log, claim)
+  yield from _skipped(log, claim)
+  if claim.hparams is not None:
+    yield from _hyperparameters(log, claim)
+    if claim.closed:
+      yield from _closed(log, claim)
+
+
+def _cache_clear(log: Log) -> Iterator[Finding]:
+  key = 'cache_clear'
+  if key not in log.settings:
+    text = 'expected cache_clear = true before the run, got none'
+    yield log.error(None, text, 'cold caches')
+  elif log.value(key) is None:
+    text = 'expected cache_clear = true, got no value'
+    yield log.warning(log.line(key), text, 'cold caches')
+  elif log.value(key) is not True:
+    text = f'expected cache_clear = true, got {show(log.value(key))}'
+    yield log.error(log.line(key), text, 'cold caches')
+
+
+def _skipped(log: Log, claim: Claim) -> Iterator[Finding]:
+  key = 'podium_may_skip_records'
+  if claim.closed and key in log.settings:
+    text = f'expected every record to be trained on, got {key} '
+    text += show(log.value(key))
+    yield log.error(log.line(key), text, 'samples')
+
+
+def _repeats(log: Log, claim: Claim) -> Iterator[Finding]:
+  for key, setting in log.settings.items():
+    if setting.count == 1 or not claim.is_setting(key) or claim.several(key):
+      continue
+    if setting.other:
+      text = f'expected {key} once, got {setting.count} with different values'
+      text += f': {show(setting.first.value)} in line {setting.first.line}'
+      text += f', then {show(setting.other.value)}'
+      yield log.error(setting.other.line, text, 'once')
+    else:
+      text = f'expected {key} once, got {setting.count} of the same value'
+      yield log.warning(setting.first.line, text, 'once')
+
+
+def _seed(log: Log, claim: Claim) -> Iterator[Finding]:
+  setting = log.settings.get('seed')
+  if setting is None:
+    if claim.closed or claim.ours:
+      # The official rules ask a log for none, but every log of a set.
+      make = log.error if claim.ours else log.warning
+      yield make(None, 'expected the seed of the run, got none', 'seed')
+    return
+  for record in filter(None, (setting.first, setting.other)):
+    if not isinstance(record.value, int) or isinstance(record.value, bool):
+      text = f'expected an integer as seed, got {show(record.value)}'
+      unsaid = record.value is None and not claim.ours
+      make = log.warning if unsaid else log.error
+      yield make(record.line, text, 'seed')
+  if setting.count > 1:
+    text = f'expected one seed, got {setting.count}'
+    yield log.warning(setting.first.line, text, 'seed')
+
+
+def _samples(log: Log, claim: Claim) -> Iterator[Finding]:
+  data = claim.size.data if claim.size else None
+  for key in ('train_samples', 'eval_samples'):
+    value = log.value(key)
+    if data is None:
+      yield from _known_samples(log, claim, key)
+      continue
+    expected = getattr(data, key)
+    if key not in log.settings:
+      yield log.error(None, f'expected {key} {expected}, got none', 'samples')
+    elif not claim.closed and not claim.ours and key == 'train_samples':
+      continue  # Open may train on other data
+    elif value is None and not claim.ours:
+      text = f'expected {key} {expected}, got no value'
+      yield log.warning(log.line(key), text, 'samples')
+    elif not is_number(value) or value != expected:
+      text = f'expected {key} {expected}, got {show(value)}'
+      yield log.error(log.line(key), text, 'samples')
+
+
+def _known_samples(log: Log, claim: Claim, key: str) -> Iterator[Finding]:
+  """Others' counts; a warning, for some count batches where others images."""
+  value = log.value(key)
+  known = _SAMPLES.get(claim.name, (None, None))
+  expected = known[('train_samples', 'eval_samples').index(key)]
+  if key not in log.settings or (not claim.closed and key == 'train_samples'):
+    return
+  if not is_number(value) or value <= 0:
+    text = f'expected a positive number as {key}, got {show(value)}'
+    yield log.warning(log.line(key), text, 'samples')
+  elif expected is not None and value not in expected:
+    text = f'expected {key} {" or ".join(map(str, expected))}'
+    text += f', got {show(value)}'
+    yield log.warning(log.line(key), text, 'samples')
+
+
+def _sizes(log: Log, claim: Claim) -> Iterator[Finding]:
+  for key in (*hparams_lib.BATCH_KEYS, 'gradient_accumulation_steps'):
+    value = log.value(key)
+    if key in log.settings and (not is_number(value) or value <= 0):
+      text = f'expected a positive number as {key}, got {show(value)}'
+      # Some official rules take none, or 0, for one; others have their say.
+      passes = value is None or (is_number(value) and value == 0)
+      lenient = passes and claim.verdict is not None and not claim.ours
+      make = log.warning if lenient else log.error
+      yield make(log.line(key), text, _HYPERPARAMETER)
+
+
+def _hyperparameters(log: Log, claim: Claim) -> Iterator[Finding]:
+  """Every hyperparameter that the declaration logs is there and of its type."""
+  known = hparams_lib.logged(claim.hparams)
+  for declared in hparams_lib.declared(claim.hparams):
+    if declared.key is None:
+      continue
+    if declared.key in log.settings:
+      try:
+        _value(log, declared, claim)
+      except _WrongType as error:
+        unsaid = log.value(declared.key) is None and not claim.ours
+        make = log.warning if unsaid else log.error
+        yield make(log.line(declared.key), str(error), _HYPERPARAMETER)
+    elif _asked(declared.key, claim):
+      others = [key for key in log.settings if key not in known]
+      text = f'expected {declared.key}, got none'
+      text += hparams_lib.nearest(declared.key, others[:200])
+      yield log.error(None, text, _HYPERPARAMETER)
+
+
+def _asked(key: str, claim: Claim) -> bool:
+  """Whether a log must hold a key: only our own hold ours; Open is free."""
+  return claim.ours or (claim.closed and not key.startswith('podium_'))
+
+
+def _closed(log: Log, claim: Claim) -> Iterator[Finding]:
+  keys = {d.name: d.key for d in hparams_lib.declared(claim.hparams)}
+  try:
+    faults = hparams_lib.closed_faults(claim.hparams, claim.size.hparams)
+  except (ArithmeticError, TypeError, ValueError) as error:
+    faults = [f'The hyperparameters are out of every range: {error}.']
+  for fault in faults:
+    key = keys.get(fault.partition(' ')[0])
+    line = log.line(key) if key else None
+    yield log.error(line, f'in {key or "the log"}: {fault}', 'closed division')
+
+
+def _value(log: Log, declared: hparams_lib.Declared, claim: Claim) -> Any:
+  """A logged value as its field's type, which the reference's value shows."""
+  value = log.value(declared.key)
+  like = getattr(claim.size.hparams, declared.name)
+  if isinstance(like, tuple) and isinstance(value, list):
+    return tuple(value)
+  if is_number(like):
+    if is_number(value) and type(like)(value) == value:
+      return type(like)(value)
+  elif type(like) is type(value):
+    return value
+  raise _WrongType(
+    f'expected {declared.key} as {type(like).__name__}, got {show(value)}'
+  )

@@ -1,0 +1,60 @@
+"""What the data was like that a benchmark makes itself, block by block."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+from suite.log_keys import MADE
+from suite.results.report import format as fmt
+from suite.results.report.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One statistic of one run's blocks, in words."""
+
+  name: str
+  run: str
+  first: str
+  mean: str
+  last: str
+
+
+def rows(runs: Sequence[Run]) -> list[Row]:
+  """Of every statistic that a log names, one row a run; often there is none."""
+  keys = dict.fromkeys(
+    key
+    for run in runs
+    for found in run.result['evals']
+    for key in of_eval(found)
+  )
+  made = [_row(key, run) for key in keys for run in runs]
+  return [row for row in made if row]
+
+
+def of_eval(found: Mapping) -> Mapping[str, float]:
+  """The statistics of the block before an eval, by their names in tables."""
+  return {
+    key.removeprefix(MADE): value
+    for key, value in (found.get('statistics') or {}).items()
+  }
+
+
+def _row(key: str, run: Run) -> Row | None:
+  values = [
+    value
+    for found in run.result['evals']
+    if fmt.is_finite(value := of_eval(found).get(key))
+  ]
+  if not values:
+    return None
+  return Row(
+    name=key.replace('_', ' '),
+    run=run.label,
+    first=_text(values[0]),
+    mean=_text(sum(values) / len(values)),
+    last=_text(values[-1]),
+  )
+
+
+def _text(value: float) -> str:
+  return fmt.count(round(value)) if abs(value) >= 100 else f'{value:.3g}'

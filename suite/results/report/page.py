@@ -1,0 +1,179 @@
+"""The report as one HTML page that needs nothing but a browser."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+
+import jinja2
+from markupsafe import Markup
+
+from suite.results.report import (
+  facts,
+  made,
+  pictures,
+  published,
+  tables,
+  variation,
+)
+from suite.results.report import format as fmt
+from suite.results.report import runs as runs_lib
+from suite.results.report.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """A page, and what it shows as files of their own."""
+
+  html: str
+  figures: Mapping[str, Markup]  # by name
+  tables: Mapping[str, Sequence[Mapping]]  # by name; a mapping a row
+
+
+def render(results: Sequence[Mapping], score: Mapping) -> str:
+  """The page for results (run_<i>.json) and their score (score.json)."""
+  return build(results, score).html
+
+
+def build(results: Sequence[Mapping], score: Mapping) -> Report:
+  """The same, with every figure and number."""
+  if not results:
+    raise ValueError('A report needs at least one result; there is none.')
+  runs = runs_lib.read(results, score)
+  content = {**_headline(runs, score), **_sections(runs, score)}
+  return Report(
+    html=environment().get_template('template.html').render(**content),
+    figures=_figures(content),
+    tables=tables.of_set(runs, score),
+  )
+
+
+def environment() -> jinja2.Environment:
+  """What the templates of this folder are rendered in."""
+  made = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  made.globals.update(fmt=fmt, system_line=facts.system_line)
+  return made
+
+
+def _figures(content: Mapping) -> dict[str, Markup]:
+  drawn = {
+    'times': content['times'],
+    'loss': content['loss'],
+    'timed': content['timed'].picture,
+    'startup': content['startup'].picture,
+  }
+  for curve in content['curves']:
+    drawn[f'clock-{fmt.slug(curve.metric)}'] = curve.clock
+    drawn[f'progress-{fmt.slug(curve.metric)}'] = curve.progress
+  return {name: each.wide for name, each in drawn.items() if each}
+
+
+def _headline(runs: Sequence[Run], score: Mapping) -> dict:
+  first = runs[0].result
+  goals = pictures.goals(first)
+  return {
+    'score': {'reason': None, **score},
+    'first': first,
+    'runs': runs,
+    'big': fmt.duration_parts(score['score_seconds']),
+    'basis': _basis(score),
+    'target': fmt.enumeration([f'{g.metric} {g.words}' for g in goals]),
+    'goal': fmt.enumeration([f'{g.metric} is {g.words}' for g in goals]),
+    'total': len(score['values']),
+    'reached': _reached(score),
+    'left_out': sorted(
+      [v for v in score['values'] if v['dropped'] in ('fastest', 'slowest')],
+      key=lambda value: value['dropped'],
+    ),
+    'factor': score.get('factor', 1),
+    'window': score.get('window'),
+    'absent': [
+      f'run {value["run"]}'
+      for value in score['values']
+      if value['run'] not in {run.index for run in runs}
+    ],
+    'interval': pictures.interval(score),
+    'system_line': facts.system_line(first['system']),
+    'times': pictures.times(runs, score),
+  }
+
+
+def _sections(runs: Sequence[Run], score: Mapping) -> dict:
+  first = runs[0].result
+  return {
+    'variation': variation.rows(score),
+    'bootstrap': variation.bootstrap(score),
+    'made': made.rows(runs),
+    'share': variation.share(score),
+    'published': published.near(first),
+    'band': pictures.reference_band(score),
+    'convergence': score.get('convergence'),
+    'curves': pictures.learning_curves(runs, score),
+    'loss': pictures.loss_curves(runs),
+    'blind': [run for run in runs if not run.result['evals']],
+    'broken': [run for run in runs if run.loss_curve().failed],
+    'timed': pictures.breakdown(pictures.spending(runs, 'timed'), 'timed'),
+    'startup': pictures.breakdown(
+      pictures.spending(runs, 'startup'), 'startup'
+    ),
+    'progress': runs_lib.progress_name(runs),
+    'work': _work(first),
+    'metrics': [goal.metric for goal in pictures.goals(first)],
+    'system': facts.entries(runs, 'system'),
+    'versions': facts.entries(runs, 'versions'),
+    'data': facts.entries(runs, 'data'),
+    'preflight': _preflight(runs),
+    'settings': facts.settings(runs),
+    'command': facts.command(score.get('command') or first['command']),
+    'commands': [
+      (run.label, facts.command(run.result['command'])) for run in runs
+    ],
+  }
+
+
+def _preflight(runs: Sequence[Run]) -> list[facts.Entry]:
+  """What the first run that looked found, and the stragglers of all."""
+  found = [(run, p) for run in runs if (p := run.result.get('preflight'))]
+  rows = facts.preflight(found[0][1]) if found else []
+  entries = [facts.Entry(name, text, False) for name, text in rows]
+  return entries + [
+    facts.Entry(f'straggler in {run.label}', text, False)
+    for run, each in found[1:]
+    for text in each['stragglers']
+  ]
+
+
+def _reached(score: Mapping) -> int:
+  return sum(fmt.is_finite(value['seconds']) for value in score['values'])
+
+
+def _basis(score: Mapping) -> str:
+  """The line under the score: what it is the mean of, or why there is none."""
+  total, required = len(score['values']), score['required_runs']
+  if fmt.is_finite(score['score_seconds']):
+    kept = sum(value['dropped'] is None for value in score['values'])
+    if kept == total:
+      return f'mean of {kept} runs' if kept > 1 else 'one run'
+    return f'mean of {kept} of {total} runs'
+  if required and total < required:
+    return f'A score needs {required} runs; so far there is {total}.'
+  reached = _reached(score)
+  if reached == total:
+    return 'All runs reached the target; see the audit.'
+  few = f'Only {reached}' if reached else 'None'
+  return f'{few} of {total} runs reached the target, too few for a score.'
+
+
+def _work(result: Mapping) -> str:
+  """What one step is, in samples and in arithmetic."""
+  words = []
+  if result['steps']:
+    words.append(f'{fmt.count(result["samples"] / result["steps"])} samples')
+  if fmt.is_finite(result.get('flops_per_step')):
+    words.append(fmt.rate(result['flops_per_step'], 'FLOP'))
+  return fmt.enumeration(words) if words else ''

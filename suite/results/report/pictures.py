@@ -1,0 +1,343 @@
+"""The pictures of a report: each drawn for a wide screen and for a phone."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import dataclasses
+
+from markupsafe import Markup
+
+from suite.results.report import bars as bars_lib
+from suite.results.report import figures
+from suite.results.report import format as fmt
+from suite.results.report import runs as runs_lib
+from suite.results.report.runs import Run
+
+WIDE = 1000  # widths that figures are drawn for
+HALF, PHONE = 480, 350
+_PARTS = {  # in the order of the bars
+  'startup': ('build', 'preflight', 'compile', 'warm-up', 'init', 'restore'),
+  'timed': ('compute', 'self-play', 'input', 'eval', 'checkpoint', 'restart'),
+}
+_PART_NAMES = {'input': 'waiting for input'}
+_LAST = {'other': figures.STYLES, 'not accounted for': figures.STYLES + 1}
+_SLACK = 0.005  # parts may miss their whole by this share before we say so
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A figure drawn twice, so that its text stays readable on a phone."""
+
+  wide: Markup
+  phone: Markup
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+  """One bound of the target."""
+
+  metric: str
+  side: str  # at_least or at_most
+  value: float
+
+  @property
+  def words(self) -> str:
+    return f'{self.side.replace("_", " ")} {fmt.plain(self.value)}'
+
+  @property
+  def bound(self) -> figures.Bound:
+    level = f'target {fmt.plain(self.value)}'
+    return figures.Bound(self.value, level, self.side == 'at_least')
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+  """How one metric grew, on the clock and by epochs."""
+
+  metric: str
+  clock: Picture
+  progress: Picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Breakdown:
+  """Where seconds went: a bar and a row of numbers for every run."""
+
+  parts: tuple[tuple[str, int], ...]  # name and style
+  rows: tuple[tuple[str, tuple[float | None, ...]], ...]  # total comes last
+  picture: Picture
+  notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spending:
+  """Where the seconds of one run, or of the mean run of a set, went."""
+
+  label: str
+  parts: Mapping[str, float | None]
+  seconds: float
+
+
+def goals(result: Mapping) -> list[Goal]:
+  """The bounds of the target of a result."""
+  return [
+    Goal(metric, side, value)
+    for metric, bounds in result['target'].items()
+    for side, value in bounds.items()
+  ]
+
+
+def interval(score: Mapping) -> tuple[float, float] | None:
+  """The confidence interval of a score, if it has one."""
+  bounds = score.get('interval')
+  if not bounds or not all(fmt.is_finite(bound) for bound in bounds):
+    return None
+  return bounds[0], bounds[1]
+
+
+def picture(draw: Callable[..., Markup], name: str, wide: int) -> Picture:
+  """Draws twice: draw(name, width=...)."""
+  return Picture(
+    draw(f'{name}-wide', width=wide), draw(f'{name}-phone', width=PHONE)
+  )
+
+
+def times(runs: Sequence[Run], score: Mapping) -> Picture | None:
+  """All times on one axis; nothing to see with fewer than two."""
+  lines = [
+    run.line([(run.seconds, 0.0)]) for run in runs if run.seconds is not None
+  ]
+  if len(lines) < 2:
+    return None
+  mean = score['score_seconds']
+
+  def draw(name: str, width: int) -> Markup:
+    return figures.times(
+      name,
+      lines,
+      mean=mean if fmt.is_finite(mean) else None,
+      interval=interval(score),
+      width=width,
+    )
+
+  return picture(draw, 'times', WIDE)
+
+
+def learning_curves(
+  runs: Sequence[Run], score: Mapping, prefix: str = ''
+) -> list[Curves]:
+  """The curves of every metric that the target names.
+
+  By epochs they have the band in which the reference met the target, where the
+  score knows of one.
+  """
+  evals = [item for run in runs for item in run.result['evals']]
+  if not evals:
+    return []
+  unit, size = figures.time_unit(max(item['seconds'] for item in evals))
+  progress = runs_lib.progress_name(runs)
+  band = reference_band(score)
+  found = []
+  for number, goal in enumerate(goals(runs[0].result)):
+    name, bound = goal.metric, goal.bound
+    clock = [run.curve(name, over_seconds=True, unit=size) for run in runs]
+    epochs = [run.curve(name, over_seconds=False) for run in runs]
+    x_label = f'{unit} on the clock'
+    found.append(
+      Curves(
+        name,
+        _curves(f'{prefix}clock-{number}', clock, name, x_label, WIDE, bound),
+        _curves(
+          f'{prefix}progress-{number}',
+          epochs,
+          name,
+          progress,
+          HALF,
+          bound,
+          band,
+        ),
+      )
+    )
+  return found
+
+
+def reference_band(score: Mapping) -> figures.Band | None:
+  """When runs of the reference met the target: mean and two deviations."""
+  reference = (score.get('convergence') or {}).get('reference')
+  if not reference:
+    return None
+  mean, std = reference['mean'], reference['std']
+  if not (fmt.is_finite(mean) and fmt.is_finite(std)):
+    return None
+  return figures.Band(
+    max(0.0, mean - 2 * std), mean, mean + 2 * std, 'reference'
+  )
+
+
+def loss_curves(runs: Sequence[Run]) -> Picture | None:
+  """The training loss of every run; None where none was recorded."""
+  lines = [run.loss_curve() for run in runs]
+  values = [y for line in lines for _, y in line.points]
+  if not values:
+    return None
+  steep = min(values) > 0 and max(values) > 30 * min(values)
+  return _curves(
+    'loss', lines, 'training loss', 'steps', HALF, None, logarithmic=steep
+  )
+
+
+def _curves(
+  name: str,
+  lines: Sequence[figures.Line],
+  y_label: str,
+  x_label: str,
+  wide: int,
+  bound: figures.Bound | None,
+  band: figures.Band | None = None,
+  *,
+  logarithmic: bool = False,
+) -> Picture:
+  ends = [
+    f'{line.label} ends at {fmt.quality(line.points[-1][1])} '
+    f'after {fmt.count(round(line.points[-1][0], 1))} {x_label}'
+    for line in lines
+    if line.points
+  ]
+  ends = [bound.words, *ends] if bound else ends
+  if band:
+    low, high = fmt.count(band.low), fmt.count(band.high)
+    ends.append(f'the reference took {low} to {high} {x_label}')
+  scale = ', logarithmic' if logarithmic else ''
+
+  def draw(name: str, width: int) -> Markup:
+    return figures.curves(
+      name,
+      lines,
+      width=width,
+      height=420 if width == WIDE else 330,
+      title=f'{y_label} over {x_label}',
+      description='; '.join(ends) + '.',
+      x_label=x_label,
+      y_label=y_label + scale,
+      bound=bound,
+      band=band,
+      logarithmic=logarithmic,
+      marks=bound is not None,
+    )
+
+  return picture(draw, name, wide)
+
+
+def spending(runs: Sequence[Run], phase: str) -> list[Spending]:
+  """What each run spent on a phase, 'startup' or 'timed'."""
+  return [
+    Spending(
+      run.label, run.result[phase]['parts'], run.result[phase]['seconds']
+    )
+    for run in runs
+  ]
+
+
+def breakdown(
+  rows: Sequence[Spending], phase: str, *, name: str = '', mean: bool = True
+) -> Breakdown:
+  """Where the seconds of a phase went, a bar and a row of numbers each."""
+  spent = [_spent(row) for row in rows]
+  names = _part_order(_PARTS[phase], spent)
+  styles = {
+    part: _LAST.get(part, number % figures.STYLES)
+    for number, part in enumerate(names)
+  }
+  numbers = [
+    (*(parts.get(part) for part in names), row.seconds)
+    for row, parts in zip(rows, spent, strict=True)
+  ]
+  table = list(zip((row.label for row in rows), numbers, strict=True))
+  if mean and len(rows) > 1:
+    table.append(('mean', _column_means(numbers)))
+  bars = [
+    bars_lib.Bar(
+      row.label,
+      tuple(
+        bars_lib.Part(_part_name(part), parts[part], styles[part])
+        for part in names
+        if part in parts
+      ),
+      row.seconds,
+    )
+    for row, parts in zip(rows, spent, strict=True)
+  ]
+  return Breakdown(
+    parts=tuple((_part_name(part), styles[part]) for part in names),
+    rows=tuple(table),
+    picture=_bars(name or phase, phase, bars),
+    notes=tuple(_excess(rows, spent)),
+  )
+
+
+def _excess(
+  rows: Sequence[Spending], spent: Sequence[Mapping[str, float]]
+) -> Iterator[str]:
+  for row, parts in zip(rows, spent, strict=True):
+    excess = sum(parts.values()) - row.seconds
+    if excess > _slack(row.seconds):
+      yield (
+        f'The parts of {row.label} are {fmt.duration(excess)} longer than '
+        'their whole.'
+      )
+
+
+def _spent(row: Spending) -> dict[str, float]:
+  """Seconds by part; what the parts leave unexplained is a part as well."""
+  parts = {
+    name: float(seconds)
+    for name, seconds in row.parts.items()
+    if fmt.is_finite(seconds)
+  }
+  missing = row.seconds - sum(parts.values())
+  if missing > _slack(row.seconds):
+    parts['not accounted for'] = missing
+  return parts
+
+
+def _slack(whole: float) -> float:
+  return max(0.05, _SLACK * whole)
+
+
+def _part_order(
+  known: Sequence[str], spent: Iterable[Mapping[str, float]]
+) -> list[str]:
+  """The known parts that occur, then new ones, then the remainders."""
+  seen = list(dict.fromkeys(name for parts in spent for name in parts))
+  new = [name for name in seen if name not in (*known, *_LAST)]
+  return [name for name in (*known, *new, *_LAST) if name in seen]
+
+
+def _part_name(name: str) -> str:
+  return _PART_NAMES.get(name, name)
+
+
+def _column_means(
+  rows: Sequence[tuple[float | None, ...]],
+) -> tuple[float, ...]:
+  return tuple(
+    sum(value or 0.0 for value in column) / len(rows)
+    for column in zip(*rows, strict=True)
+  )
+
+
+def _bars(name: str, phase: str, rows: Sequence[bars_lib.Bar]) -> Picture:
+  when = 'on the clock' if phase == 'timed' else 'before the clock'
+
+  def words(row: bars_lib.Bar) -> str:
+    parts = [f'{part.name} {fmt.duration(part.seconds)}' for part in row.parts]
+    return f'{row.label}: {", ".join(parts)}'
+
+  def draw(name: str, width: int) -> Markup:
+    return bars_lib.bars(
+      name,
+      rows,
+      width=width,
+      title=f'Where the time {when} went',
+      description='; '.join(words(row) for row in rows) + '.',
+    )
+
+  return picture(draw, name, WIDE)

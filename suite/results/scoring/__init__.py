@@ -1,0 +1,29 @@
+"""The score of a set of runs: what it is, and how far to trust it.
+
+Of a benchmark's runs the fastest and the slowest are left out and the rest is
+averaged. A run that did not converge counts as the slowest; more such runs
+than are left out there leave no score.
+
+`olympic` is that score, `windows` picks the runs where there are more than
+enough, `spread` tells system from chance, `weak` counts models trained side by
+side, `rounds` knows what official rounds ask for, `runs` takes the numbers from
+logs of ours and of any round.
+"""
+
+from suite.results.scoring.olympic import (
+  CONFIDENCE,
+  Score,
+  olympic,
+  time_to_quality,
+)
+from suite.results.scoring.rounds import Convention, convention
+from suite.results.scoring.runs import Run, from_summary, old_round, read_old
+from suite.results.scoring.spread import Part, Split, split
+from suite.results.scoring.weak import Throughput, throughput
+from suite.results.scoring.windows import Window, median_window
+
+__all__ = [
+  'CONFIDENCE', 'Convention', 'Part', 'Run', 'Score', 'Split', 'Throughput',
+  'Window', 'convention', 'from_summary', 'median_window', 'old_round',
+  'olympic', 'read_old', 'split', 'throughput', 'time_to_quality',
+]  # fmt: skip

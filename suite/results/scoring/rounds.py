@@ -1,0 +1,27 @@
+"""What official rounds ask of a result, for benchmarks that are not here."""
+
+import dataclasses
+
+from suite.results.audit import rounds
+
+# Rounds v0.5 and v0.6 launched a hundred runs of this one, of which many never
+# converge, and kept the first fifty that did.
+_FIRST_CONVERGED = {'ncf': 50}
+
+
+@dataclasses.dataclass(frozen=True)
+class Convention:
+  """How many runs make a result, and which count."""
+
+  runs: int | None  # None: nobody says
+  dropped: int  # fastest runs, and as many slowest
+  # Whether only runs that converged are counted, in the order of launch.
+  only_converged: bool = False
+
+
+def convention(benchmark: str | None) -> Convention:
+  """The convention for a benchmark by the name that logs have for it."""
+  if benchmark in _FIRST_CONVERGED:
+    return Convention(_FIRST_CONVERGED[benchmark], 1, only_converged=True)
+  name = benchmark or ''
+  return Convention(rounds.runs(name), rounds.dropped(name))

@@ -1,0 +1,1 @@
+"""One run: task, feed, programs, the train loop, checkpoints, the log."""

@@ -1,0 +1,437 @@
+"""All compilation, ahead of time and from shapes; and the warm-up on zeros."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+import dataclasses
+import functools
+import math
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+from suite.clock import Clock
+from suite.run import sharding
+from suite.run.sharding import Layout
+from suite.run.task import Batch, Spec, Staged, State, Task
+
+# Counter-based and quick to compile: a jitted ResNet-50 init takes a third of
+# the compile time that the default generator needs.
+GENERATOR = 'rbg'
+
+# Programs that are compiled at the same time; each takes gigabytes.
+_MOST_COMPILED = 16
+
+# What is split over the data axis though a task's rules leave it whole.
+SPREADS = ('none', 'optimizer', 'parameters')
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+  """How programs are laid out over the devices and compiled."""
+
+  # XLA's options by name, handed to its compiler, which refuses unknown ones.
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # none: nothing more than the rules say. optimizer: the optimizer's buffers,
+  # so that each device updates its share of the parameters, and all fetch them
+  # from each other. parameters: these too; they are fetched when they are used.
+  spread: str = 'none'
+  # Whether rows that belong together may be on several hosts.
+  groups_across_hosts: bool = False
+
+  def __post_init__(self):
+    if self.spread not in SPREADS:
+      raise ValueError(
+        f'spread must be one of {", ".join(SPREADS)}, not {self.spread!r}.'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class ByShape:
+  """One function of a state and a batch, compiled for each shape of a batch."""
+
+  programs: Sequence[Callable[[State, Batch], Any]]
+  specs: Sequence[Spec]  # of the batch that each takes
+
+  def __call__(self, state: State, batch: Batch) -> Any:
+    """Runs the program for this batch."""
+    return self.programs[self.which(batch)](state, batch)
+
+  def which(self, batch: Batch) -> int:
+    """The number of the program for a batch; ValueError if there is none."""
+    if len(self.programs) == 1:
+      return 0  # it checks the shape itself
+    found = self._numbers.get(shape_of(batch))
+    if found is None:
+      known = ', '.join(label(spec) for spec in self.specs)
+      raise ValueError(
+        f'Expected a batch of one of the shapes {known}; came {label(batch)}.'
+      )
+    return found
+
+  @functools.cached_property
+  def _numbers(self) -> Mapping[Any, int]:
+    return {shape_of(spec): n for n, spec in enumerate(self.specs)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A task's compiled functions; nothing compiles after it is built."""
+
+  mesh: Mesh
+  init: Callable[[jax.Array], State]  # seed, uint32 [] -> state
+  train_step: ByShape  # state, batch -> (state, {metric: jax.Array []})
+  predict: ByShape
+  staged: Mapping[str, Callable[[State, Any], Any]]
+  votes: Callable[[jax.Array], jax.Array]
+  # Of each compiled train step, on all devices.
+  flops: Sequence[float | None]
+
+  @classmethod
+  def build(
+    cls, task: Task, mesh: Mesh, clock: Clock, build: Build | None = None
+  ) -> 'Program':
+    """Compiles all that a run of `task` on `mesh` needs; touches no data."""
+    build = build or Build()
+    check(task, mesh, build)
+    with clock.spent_on('build'):
+      lowered = lower(task, mesh, build)
+    with clock.spent_on('compile'):
+      compiled = _compiled(lowered, build)
+    steps = lowered.pop('train_step'), compiled.pop('train_step')
+    return cls(
+      mesh=mesh,
+      train_step=ByShape(steps[1], task.train_specs),
+      predict=ByShape(compiled.pop('predict'), task.eval_specs),
+      flops=[
+        flops(task, mesh, build, spec, *each)
+        for spec, *each in zip(task.train_specs, *steps, strict=True)
+      ],
+      **compiled,
+    )
+
+  def fresh_state(self, seed: int, given: Any = None) -> State:
+    """The initial state that `seed` gives, but for what is `given`.
+
+    See `Task.given`; ValueError where a leaf of it does not fit.
+    """
+    state = self.init(sharding.put_same(np.uint32(seed), self.mesh))
+    if given is None:
+      return state
+    return jax.tree.map(
+      _instead,
+      given,
+      state,
+      is_leaf=lambda leaf: leaf is None,
+    )
+
+  def warm_up(self, task: Task) -> None:
+    """Runs everything once, on zeros, and throws the results away."""
+    state = self.fresh_state(0)
+    task.rehearse(state, self)
+    for spec in self.predict.specs:
+      jax.block_until_ready(self.predict(state, self._zeros(spec)))
+    for spec in self.train_step.specs:
+      state, metrics = self.train_step(state, self._zeros(spec))
+      jax.block_until_ready((state, metrics))
+    self.any_host(False)
+
+  def any_host(self, flag: bool) -> bool:
+    """Whether any host says so; every host gets the same answer, and waits."""
+    return bool(self.most(int(flag)))
+
+  def most(self, number: int) -> int:
+    """The largest number, int32, that any host has; all get it, and wait."""
+    local = np.full(len(self.mesh.local_devices), number, np.int32)
+    rows = sharding.put_rows({'vote': local}, self._flat)['vote']
+    return int(jax.device_get(self.votes(rows)))
+
+  def state_spec(self, task: Task) -> State:
+    """Shape, dtype and sharding of every leaf of the state of `task`."""
+    return jax.tree.map(
+      lambda leaf, placed: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=placed
+      ),
+      abstract_state(task),
+      self.init.output_shardings,
+    )
+
+  def call(self, name: str, state: State, argument: Any) -> Any:
+    """Runs what the task staged under `name`."""
+    return self.staged[name](state, argument)
+
+  @property
+  def _flat(self) -> Mesh:
+    return _flat(self.mesh)
+
+  def _zeros(self, spec: Spec) -> Batch:
+    _, share = sharding.host_share(self.mesh)
+    return sharding.put_rows(
+      {
+        name: np.zeros((s.shape[0] // share, *s.shape[1:]), s.dtype)
+        for name, s in spec.items()
+      },
+      self.mesh,
+    )
+
+
+def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
+  """ValueError if the task can't be split over the mesh as `build` wants it."""
+  build = build or Build()
+  for spec in task.eval_specs:
+    sharding.check_batch('The eval batch', rows_of(spec), mesh)
+  for name, staged in task.staged().items():
+    if staged.argument == sharding.ROWS:
+      for rows in sorted(
+        {leaf.shape[0] for leaf in jax.tree.leaves(staged.spec)}
+      ):
+        sharding.check_batch(f'What {name!r} takes', rows, mesh)
+  for spec in task.train_specs:
+    rows = rows_of(spec)
+    set_by = f' (see {task.rows_set_by})' if task.rows_set_by else ''
+    sharding.check_batch(f'The train batch{set_by}', rows, mesh)
+    _check_parts(task, rows, mesh)
+    if not build.groups_across_hosts:
+      sharding.check_groups('The train batch', rows, task.row_group, mesh)
+  if build.spread != 'none':
+    layout(task, mesh, build)
+
+
+def _instead(given: np.ndarray | None, fresh: Any) -> Any:
+  """A fresh leaf, or all of a part, or what is given in place of a leaf."""
+  if given is None:
+    return fresh
+  if (given.shape, given.dtype) != (fresh.shape, fresh.dtype):
+    raise ValueError(
+      f'Expected {fresh.dtype} {fresh.shape} to start with; came '
+      f'{given.dtype} {given.shape}.'
+    )
+  return jax.device_put(given, fresh.sharding)
+
+
+def host_rows(tree: Any) -> Any:
+  """This host's rows of arrays whose rows are split -> numpy arrays.
+
+  What `sharding.put_rows` was given comes back; waits for the devices.
+  """
+  return jax.tree.map(_host_rows, tree)
+
+
+def _host_rows(array: jax.Array) -> np.ndarray:
+  # A model axis has the same rows on several devices.
+  by_row = {
+    shard.index[0].start or 0: shard.data for shard in array.addressable_shards
+  }
+  shards = jax.device_get([by_row[start] for start in sorted(by_row)])
+  return np.concatenate(shards)
+
+
+def rows_of(spec: Spec) -> int:
+  """The rows of a batch."""
+  return max(leaf.shape[0] for leaf in spec.values())
+
+
+def shape_of(batch: Batch | Spec) -> frozenset[tuple[str, tuple[int, ...]]]:
+  """The shape of each field of a batch."""
+  return frozenset((name, leaf.shape) for name, leaf in batch.items())
+
+
+def label(batch: Batch | Spec) -> str:
+  """The shape of the largest field of a batch, as '64x31'."""
+  largest = max(batch.values(), key=lambda leaf: math.prod(leaf.shape))
+  return 'x'.join(str(size) for size in largest.shape)
+
+
+def _compiled(lowered: dict[str, Any], build: Build) -> dict[str, Any]:
+  """Compiles all programs, several at once where there are cores for it."""
+  stages, structure = jax.tree.flatten(
+    lowered, is_leaf=lambda x: hasattr(x, 'compile')
+  )
+
+  def one(stage):
+    return stage.compile(compiler_options=dict(build.options) or None)
+
+  # In the same order on all hosts, which may share what they find out.
+  threads = min(os.cpu_count() or 1, _MOST_COMPILED)
+  with futures.ThreadPoolExecutor(threads) as pool:
+    return jax.tree.unflatten(structure, pool.map(one, stages))
+
+
+def _check_parts(task: Task, rows: int, mesh: Mesh) -> None:
+  if task.parts == 1:
+    return
+  each = rows // mesh.shape[sharding.DATA]
+  if each % task.parts:
+    raise ValueError(
+      f'A step in {task.parts} parts does not divide the {each} rows that a '
+      f'device has of a train batch of {rows}.'
+    )
+  if each // task.parts % task.row_group:
+    raise ValueError(
+      f'A step in {task.parts} parts has {each // task.parts} of the {each} '
+      f'rows of a device in a part, which would cut groups of {task.row_group}.'
+    )
+
+
+def abstract_state(task: Task) -> State:
+  """The shapes of a state, found without making one."""
+  return jax.eval_shape(_seeded(task), _SEED)
+
+
+_SEED = jax.ShapeDtypeStruct((), np.uint32)
+
+
+def _seeded(task: Task) -> Callable[[jax.Array], State]:
+  return lambda seed: task.init(jax.random.key(seed, impl=GENERATOR))
+
+
+def layout(task: Task, mesh: Mesh, build: Build | None = None) -> State:
+  """The sharding of every leaf of a state: by the rules, then the spread.
+
+  ValueError where the rules do not fit the task, or the spread splits nothing.
+  """
+  return _states(task, abstract_state(task), mesh, build or Build())
+
+
+def _states(task: Task, state: State, mesh: Mesh, build: Build) -> State:
+  ruled = sharding.from_rules(state, task.partition_rules, mesh)
+  if build.spread == 'none':
+    return ruled
+  spread = dataclasses.replace(
+    ruled, opt=sharding.spread(state.opt, ruled.opt, mesh)
+  )
+  if build.spread == 'parameters':
+    params = sharding.spread(state.params, ruled.params, mesh)
+    spread = dataclasses.replace(spread, params=params)
+  if spread == ruled:
+    raise ValueError(
+      f'A spread of {build.spread} splits nothing: expected leaves of '
+      f'{sharding.SMALL} elements or more that the rules leave whole and '
+      f'{mesh.shape[sharding.DATA]} devices divide.'
+    )
+  return spread
+
+
+def _inside(task: Task, state: State, mesh: Mesh, build: Build) -> Layout:
+  """Where arrays lie inside a train step."""
+  if build.spread == 'none':
+    return Layout(mesh)
+  ruled = _states(task, state, mesh, Build()).params
+  return Layout(mesh, ruled, sharding.spread(state.params, ruled, mesh))
+
+
+def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
+  """Every program of a run, lowered from shapes, by its name in `Program`.
+
+  Of the train step and of `predict` there is a list, one for each shape of a
+  batch, in the order of the task's specs. The mesh may be of devices that are
+  not there (an ahead-of-time topology).
+  """
+  build = build or Build()
+  state = abstract_state(task)  # traced once: it takes a second
+  states = _states(task, state, mesh, build)
+  task = task.laid_out(_inside(task, state, mesh, build))
+  rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
+  votes = jax.ShapeDtypeStruct((mesh.size,), jnp.int32)
+  return {
+    'init': jax.jit(
+      _seeded(task), in_shardings=same, out_shardings=states
+    ).lower(_SEED),
+    'train_step': [
+      _train_step(task, spec, state, states, mesh) for spec in task.train_specs
+    ],
+    'predict': [
+      jax.jit(
+        _fetching(task, task.predict),
+        in_shardings=(states, rows),
+        out_shardings=same,
+      ).lower(state, dict(spec))
+      for spec in task.eval_specs
+    ],
+    'staged': {
+      name: _staged(task, staged, state, states, mesh)
+      for name, staged in task.staged().items()
+    },
+    'votes': jax.jit(
+      jnp.max,
+      in_shardings=sharding.split_rows(_flat(mesh)),
+      out_shardings=sharding.replicated(_flat(mesh)),
+    ).lower(votes),
+  }
+
+
+def flops(
+  task: Task,
+  mesh: Mesh,
+  build: Build,
+  spec: Spec,
+  lowered: Any,
+  compiled: Any,
+) -> float | None:
+  """Of the train step for `spec` on all devices, as XLA counts them.
+
+  XLA counts a loop's body once. What a step in parts lacks by that is found by
+  counting the same step in one part, before either is compiled.
+  """
+  counted = _counted(compiled) * mesh.size
+  if task.parts > 1 and counted > 0:
+    state = abstract_state(task)
+    states = _states(task, state, mesh, build)
+    whole = task.laid_out(_inside(task, state, mesh, build), parts=1)
+    whole = _train_step(whole, spec, state, states, mesh)
+    counted += max(0.0, _counted(whole) - _counted(lowered))
+  return counted if counted > 0 else None
+
+
+def _counted(stage: Any) -> float:
+  return (stage.cost_analysis() or {}).get('flops', 0.0)
+
+
+def _train_step(
+  task: Task, spec: Spec, state: State, states: State, mesh: Mesh
+) -> Any:
+  rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
+  return jax.jit(
+    task.train_step,
+    in_shardings=(states, rows),
+    out_shardings=(states, same),
+    donate_argnums=0,
+  ).lower(state, dict(spec))
+
+
+def _staged(
+  task: Task, staged: Staged, state: State, states: State, mesh: Mesh
+) -> Any:
+  return jax.jit(
+    _fetching(task, staged.function),
+    in_shardings=(states, _placed(staged.argument, mesh)),
+    out_shardings=_placed(staged.result, mesh),
+    donate_argnums=1 if staged.donated else (),
+  ).lower(state, staged.spec)
+
+
+def _placed(specs: Any, mesh: Mesh) -> Any:
+  """A sharding for each of the PartitionSpecs in a tree."""
+  return jax.tree.map(
+    lambda spec: NamedSharding(mesh, spec),
+    specs,
+    is_leaf=lambda x: isinstance(x, PartitionSpec),
+  )
+
+
+def _fetching(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:
+  """`function(state, argument)`, given all of the parameters."""
+
+  @functools.wraps(function)
+  def fetched(state, argument):
+    params = task.layout.for_loss(state.params)
+    return function(dataclasses.replace(state, params=params), argument)
+
+  return fetched
+
+
+def _flat(mesh: Mesh) -> Mesh:
+  return Mesh(mesh.devices.reshape(-1), (sharding.DATA,))

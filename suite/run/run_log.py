@@ -1,0 +1,248 @@
+"""A run's log: mllog events, from process 0, refused in a wrong order."""
+
+from collections.abc import Mapping
+import json
+import logging
+import os
+from typing import Any
+
+from mlperf_logging.mllog import mllog
+
+from suite import files
+from suite.clock import Clock
+
+POINT, START, END = 'POINT_IN_TIME', 'INTERVAL_START', 'INTERVAL_END'
+SUCCESS, ABORTED = 'success', 'aborted'
+# A run that goes on in another process says so; of an end that was taken back
+# by that, the line stays under another name.
+RESUMED, INTERRUPTED = 'podium_resumed', 'podium_interrupted'
+
+# (type, key) -> the stages in which it may be written, and the stage after it
+# (None: no change). Every other key is a setting, written during 'init'.
+_ORDER = {
+  (POINT, 'cache_clear'): (('new', 'init'), None),
+  (START, 'init_start'): (('new',), 'init'),
+  (END, 'init_stop'): (('init',), 'ready'),
+  (START, 'run_start'): (('ready',), 'run'),
+  (START, 'block_start'): (('run',), 'block'),
+  (END, 'block_stop'): (('block',), 'run'),
+  (START, 'eval_start'): (('run',), 'eval'),
+  (POINT, 'eval_accuracy'): (('eval',), None),
+  (END, 'eval_stop'): (('eval',), 'run'),
+  (POINT, RESUMED): (('suspended',), 'run'),
+  # A run may be aborted at any moment, also before its clock starts.
+  (END, 'run_stop'): (('init', 'ready', 'run', 'block', 'eval'), 'stopped'),
+}
+_SETTING = (('init',), None)
+_STATISTIC = (('block',), None)
+_ROOT = os.path.dirname(
+  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)
+# mllog names the file and line this many frames above its own method: those of
+# whoever called `event`, `start` or `end` here, past that method and `_write`.
+_STACK_OFFSET = 3
+
+
+class RunLog:
+  """One log file for one run, written through mllog.
+
+  Other processes than 0 pass `path=None`: they check the order and write
+  nothing. Values must be plain Python: a device array would make mllog drop
+  the line without an error.
+  """
+
+  def __init__(
+    self, path: str | None, clock: Clock, *, suspended: bool = False
+  ):
+    """Creates the file; FileExistsError if it is there: a log is one run's.
+
+    A `suspended` one is there, of a run that another process began; it is not
+    touched before `resume`.
+    """
+    self._path = path
+    self._clock = clock
+    self._stage = 'suspended' if suspended else 'new'
+    self._sink = logging.Logger('podium.run_log', logging.INFO)
+    if not suspended:
+      self._open('x')
+    self._mllog = mllog.MLLogger(self._sink, root_dir=_ROOT)
+
+  def _open(self, mode: str) -> None:
+    if self._path is None:
+      self._sink.addHandler(logging.NullHandler())
+    else:
+      self._sink.addHandler(logging.FileHandler(self._path, mode=mode))
+
+  @property
+  def stopped(self) -> bool:
+    """Whether run_stop was written."""
+    return self._stage == 'stopped'
+
+  @property
+  def suspended(self) -> bool:
+    """Whether the run of the log has not gone on yet."""
+    return self._stage == 'suspended'
+
+  def resume(self, metadata: Mapping[str, Any], *, at: float) -> None:
+    """Says that the run goes on, and what had to be put right in the file."""
+    mended = mend(self._path) if self._path else {}
+    self._open('a')
+    self._write(POINT, RESUMED, None, {**metadata, **mended}, at)
+
+  def event(
+    self,
+    key: str,
+    value: Any = None,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    at: float | None = None,
+  ) -> None:
+    """Writes a point in time; `at` in seconds, by default now."""
+    self._write(POINT, key, value, metadata, at)
+
+  def statistic(
+    self, key: str, value: Any, metadata: Mapping[str, Any] | None = None
+  ) -> None:
+    """Writes what is known of a block's data, inside the block.
+
+    The key is an official one, or begins with MADE.
+    """
+    self._write(POINT, key, value, metadata, None, _STATISTIC)
+
+  def start(
+    self,
+    key: str,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    at: float | None = None,
+  ) -> None:
+    """Writes the start of an interval."""
+    self._write(START, key, None, metadata, at)
+
+  def end(
+    self,
+    key: str,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    at: float | None = None,
+  ) -> None:
+    """Writes the end of an interval."""
+    self._write(END, key, None, metadata, at)
+
+  def close(self) -> None:
+    """Closes the file."""
+    for handler in self._sink.handlers:
+      handler.close()
+
+  def _write(self, kind, key, value, metadata, at, otherwise=_SETTING) -> None:
+    stages, after = _ORDER.get((kind, key), otherwise)
+    if self._stage not in stages:
+      raise RuntimeError(
+        f'{key} ({kind}) belongs to the stage {" or ".join(stages)} of a log; '
+        f'this one is at {self._stage!r}.'
+      )
+    metadata = dict(metadata or {})
+    _require_plain(key, (value, metadata))
+    seconds = self._clock.now() if at is None else at
+    write = {POINT: self._mllog.event, START: self._mllog.start}
+    write.get(kind, self._mllog.end)(
+      key,
+      value,
+      metadata,
+      time_ms=int(seconds * 1000),
+      stack_offset=_STACK_OFFSET,
+    )
+    self._stage = after or self._stage
+
+
+def _require_plain(key: str, values: Any) -> None:
+  try:
+    json.dumps(values, allow_nan=False)
+  except (TypeError, ValueError) as error:
+    raise type(error)(
+      f'The log takes plain, finite values; {key} got {values!r}: {error}'
+    ) from None
+
+
+def complete(path: str, reason: str) -> bool:
+  """Ends the log of a run whose process is gone: 'aborted', for `reason`.
+
+  False, and nothing is written, if there is no log or it has its end. Half a
+  line, as a killed process leaves, is cut off.
+  """
+  if not os.path.exists(path) or ending(path):
+    return False
+  with open(path, 'r+b') as file:
+    file.truncate(file.read().rfind(b'\n') + 1)
+  sink = logging.Logger('podium.run_log', logging.INFO)
+  handler = logging.FileHandler(path)
+  sink.addHandler(handler)
+  mllog.MLLogger(sink, root_dir=_ROOT).end(
+    'run_stop', metadata={'status': ABORTED, 'reason': reason}
+  )
+  handler.close()
+  return True
+
+
+def ending(path: str) -> Mapping[str, Any] | None:
+  """The metadata of a log's run_stop; None if it has none, or is not there."""
+  try:
+    with open(path, encoding='utf-8', errors='replace') as file:
+      lines = [line for line in file if '"run_stop"' in line]
+    return json.loads(lines[-1][lines[-1].index('{') :])['metadata']
+  except (OSError, IndexError, ValueError, KeyError):
+    return None
+
+
+def resumes(path: str) -> list[Mapping[str, Any]]:
+  """What a log says of every time that its run went on."""
+  with open(path, encoding='utf-8', errors='replace') as file:
+    records = [_record(line) for line in file if RESUMED in line]
+  return [
+    {n: v for n, v in found['metadata'].items() if n not in ('file', 'lineno')}
+    for found in records
+    if found and found['key'] == RESUMED
+  ]
+
+
+def mend(path: str) -> dict[str, str]:
+  """Puts a log right whose process died, for another to write on.
+
+  A last line that was cut off is dropped, unless all of it is there but its
+  newline. A run_stop that says 'aborted' becomes a point in time of another
+  name: the run did not stop there after all. Returns what was done, in words;
+  ValueError if the log says 'success'.
+  """
+  with open(path, encoding='utf-8', errors='replace') as file:
+    lines = file.read().splitlines(keepends=True)
+  done = {}
+  if lines and not lines[-1].endswith('\n'):
+    if _record(lines[-1]):
+      lines[-1] += '\n'
+      done['mended'] = 'the last line had no end'
+    else:
+      cut = lines.pop()
+      done['mended'] = f'a last line of {len(cut)} characters was cut off'
+  for number, line in enumerate(lines):
+    record = _record(line)
+    if record and record['key'] == 'run_stop':
+      lines[number] = _taken_back(path, line, record)
+  files.write_text(path, ''.join(lines))
+  return done
+
+
+def _taken_back(path: str, line: str, record: Mapping[str, Any]) -> str:
+  if record['metadata'].get('status') != ABORTED:
+    raise ValueError(
+      f'Expected a run to go on with, came a finished one: {path}.'
+    )
+  changed = {**record, 'key': INTERRUPTED, 'event_type': POINT}
+  return line[: line.index('{')] + json.dumps(changed) + '\n'
+
+
+def _record(line: str) -> Mapping[str, Any] | None:
+  try:
+    record = json.loads(line[line.index('{') :])
+    return record if {'key', 'metadata'} <= record.keys() else None
+  except (ValueError, AttributeError):
+    return None

@@ -1,0 +1,185 @@
+"""A learning problem as pure functions, and the state that training carries."""
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+import copy
+import dataclasses
+from typing import Any
+
+import jax
+from jax.sharding import PartitionSpec
+import optax
+
+from suite.run import accumulation
+from suite.run.feed import Block, Data, Feed, Maker
+from suite.run.sharding import Layout
+
+PyTree = Any
+Batch = Mapping[str, jax.Array]  # 'weight' is 0 on padded rows
+Spec = Mapping[str, jax.ShapeDtypeStruct]  # global shapes
+
+_WHOLE = PartitionSpec()  # the same on every device
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+  """Everything a step carries to the next; every leaf a jax.Array."""
+
+  step: jax.Array  # int32 [], steps done
+  key: jax.Array  # the run's key; a step's is `fold_in(key, step)`
+  params: PyTree
+  stats: PyTree  # what the model keeps beside its parameters, not trained
+  opt: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+  """`function(state, argument)` that a feed calls on the clock.
+
+  It is compiled ahead of time for `spec`, the shapes of `argument`, which are
+  global. A PartitionSpec for all of the argument, or a tree of them for parts
+  of it, says how it is split over the mesh, and another how the result is; by
+  default neither is. What is `donated` is used up by the call.
+  """
+
+  function: Callable[[State, PyTree], PyTree]
+  spec: PyTree
+  argument: PyTree = _WHOLE
+  result: PyTree = _WHOLE
+  donated: bool = False
+
+
+class Task(abc.ABC):
+  """What a benchmark trains. `open` is its only way to data.
+
+  Attributes:
+    optimizer: applied by the default `train_step`.
+    partition_rules: (path regex, PartitionSpec) pairs; see `sharding`.
+    train_specs: {field: shape and dtype} of a global training batch; several
+      where batches have several shapes, and then each has a train step.
+    eval_specs: the same of a global eval batch.
+    parts: a train step is done in so many; see `suite.run.accumulation`.
+    row_group: consecutive rows of a training batch that belong together, as
+      those that batch norm normalises by moments of their own.
+    tensors: what the log calls the tensors that are initialised, where it names
+      them.
+    rows_set_by: the hyperparameter that the rows of a batch follow from, where
+      that is not plain; for messages.
+    layout: where arrays lie inside a train step; set by `laid_out`.
+  """
+
+  optimizer: optax.GradientTransformation
+  partition_rules: Sequence[tuple[str, PartitionSpec]]
+  train_specs: Sequence[Spec]
+  eval_specs: Sequence[Spec]
+  parts: int = 1
+  row_group: int = 1
+  tensors: Sequence[str] = ()
+  rows_set_by: str = ''
+  layout: Layout = Layout()
+
+  @abc.abstractmethod
+  def init_model(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+    """Returns fresh `(params, stats)`."""
+
+  @abc.abstractmethod
+  def loss(
+    self, params: PyTree, stats: PyTree, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+    """Returns the loss [] and `(stats, metrics)`, metrics being scalars.
+
+    Loss and metrics are means over the rows by their weight. With several parts
+    so must the stats be, or what moves towards such means: each part starts
+    from the same stats, and the step ends with their mean.
+    """
+
+  @abc.abstractmethod
+  def predict(self, state: State, batch: Batch) -> PyTree:
+    """The device half of an eval: what the host needs of one batch."""
+
+  @abc.abstractmethod
+  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
+    """The host half: quality by metric, from all batches' predictions."""
+
+  @abc.abstractmethod
+  def blocks(self) -> Sequence[Block]:
+    """The budget: every block of training that a run may do, in order."""
+
+  @abc.abstractmethod
+  def open(self, data: Data) -> Feed:
+    """The first touch of data; called once the clock runs."""
+
+  def verify_data(self, directory: str) -> None:  # noqa: B027, may do nothing
+    """Raises ValueError if `directory` is not this task's data set.
+
+    Called before the clock starts, so it may read metadata only.
+    """
+
+  def given(self, directory: str) -> PyTree:
+    """Leaves that a run starts with instead of fresh ones, as numpy arrays.
+
+    A State, or None, of which any part may be None: those leaves stay fresh.
+    Read from the data set before the clock starts: it must be of what the rules
+    let a run begin with, as published weights.
+    """
+    del directory
+    return None
+
+  def described(self, directory: str) -> Mapping[str, Any]:
+    """What the log says of the data set, by key, before the clock starts."""
+    del directory
+    return {}
+
+  def staged(self) -> Mapping[str, Staged]:
+    """What else runs on the clock, by name, for feeds that call it."""
+    return {}
+
+  def rehearse(self, state: State, maker: Maker) -> None:  # noqa: B027
+    """Runs what is staged once, before the clock starts, to warm it up."""
+
+  def init(self, key: jax.Array) -> State:
+    """A fresh state; `key` is used up."""
+    model_key, run_key = jax.random.split(key)
+    params, stats = self.init_model(model_key)
+    return State(
+      step=jax.numpy.zeros((), jax.numpy.int32),
+      key=run_key,
+      params=params,
+      stats=stats,
+      opt=self.optimizer.init(params),
+    )
+
+  def laid_out(self, layout: Layout, *, parts: int | None = None) -> 'Task':
+    """The same task, whose train step keeps to `layout`, and maybe `parts`."""
+    task = copy.copy(self)
+    task.layout = layout
+    task.parts = self.parts if parts is None else parts
+    return task
+
+  def train_step(
+    self, state: State, batch: Batch
+  ) -> tuple[State, dict[str, jax.Array]]:
+    """One step of the optimizer -> the next state and scalar metrics."""
+    gradient = jax.value_and_grad(self.loss, has_aux=True)
+    params = self.layout.for_loss(state.params)
+
+    def means(part, key):
+      (loss, (stats, metrics)), grads = gradient(params, state.stats, part, key)
+      grads = self.layout.for_update(grads)
+      return (grads, stats, {'loss': loss, **metrics}), ()
+
+    key = jax.random.fold_in(state.key, state.step)
+    (grads, stats, metrics), _ = accumulation.in_parts(
+      means, batch, key, parts=self.parts, layout=self.layout
+    )
+    params = self.layout.for_update(state.params)
+    updates, opt = self.optimizer.update(grads, state.opt, params)
+    after = State(
+      step=state.step + 1,
+      key=state.key,
+      params=optax.apply_updates(params, updates),
+      stats=stats,
+      opt=opt,
+    )
+    return after, metrics

@@ -1,0 +1,271 @@
+"""Tests of several processes that make one run."""
+
+import http.server
+import json
+import os
+import shutil
+import tempfile
+import threading
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import numpy as np
+import pytest
+
+from launch import local
+from launch.cluster import hosts
+from launch.cluster import place as clusters
+from suite.run import run_log
+from tests.launch import digits_data, processes
+
+# Batch norm's groups lie within a host. The last eval batch is not full.
+_ARGUMENTS = (
+  *processes.QUICK_ON_SEVERAL,
+  '--preflight=false',
+  '--seed=3',
+)
+
+
+class _Ranks(parameterized.TestCase):
+  """Starts the ranks of a job here; one cache for what they compile."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.cache = tempfile.mkdtemp()
+    cls.addClassCleanup(shutil.rmtree, cls.cache, ignore_errors=True)
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir().full_path
+    self.arguments = (
+      *_ARGUMENTS,
+      f'--output={self.folder}',
+      f'--data_dir={digits_data.data_dir()}',
+      f'--compile_cache={self.cache}',
+    )
+
+  def ranks(self, places, *arguments, module='launch.train', fault=''):
+    """Exit codes and what was printed to stderr, of all ranks."""
+    started = [
+      processes.start(
+        module,
+        *self.arguments,
+        *arguments,
+        environment={**each, 'PODIUM_FAULT': fault},
+      )
+      for each in places
+    ]
+    for each in started:
+      self.addCleanup(each.wait)
+      self.addCleanup(each.kill)
+    printed = [each.communicate(timeout=400) for each in started]
+    self.printed = [out for out, _ in printed]
+    return [each.returncode for each in started], [said for _, said in printed]
+
+  def record(self, run):
+    path = os.path.join(self.folder, f'run_{run}.json')
+    with open(path, encoding='utf-8') as file:
+      return json.load(file)
+
+  def end(self):
+    return run_log.ending(os.path.join(self.folder, 'result_0.txt'))
+
+
+class TrainTest(_Ranks):
+  def trained(self, count):
+    """Records of `count` processes and of one with as many devices."""
+    codes, said = self.ranks(local.places(count, 1))
+    # The target is out of reach, and all agree on that.
+    self.assertEqual(codes, [1] * count, said)
+    self.assertRegex(self.printed[0], r'rank 1  \S+  1 x cpu')
+    self.assertNotIn('rank 1', self.printed[1])
+    self.assertEqual(self.end()['status'], 'aborted')
+    self.ranks(local.places(1, count), '--run=1')
+    records = self.record(0), self.record(1)
+    self.assertEqual(
+      [(r['system']['processes'], r['system']['devices']) for r in records],
+      [(count, count), (1, count)],
+    )
+    self.assertLen(records[0]['losses'], 16)
+    return records
+
+  def test_two_processes_train_as_one_with_two_devices_does(self):
+    several, alone = self.trained(2)
+    # Two terms have one order of summing, so nothing is left to rounding.
+    self.assertEqual(several['losses'], alone['losses'])
+    for one, other in zip(several['evals'], alone['evals'], strict=True):
+      self.assertEqual(one['quality'], other['quality'])
+      # Every image counts once, whatever batches are filled up with.
+      images = 1000 * one['quality']['accuracy']
+      self.assertAlmostEqual(images, round(images), places=3)
+
+  def test_four_processes_train_as_one_with_four_devices_does(self):
+    several, alone = self.trained(4)
+    # Four terms are summed in another order; that is all that differs.
+    losses = [np.array(r['losses'])[:, 1] for r in (several, alone)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+    np.testing.assert_allclose(losses[0][:2], losses[1][:2], rtol=1e-5)
+
+
+class FaultTest(_Ranks):
+  """What JAX does of itself when a rank fails, and what we make of it."""
+
+  def fails(self, fault):
+    self.arguments = [
+      each.replace('max_epochs=2', 'max_epochs=100000')
+      for each in self.arguments
+    ]
+    return self.ranks(
+      local.places(2, 1),
+      '--watchdog_seconds=6',
+      module='tests.launch.faulty_train',
+      fault=fault,
+    )
+
+  def test_a_killed_coordinator_ends_all_and_the_log(self):
+    codes, said = self.fails('SIGKILL:0:12')
+    self.assertEqual(codes, [75, 75], said)
+    self.assertRegex(said[1], r'rank 0 \(\S+\): its process was .* SIGKILL')
+    self.assertRegex(self.end()['reason'], 'rank 0 .* SIGKILL')
+
+  def test_sigterm_to_one_rank_ends_all_in_order(self):
+    codes, said = self.fails('SIGTERM:1:12')
+    self.assertEqual(codes, [143, 143], said)
+    self.assertEqual(self.end()['reason'], 'interrupted by SIGTERM')
+
+  @pytest.mark.slow
+  def test_an_exception_on_one_rank_ends_all_and_is_told(self):
+    codes, said = self.fails('raises:1:12')
+    self.assertEqual(codes, [75, 1], said)
+    for text in said:
+      self.assertRegex(text, r'rank 1 \(\S+\): RuntimeError: .* enough')
+    self.assertEqual(self.end()['status'], 'aborted')
+
+  @pytest.mark.slow
+  def test_sigint_to_one_rank_ends_all_in_order(self):
+    codes, said = self.fails('SIGINT:0:12')
+    self.assertEqual(codes, [130, 130], said)
+    self.assertEqual(self.end()['reason'], 'interrupted by SIGINT')
+
+  @pytest.mark.slow
+  def test_a_killed_peer_ends_all(self):
+    codes, said = self.fails('SIGKILL:1:12')
+    self.assertEqual(codes, [75, 75], said)
+    self.assertRegex(said[0], r'rank 1 \(\S+\): its process was .* SIGKILL')
+    self.assertEqual(self.end()['status'], 'aborted')
+
+  @parameterized.parameters('SIGSTOP:0:12', 'hangs:1:12')
+  @pytest.mark.slow
+  def test_a_rank_that_hangs_in_reading_is_named_and_its_stack_kept(
+    self, fault
+  ):
+    rank = int(fault.split(':')[1])
+    codes, said = self.fails(fault)
+    self.assertEqual(codes, [75, 75], said)
+    for text in (*said, self.end()['reason']):
+      self.assertRegex(text, rf'rank {rank} \(\S+\): no progress .* in input')
+    stacks = os.path.join(self.folder, f'stacks_rank{rank}.txt')
+    with open(stacks, encoding='utf-8') as file:
+      self.assertRegex(file.read(), r'faulty_train.py", line \d+ in _happens')
+
+
+class RefusalTest(_Ranks):
+  def test_a_rank_that_does_not_come_is_named(self):
+    codes, said = self.ranks(local.places(2, 1)[:1], '--join_seconds=2')
+    self.assertEqual(codes, [2])
+    self.assertEqual(said[0], 'error: rank 1 of 2 has not come after 2 s.\n')
+    self.assertEmpty(os.listdir(self.folder))
+
+  def test_rank_0_that_does_not_come_is_named(self):
+    codes, said = self.ranks(local.places(2, 1)[1:], '--join_seconds=2')
+    self.assertEqual(codes, [2])
+    self.assertRegex(
+      said[0], r'error: Rank 0 was not to be reached at 127.0.0.1:\d+ after 2 s'
+    )
+
+  def test_a_coordinator_without_an_address_is_named(self):
+    place = {**local.places(2, 1)[1], 'PODIUM_COORDINATOR': 'no.host.invalid:7'}
+    codes, said = self.ranks([place], '--join_seconds=1')
+    self.assertEqual(codes, [2])
+    self.assertRegex(
+      said[0],
+      r"error: The coordinator's name 'no.host.invalid' .* is not known",
+    )
+
+  def test_too_few_devices_are_refused(self):
+    with (
+      mock.patch.dict(os.environ, {'PODIUM_DEVICES': '16'}),
+      self.assertRaisesRegex(ValueError, '16 .* but JAX has 8: 8 on rank 0'),
+    ):
+      hosts.initialize()
+
+  def test_half_an_address_is_refused(self):
+    with (
+      mock.patch.dict(os.environ, {'PODIUM_PROCESSES': '2'}),
+      self.assertRaisesRegex(ValueError, 'PODIUM_COORDINATOR, PODIUM_PROC'),
+    ):
+      hosts.initialize()
+
+  def test_a_platform_that_jax_has_not_is_refused(self):
+    done = processes.run(
+      'launch.train', '--output=unused', environment={'JAX_PLATFORMS': 'cuda'}
+    )
+    self.assertEqual(done.returncode, 2)
+    self.assertEqual(
+      done.stderr, 'error: JAX finds no device (JAX_PLATFORMS: cuda).\n'
+    )
+
+
+class AddressTest(parameterized.TestCase):
+  def place(self, host, process, count=2):
+    return clusters.Place('test', f'{host}:7', 4, process, hosts=count)
+
+  def test_this_host_may_be_its_own_coordinator(self):
+    hosts.check_coordinator(self.place('127.0.0.1', 0), 1)
+    hosts.check_coordinator(self.place('localhost', 1, count=1), 1)
+
+  def test_a_loopback_address_is_refused_with_several_hosts(self):
+    with self.assertRaisesRegex(ValueError, 'every host itself, .* 2 hosts'):
+      hosts.check_coordinator(self.place('127.0.0.1', 1), 1)
+
+  def test_rank_0_must_be_where_the_coordinator_is(self):
+    elsewhere = self.place('192.0.2.1', 0)  # an address for documentation
+    with self.assertRaisesRegex(ValueError, 'not the coordinator 192.0.2.1'):
+      hosts.check_coordinator(elsewhere, 1)
+    with mock.patch.dict(os.environ, {'KUBERNETES_SERVICE_HOST': '10.0.0.1'}):
+      hosts.check_coordinator(elsewhere, 1)  # a service may stand before it
+
+  def test_grpc_passes_by_a_proxy_for_the_coordinator(self):
+    values = {'http_proxy': 'proxy:1', 'no_proxy': 'a,b'}
+    with mock.patch.dict(os.environ, values):
+      hosts._pass_by_proxies('c')
+      self.assertEqual(os.environ[hosts._NO_PROXY], 'a,b,c')
+
+  def test_the_metadata_server_of_a_tpu_vm_is_read(self):
+    known = {'agent-worker-number': '1', 'worker-network-endpoints': 'a,b'}
+
+    class Server(http.server.BaseHTTPRequestHandler):
+      def do_GET(self):
+        name = self.path.rpartition('/')[2]
+        asked = self.headers['Metadata-Flavor'] == 'Google' and name in known
+        self.send_response(200 if asked else 404)
+        self.end_headers()
+        self.wfile.write(known.get(name, '').encode())
+
+      def log_message(self, *_):
+        pass
+
+    server = http.server.HTTPServer(('127.0.0.1', 0), Server)
+    self.addCleanup(server.server_close)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    self.addCleanup(thread.join)
+    self.addCleanup(server.shutdown)
+    address = f'127.0.0.1:{server.server_port}'
+    with mock.patch.dict(os.environ, {'GCE_METADATA_IP': address}):
+      self.assertEqual(hosts._metadata(), known)
+
+
+if __name__ == '__main__':
+  absltest.main()

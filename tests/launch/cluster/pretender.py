@@ -1,0 +1,80 @@
+"""A rank that trains nothing: a supervisor whose worker only beats.
+
+pretender FOLDER KIND RANK: at tick 20 of RANK what KIND says happens. The
+others then wait at tick 22, as ranks of one job do.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from launch.cluster import beats, hosts, supervisor, worker
+from launch.cluster.roll import Bounds
+from launch.support import flags
+
+_BOUNDS = Bounds(join=20, startup=20, watchdog=2, settle=0.5)
+
+
+def _work(kind: str, mine: bool, me: worker.Worker, told: beats.Beats) -> int:
+  told.stage('compiling')
+  if kind == 'refuses' and mine:
+    raise ValueError('this rank lacks its data')
+  for tick in range(20 if mine else 22):
+    told.at('compute', tick)
+    time.sleep(0.01)
+  if kind == 'finishes':
+    return me.finished(0)
+  if kind == 'raises' and mine:
+    me.failed(RuntimeError('this rank has had enough'))
+    _wait(told)  # as JAX does, for the others to come to an end
+  if mine:
+    told.at('input', 20)
+    _happens(kind)
+  _wait(told)
+  return me.finished(128 + told.signal)
+
+
+def _wait(told: beats.Beats) -> None:
+  while not told.signal:
+    time.sleep(0.01)
+
+
+def _happens(kind: str) -> None:
+  if kind == 'hangs':
+    threading.Event().wait()
+  if kind == 'exits':
+    os._exit(3)
+  if kind == 'supervisor':
+    os.kill(os.getppid(), signal.SIGKILL)
+  elif kind == 'twice':
+    for _ in range(2):
+      os.kill(os.getppid(), signal.SIGINT)
+      time.sleep(0.2)
+  elif kind in ('SIGTERM', 'SIGINT'):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as JAX's service does
+    os.kill(os.getppid(), getattr(signal, kind))
+  elif kind.startswith('SIG'):
+    os.kill(os.getpid(), getattr(signal, kind))
+
+
+def main(arguments: list[str]) -> int:
+  """See the file."""
+  folder, kind, rank = arguments
+  place = hosts.place() or supervisor.alone()
+  mine = place.process == int(rank)
+  if not supervisor.is_worker():
+    settings = {'kind': 'other' if kind == 'differs' and mine else 'same'}
+    log_path = os.path.join(folder, 'result_0.txt')
+    return supervisor.supervise(
+      supervisor.Job(place, _BOUNDS, settings, folder, log_path)
+    )
+  parent_folder = os.environ[worker.VARIABLE].partition(':')[2]
+  told = beats.Beats(os.path.join(parent_folder, worker.BEATS))
+  with worker.entered() as me:
+    return _work(kind, mine, me, told)
+
+
+if __name__ == '__main__':
+  sys.exit(flags.run(main, rest=True))

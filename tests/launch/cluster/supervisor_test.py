@@ -1,0 +1,150 @@
+"""Tests of how ranks end together, on ranks that train nothing.
+
+hosts_test.py does some of this to ranks that train.
+"""
+
+import json
+import os
+import signal
+import subprocess
+
+from absl.testing import absltest, parameterized
+
+from launch import local
+from suite.run import run_log
+from tests.launch import processes
+
+_LATE = 75
+
+
+class WatchdogTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir().full_path
+    self.log = os.path.join(self.folder, 'result_0.txt')
+    with open(self.log, 'w', encoding='utf-8') as file:
+      file.write(':::MLLOG {"key": "init_start"}\n:::MLLOG {"key": "half')
+
+  def ranks(self, kind, rank, count=2, absent=()):
+    """Exit codes and what was printed to stderr, of all ranks."""
+    started = [
+      processes.start(
+        'tests.launch.pretender', self.folder, kind, str(rank), environment=each
+      )
+      for index, each in enumerate(local.places(count, 1))
+      if index not in absent
+    ]
+    for each in started:
+      self.addCleanup(each.wait)
+      self.addCleanup(each.kill)
+    said = [each.communicate(timeout=200)[1] for each in started]
+    return [each.returncode for each in started], said
+
+  def reason(self):
+    with open(self.log, encoding='utf-8') as file:
+      lines = [json.loads(line.partition(' ')[2]) for line in file]
+    self.assertEqual(
+      [line['key'] for line in lines], ['init_start', 'run_stop']
+    )
+    self.assertEqual(lines[-1]['metadata']['status'], 'aborted')
+    return lines[-1]['metadata']['reason']
+
+  @parameterized.named_parameters(
+    ('killed', 'SIGKILL', 1, 'its process was ended by SIGKILL'),
+    ('the_first_killed', 'SIGKILL', 0, 'its process was ended by SIGKILL'),
+    ('exits', 'exits', 1, 'its process ended unasked, with exit code 3'),
+    (
+      'stopped',
+      'SIGSTOP',
+      1,
+      r'no progress for \d s, last at tick 20 in input, where its process is '
+      'stopped; the others waited',
+    ),
+    (
+      'hangs',
+      'hangs',
+      0,
+      r'no progress for \d s, last at tick 20 in input; the others waited',
+    ),
+  )
+  def test_a_rank_that_is_lost_or_late_ends_all_by_name(self, kind, rank, says):
+    codes, said = self.ranks(kind, rank)
+    self.assertEqual(codes, [_LATE, _LATE], said)
+    for text in (*said, self.reason()):
+      self.assertRegex(text, rf'rank {rank} \(\S+\): {says}')
+    # Of what still ran it is known where.
+    stacks = os.path.join(self.folder, f'stacks_rank{1 - rank}.txt')
+    with open(stacks, encoding='utf-8') as file:
+      self.assertRegex(file.read(), r'pretender.py", line \d+ in _wait')
+
+  def test_the_stack_of_a_stopped_process_is_had_too(self):
+    self.ranks('SIGSTOP', 0, count=1)
+    # It goes on for a moment before it is asked.
+    where = r'pretender.py", line \d+ in _(happens|work|wait)'
+    with open(os.path.join(self.folder, 'stacks_rank0.txt')) as file:
+      self.assertRegex(file.read(), where)
+
+  def test_an_exception_on_one_rank_ends_all_and_is_told(self):
+    codes, said = self.ranks('raises', 1)
+    self.assertEqual(codes, [_LATE, 1], said)
+    for text in (*said, self.reason()):
+      self.assertRegex(
+        text, r'rank 1 \(\S+\): RuntimeError: this rank has had enough'
+      )
+
+  def test_a_refusal_of_one_rank_is_one_of_all(self):
+    codes, said = self.ranks('refuses', 1)
+    self.assertEqual(codes, [2, 2], said)
+    self.assertIn('this rank lacks its data', said[0])
+    self.assertEqual(said[1].count('this rank lacks its data'), 1)
+
+  @parameterized.parameters('SIGTERM', 'SIGINT')
+  def test_a_signal_to_one_rank_reaches_all(self, name):
+    codes, said = self.ranks(name, 1)
+    self.assertEqual(codes, [128 + getattr(signal, name)] * 2, said)
+
+  def test_a_second_signal_ends_a_rank_at_once(self):
+    codes, said = self.ranks('twice', 0, count=1)
+    self.assertEqual(codes, [130], said)
+
+  @parameterized.parameters(0, 1)
+  def test_a_lost_supervisor_takes_its_worker_along_and_ends_all(self, rank):
+    codes, said = self.ranks('supervisor', rank)
+    self.assertEqual(codes[rank], -signal.SIGKILL)
+    self.assertEqual(codes[1 - rank], _LATE)
+    self.assertRegex(said[1 - rank], rf'rank {rank}.*connection was closed')
+    workers = subprocess.run(
+      ('pgrep', '-f', self.folder), capture_output=True, text=True
+    )
+    self.assertEqual(workers.stdout, '')
+
+  def test_ranks_that_finish_end_well_and_leave_the_log_alone(self):
+    codes, said = self.ranks('finishes', 0, count=3)
+    self.assertEqual((codes, said), ([0, 0, 0], ['', '', '']))
+    self.assertIsNone(run_log.ending(self.log))
+
+  def test_different_settings_are_refused_and_named(self):
+    codes, said = self.ranks('differs', 1)
+    self.assertEqual(codes, [2, 2])
+    for text in said:
+      self.assertRegex(
+        text, r'error: rank 1 \(.*differs from .* in kind: other, not same.'
+      )
+    self.assertIsNone(run_log.ending(self.log))
+
+
+class CompleteTest(absltest.TestCase):
+  def test_a_log_that_has_its_end_is_left_alone(self):
+    end = ':::MLLOG {"key": "run_stop", "metadata": {"status": "success"}}\n'
+    log = self.create_tempfile(content=end)
+    self.assertFalse(run_log.complete(log.full_path, 'late'))
+    self.assertEqual(log.read_text(), end)
+
+  def test_a_log_that_is_not_there_is_not_made(self):
+    path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
+    self.assertFalse(run_log.complete(path, 'late'))
+    self.assertFalse(os.path.exists(path))
+
+
+if __name__ == '__main__':
+  absltest.main()
