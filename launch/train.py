@@ -162,8 +162,10 @@ def _prepare(request: flags.Request) -> Job:
   if FLAGS.compile_cache:
     jax.config.update('jax_compilation_cache_dir', FLAGS.compile_cache)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  task = request.benchmark.task(request.hparams, request.size.data)
   mesh = sharding.make_mesh(FLAGS.model_axis)
+  task = request.benchmark.task(
+    request.hparams, request.size.data, devices=mesh.shape[sharding.DATA]
+  )
   build = program.Build(
     request.profile.compiler_options,
     spread=FLAGS.spread,

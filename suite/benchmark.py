@@ -51,13 +51,14 @@ class Benchmark:
   # Epochs that lie behind a run when it starts, from its hyperparameters.
   starts_after: Callable[[Any], int] = lambda hparams: 0
 
-  def task(self, hparams: Any, data: DataSet) -> Any:
+  def task(self, hparams: Any, data: DataSet, *, devices: int = 1) -> Any:
     """The `suite.run.task.Task` of a run, for which JAX is imported.
 
-    Raises ValueError where the hyperparameters do not fit each other.
+    Its batches are shared by `devices`, the size of the mesh's data axis.
+    Raises ValueError where the hyperparameters do not fit each other or these.
     """
     module = importlib.import_module(f'{_FOLDER}.{self.name}.task')
-    return module.make_task(hparams, data)
+    return module.make_task(hparams, data).shared_by(devices)
 
   def size(self, name: str) -> Size:
     """The size of that name; ValueError naming the nearest if there is none."""

@@ -17,10 +17,10 @@ def _all():
 
 
 class BenchmarksTest(parameterized.TestCase):
-  def task(self, name, size_name):
+  def task(self, name, size_name, **how):
     benchmark = benchmark_lib.get(name)
     size = benchmark.size(size_name)
-    return benchmark.task(size.hparams, size.data)
+    return benchmark.task(size.hparams, size.data, **how)
 
   @parameterized.parameters(*_all())
   def test_the_reference_hyperparameters_are_legal_in_closed(self, name, size):
@@ -47,7 +47,7 @@ class BenchmarksTest(parameterized.TestCase):
 
   @parameterized.parameters(*_all())
   def test_its_batches_split_over_eight_devices(self, name, size):
-    check(self.task(name, size), sharding.make_mesh())
+    check(self.task(name, size, devices=8), sharding.make_mesh())
 
   @parameterized.parameters(*_all())
   def test_a_step_keeps_the_shapes_of_the_state(self, name, size):

@@ -26,6 +26,11 @@ _AHEAD_PER_PROCESS = 2  # batches
 _ALIGNMENT = 64  # bytes
 
 
+def rounded_up(rows: int, multiple: int) -> int:
+  """The least multiple that holds so many rows."""
+  return -(-rows // multiple) * multiple
+
+
 @dataclasses.dataclass(frozen=True)
 class Share:
   """The rows of every global batch that fall to one host."""

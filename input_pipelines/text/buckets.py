@@ -68,8 +68,7 @@ def shapes(
     max_length: of the longest pair.
     first: where the first bucket ends.
     scale: from one end to the next.
-    multiple: of which the rows have to be one, so that devices share them; they
-      are rounded down.
+    multiple: rows are rounded down to a multiple of this.
   """
   if first < 2 or scale < 1 or max_length < 1 or multiple < 1:
     raise ValueError(

@@ -200,6 +200,7 @@ def train_batches(
   host: int = 0,
   hosts: int = 1,
   first_step: int = 0,
+  row_multiple: int = 1,
   threads: int | None = None,
 ) -> Iterator[batching.Batch]:
   """This host's rows of the training batches, without end.
@@ -214,6 +215,7 @@ def train_batches(
     host: which of the `hosts` this is.
     hosts: how many share the rows of a batch.
     first_step: through all epochs, where a restarted run goes on.
+    row_multiple: rows of padding fill a batch up to a multiple of this.
     threads: that make batches ahead; None for one a core, 0 for none.
 
   Returns:
@@ -225,7 +227,10 @@ def train_batches(
     `source_position` and `target_position`, int32, from 0 on in each pair.
   """
   shares = {
-    shape: batching.Share(shape.rows, host, hosts) for shape in plan.shapes
+    shape: batching.Share(
+      batching.rounded_up(shape.rows, row_multiple), host, hosts
+    )
+    for shape in plan.shapes
   }
 
   def read(step: int) -> batching.Batch:

@@ -66,7 +66,7 @@ def run(job: Job, tell: Callable[..., None]) -> analysis.Report:
   tell(stage='describing devices')
   mesh = sharding.make_mesh(job.model_axis, targets.devices(system))
   places = [targets.place(device, system) for device in mesh.devices.flat]
-  task = make_task(job)
+  task = make_task(job, mesh.shape[sharding.DATA])
   build = program.Build(
     options=job.options,
     spread=job.spread,
@@ -96,14 +96,14 @@ def run(job: Job, tell: Callable[..., None]) -> analysis.Report:
   }
 
 
-def make_task(job: Job) -> Task:
+def make_task(job: Job, devices: int = 1) -> Task:
   """The task of a job; ValueError for what the benchmark does not allow."""
   benchmark = benchmark_lib.get(job.benchmark)
   size = benchmark.size(job.size)
   changed = hparams.override(
     size.hparams, job.hp, hparams.Division(job.division)
   )
-  return benchmark.task(changed, size.data)
+  return benchmark.task(changed, size.data, devices=devices)
 
 
 def describe_system(system: systems.System) -> analysis.Report:

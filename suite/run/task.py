@@ -131,6 +131,14 @@ class Task(abc.ABC):
     del directory
     return {}
 
+  def shared_by(self, devices: int) -> 'Task':
+    """The same task, with batches that so many devices can share.
+
+    By default it is as it is, and batches must have rows for all of them.
+    """
+    del devices
+    return self
+
   def staged(self) -> Mapping[str, Staged]:
     """What else runs on the clock, by name, for feeds that call it."""
     return {}

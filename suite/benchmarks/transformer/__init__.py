@@ -107,9 +107,8 @@ class Hparams:
     256, 'Tokens of a side of a row that pairs share.', rule=POSITIVE
   )
   row_multiple: int = tunable(
-    8,
-    'Rows of a batch are rounded down to a multiple of this, which the devices '
-    'that share a batch must divide; 1 in the reference, for one GPU.',
+    1,
+    'Rows that are trained in a step are rounded down to a multiple of this.',
     rule=POSITIVE,
   )
   gradient_accumulation_steps: int = accumulation_steps()
@@ -168,6 +167,7 @@ TINY = dataclasses.replace(
   max_sequence_length=31,
   bucket_first=20,
   bucket_scale=1.6,
+  row_multiple=8,
   max_epochs=8,
   eval_batch_size=200,
   eval_lengths=(32,),

@@ -1,11 +1,14 @@
 """The Transformer as a task: its loss, its translations, buckets or packing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import copy
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipelines.reading import batching
 from input_pipelines.text import buckets, packing
 from input_pipelines.translation import read as translation
 from models import transformer
@@ -56,13 +59,18 @@ class TransformerTask(Task):
     )
     self.partition_rules = transformer.PARTITION_RULES
     self.parts = hp.gradient_accumulation_steps
-    self.rows_set_by = 'row_multiple'
     self._shapes = _shapes(hp)
-    self.train_specs = [_train_spec(hp, shape) for shape in self._shapes]
+    self._share_by(1)
     self.eval_specs = [_eval_spec(hp, length) for length in hp.eval_lengths]
     self._plan: buckets.Plan | None = None
     self._references: translation.Texts | None = None
     self._vocabulary = None
+
+  def shared_by(self, devices: int) -> 'TransformerTask':
+    """See Task: rows of padding fill a batch up, so all devices train alike."""
+    task = copy.copy(self)
+    task._share_by(devices)
+    return task
 
   def init_model(self, key):
     """See Task."""
@@ -144,6 +152,11 @@ class TransformerTask(Task):
     )
     self.plan_by(translation.train_lengths(directory))
 
+  def described(self, directory: str) -> Mapping[str, Any]:
+    """See Task: the rows that a step of each shape trains, without padding."""
+    del directory
+    return {'podium_trained_rows': [shape.rows for shape in self._shapes]}
+
   def plan_by(self, lengths: np.ndarray) -> None:
     """Plans batches by the tokens of both sides of all pairs, int [N, 2]."""
     hp = self._hp
@@ -168,6 +181,7 @@ class TransformerTask(Task):
         self._plan,
         seed=data.seed,
         first_step=data.first_step,
+        row_multiple=self._row_multiple,
         **hosts,
         **threads,
       ),
@@ -180,6 +194,23 @@ class TransformerTask(Task):
       data.put,
       first_step=data.first_step,
     )
+
+  def _share_by(self, devices: int) -> None:
+    """Sets the shapes of training batches, whose rows all devices share."""
+    hp, fewest = self._hp, min(shape.rows for shape in self._shapes)
+    self._row_multiple = devices * hp.gradient_accumulation_steps
+    if fewest < self._row_multiple:
+      raise ValueError(
+        f'Expected {self._row_multiple} rows or more in every batch, for '
+        f'{devices} devices and {hp.gradient_accumulation_steps} parts of a '
+        f'step, got {fewest}: raise global_batch_size.'
+      )
+    self.train_specs = [
+      _train_spec(
+        hp, shape, batching.rounded_up(shape.rows, self._row_multiple)
+      )
+      for shape in self._shapes
+    ]
 
 
 def translations(
@@ -204,7 +235,7 @@ def translations(
 
 
 def _shapes(hp: Hparams) -> tuple[buckets.Shape, ...]:
-  multiple = hp.row_multiple * hp.gradient_accumulation_steps
+  multiple = hp.row_multiple
   if hp.batching == 'buckets':
     return buckets.shapes(
       hp.global_batch_size,
@@ -223,16 +254,16 @@ def _shapes(hp: Hparams) -> tuple[buckets.Shape, ...]:
   return (buckets.Shape(rows, length, length),)
 
 
-def _train_spec(hp: Hparams, shape: buckets.Shape) -> Spec:
+def _train_spec(hp: Hparams, shape: buckets.Shape, rows: int) -> Spec:
   names = ['', '_segment', '_position'] if hp.batching == 'packing' else ['']
   spec = {
     f'{side}{name}': jax.ShapeDtypeStruct(
-      (shape.rows, getattr(shape, side)), np.int32
+      (rows, getattr(shape, side)), np.int32
     )
     for side in translation.SIDES
     for name in names
   }
-  return spec | {'weight': jax.ShapeDtypeStruct((shape.rows,), np.float32)}
+  return spec | {'weight': jax.ShapeDtypeStruct((rows,), np.float32)}
 
 
 def _eval_spec(hp: Hparams, length: int) -> Spec:

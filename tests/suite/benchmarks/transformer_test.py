@@ -170,14 +170,30 @@ class RulesTest(parameterized.TestCase):
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     self.assertEqual(count, 210_804_736)
 
-  def test_its_batches_are_those_of_the_reference(self):
+  @parameterized.parameters(
+    (1, [(512, 7), (455, 8), (409, 9)], (15, 256)),
+    (8, [(512, 7), (456, 8), (416, 9)], (16, 256)),
+  )
+  def test_any_devices_train_the_rows_of_the_reference(
+    self, devices, first, last
+  ):
     # 4096 tokens by the end of the bucket, one more than its longest pair.
-    hp = _override({'row_multiple': '1'})
-    specs = TransformerTask(hp, REFERENCE.data).train_specs
-    shapes = [spec['source'].shape for spec in specs]
-    self.assertEqual(shapes[:3], [(512, 7), (455, 8), (409, 9)])
-    self.assertEqual(shapes[-1], (15, 256))
-    self.assertEqual({spec['target'].shape for spec in specs}, set(shapes))
+    task = TransformerTask(REFERENCE.hparams, REFERENCE.data)
+    task = task.shared_by(devices)
+    shapes = [spec['source'].shape for spec in task.train_specs]
+    self.assertEqual((shapes[:3], shapes[-1]), (first, last))
+    targets = {spec['target'].shape for spec in task.train_specs}
+    self.assertEqual(targets, set(shapes))
+    trained = task.described('')['podium_trained_rows']
+    self.assertLen(trained, len(shapes))
+    self.assertEqual((trained[:3], trained[-1]), ([512, 455, 409], 15))
+
+  def test_a_batch_with_fewer_rows_than_devices_is_refused(self):
+    task = TransformerTask(REFERENCE.hparams, REFERENCE.data)
+    with self.assertRaisesRegex(
+      ValueError, '16 rows or more .*, got 15: raise'
+    ):
+      task.shared_by(16)
 
   def test_packed_rows_are_as_many_as_the_tokens_fill(self):
     # Round v0.7: 2048 rows of 256.
@@ -198,14 +214,6 @@ class RulesTest(parameterized.TestCase):
   def test_what_does_not_fit_is_refused(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):
       TransformerTask(dataclasses.replace(SMALL, **changes), DATA)
-
-  def test_rows_that_devices_do_not_divide_are_refused_with_what_sets_them(
-    self,
-  ):
-    task = TransformerTask(dataclasses.replace(SMALL, row_multiple=1), DATA)
-    message = r'train batch \(see row_multiple\) is 30, which 8 .* do: 24'
-    with self.assertRaisesRegex(ValueError, message):
-      program.check(task, sharding.make_mesh())
 
 
 class EpochTest(parameterized.TestCase):
@@ -235,6 +243,22 @@ class EpochTest(parameterized.TestCase):
     rest = _batches(_task(), 2, position={'step': 4})
     for batch, expected in zip(rest, whole[4:], strict=True):
       jax.tree.map(np.testing.assert_array_equal, batch, expected)
+
+  @parameterized.parameters('buckets', 'packing')
+  def test_eight_devices_train_what_one_trains(self, batching):
+    hp = dataclasses.replace(SMALL, row_multiple=1, batching=batching)
+    task = TransformerTask(dataclasses.replace(hp, global_batch_size=520), DATA)
+    batches = []
+    for each in (task, task.shared_by(8)):
+      each.verify_data(DIRECTORY)
+      batches.append(_batches(each, each.blocks()[0].steps))
+    self.assertLen(batches[1], len(batches[0]))
+    for alone, shared in zip(*batches, strict=True):
+      rows = len(alone['weight'])
+      self.assertEqual(len(shared['weight']), -(-rows // 8) * 8)
+      for name, values in shared.items():
+        np.testing.assert_array_equal(values[:rows], alone[name])
+        self.assertFalse(values[rows:].any())
 
   def test_truncating_trains_on_all_pairs(self):
     self.assertEqual(_task(length_method='truncate').blocks()[0].samples, PAIRS)
@@ -310,9 +334,7 @@ class LossTest(parameterized.TestCase):
     )
     batches = _batches(_verified(hp), 8)
     batches = [*batches[:2], batches[-1]]
-    hp = dataclasses.replace(
-      hp, gradient_accumulation_steps=parts, row_multiple=16 // parts
-    )
+    hp = dataclasses.replace(hp, gradient_accumulation_steps=parts)
     task, mesh = _verified(hp), sharding.make_mesh(axis)
     build = program.Build(spread=spread)
     program.check(task, mesh, build)
