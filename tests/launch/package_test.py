@@ -121,7 +121,7 @@ class PackageTest(parameterized.TestCase):
       )
     source = org / 'benchmarks/resnet/podium'
     self.assertTrue((source / 'launch/train.py').is_file())
-    self.assertTrue((source / 'suite/report/template.html').is_file())
+    self.assertTrue((source / 'suite/results/report/template.html').is_file())
     self.assertEmpty(list(source.rglob('.*')))
     readme = (org / 'benchmarks/resnet/README.md').read_text()
     self.assertIn("    python -m launch.train --run=4 '--x='", readme)
