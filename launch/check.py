@@ -46,7 +46,7 @@ def main(path: str, *, werror: bool, ruleset: str | None = None) -> int:
     print(finding)
   for note in found.notes:
     print(printable(note))
-  errors = len(audit.errors(list(found.findings)))
+  errors = len(audit.errors(found.findings))
   warnings = len(found.findings) - errors
   failed = errors or (werror and warnings)
   print(

@@ -33,8 +33,9 @@ from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.benchmark import Benchmark, Size
 from suite.results import audit, convergence
+from suite.results.audit import reached
 from suite.results.audit.claim import Lookup
-from suite.results.convergence import Point, Points, store
+from suite.results.convergence import Point, Points, curves, store
 
 FLAGS = absl_flags.FLAGS
 
@@ -112,8 +113,8 @@ def check(
   for directory in directories:
     checked = _examine(directory, get)
     points = find(checked)
-    found = convergence.convergence(checked.runs)
-    verdict = convergence.judge(checked.runs, points)
+    found = reached.of(checked.runs)
+    verdict = reached.judge(checked.runs, points)
     values = ', '.join(
       'never' if value is None else f'{value:g}'
       for value in found.values.values()
@@ -147,7 +148,7 @@ def points_for(ruleset: str, rcps: str) -> Find:
         f'The rules of {first.summary.benchmark!r} are unknown here; give '
         '--ruleset or --rcps.'
       )
-    benchmark = convergence.convergence(checked.runs).benchmark
+    benchmark = reached.of(checked.runs).benchmark
     return store.find(benchmark, ruleset or name, **scored)
 
   return find
@@ -168,11 +169,9 @@ def make(
   by_size: dict[int, list[audit.SetAudit]] = {}
   for one in sets:
     _require_sound(one)
-    by_size.setdefault(convergence.convergence(one.runs).batch_size, []).append(
-      one
-    )
+    by_size.setdefault(reached.of(one.runs).batch_size, []).append(one)
   first = sets[0]
-  benchmark = convergence.convergence(first.runs).benchmark
+  benchmark = reached.of(first.runs).benchmark
   points = [
     _point(benchmark, batch_size, by_size[batch_size], origin)
     for batch_size in sorted(by_size)
@@ -184,7 +183,7 @@ def make_from_curves(
   path: str, benchmark: Benchmark, size: Size, *, origin: Mapping[str, str]
 ) -> Points:
   """The point of a size's reference, of a table of whole curves."""
-  values = convergence.from_curves(path, size.target)
+  values = curves.reached(path, size.target)
   if None in values:
     raise ValueError(
       f'Expected every reference run in {path} to meet {size.target}; '
@@ -312,13 +311,13 @@ def _leaves(directories: Sequence[str]) -> Iterator[str]:
 def _require_sound(one: audit.SetAudit) -> None:
   faults = [
     fault
-    for fault in audit.errors(list(one.findings))
+    for fault in audit.errors(one.findings)
     if fault.rule not in _OF_RESULTS
   ]
   if faults:
     more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
     raise ValueError(f'Expected sound logs of the reference: {faults[0]}{more}')
-  values = convergence.convergence(one.runs).values
+  values = reached.of(one.runs).values
   for run, value in values.items():
     if value is None:
       raise ValueError(
@@ -353,9 +352,7 @@ def _point(
     'Platform': log.value('submission_platform'),
   }
   values = [
-    value
-    for one in sets
-    for value in convergence.convergence(one.runs).values.values()
+    value for one in sets for value in reached.of(one.runs).values.values()
   ]
   return Point(
     name=f'{benchmark}_ref_{batch_size}',

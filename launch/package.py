@@ -102,7 +102,7 @@ def _refuse(results: Sequence[submission.Result]) -> bool:
   """Prints the errors of results that are not in order; whether there are."""
   bad = False
   for result in results:
-    errors = audit.errors(list(result.checked.findings))
+    errors = audit.errors(result.checked.findings)
     for finding in errors:
       print(f'{result.directory}: {finding}')
     bad = bad or bool(errors)
@@ -133,7 +133,7 @@ def _tell(found: audit.FolderAudit) -> int:
     print(finding)
   for note in found.notes:
     print(note)
-  errors = audit.errors(list(found.findings))
+  errors = audit.errors(found.findings)
   if errors:
     counted = check.counted(len(errors), 'error')
     print(f'Nothing was written: the audit of the tree found {counted}.')

@@ -297,7 +297,7 @@ def _notes(folder: str) -> list[str]:
   """What the audit says against the runs of a point."""
   faults = [
     fault
-    for fault in audit.errors(list(audit.examine_set(folder).findings))
+    for fault in audit.errors(audit.examine_set(folder).findings)
     if fault.rule not in _OF_RESULTS
   ]
   return [f'{os.path.basename(folder)}: {fault}' for fault in faults]

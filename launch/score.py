@@ -27,6 +27,7 @@ from suite import benchmark as benchmark_lib
 from suite import files
 from suite.hparams import Division
 from suite.results import audit, convergence, scoring
+from suite.results.audit import reached
 from suite.results.audit.claim import Lookup
 
 FLAGS = absl_flags.FLAGS
@@ -312,14 +313,14 @@ def _verdict(
     runs=made.convention.runs,
     dropped=made.convention.dropped,
   )
-  return convergence.judge(chosen, points)
+  return reached.judge(chosen, points)
 
 
 def _factor(made: _Set, verdict: convergence.Verdict | None) -> float:
   """What times count, also where a set is too fast and no more than lucky."""
   if verdict and verdict.status == convergence.TOO_FAST and made.audited:
     text = str(verdict)
-    faults = audit.errors(list(made.audited.findings))
+    faults = audit.errors(made.audited.findings)
     if not any(text in fault.text for fault in faults):
       return verdict.factor
   return convergence.factor(verdict)
@@ -429,7 +430,7 @@ def _reason(
     )
   errors = [
     finding
-    for finding in audit.errors(list(made.audited.findings))
+    for finding in audit.errors(made.audited.findings)
     if not (windowed and finding.rule.startswith(_COUNTED_HERE))
   ]
   if errors:

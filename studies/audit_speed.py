@@ -96,7 +96,7 @@ def _unknown(name: str):
 def _timed(path: pathlib.Path) -> float:
   """Seconds of the processor."""
   start = time.process_time()
-  one.examine(path, _unknown)
+  one.examine_log(path, _unknown)
   return time.process_time() - start
 
 
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
   """Prints a line a log, or the peak of memory of one audit."""
   del argv
   if _AUDIT.value:
-    one.examine(_AUDIT.value, _unknown)
+    one.examine_log(_AUDIT.value, _unknown)
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == 'darwin' else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)

@@ -4,9 +4,10 @@ python studies/curves.py --benchmark=resnet --seeds=20 --csv=FILE
 
 A target is only worth something if nearly every seed of the reference reaches
 it and a broken model does not, or needs visibly longer. This trains both
-through the real loop and writes one row per eval: variant, seed, epoch, step,
-seconds on the clock, quality. Rows that the file has are not made again. The
-broken models of a benchmark stand in suite/benchmarks/<name>/broken.py.
+through the real loop and writes one row per eval: variant, seed, epoch or
+samples, step, seconds on the clock, and each metric of the target. Rows that
+the file has are not made again. The broken models of a benchmark stand in
+suite/benchmarks/<name>/broken.py.
 """
 
 import csv
@@ -24,6 +25,7 @@ from input_pipelines.reading import dataset
 from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.clock import Clock
+from suite.results.convergence import curves
 from suite.run import loop, sharding
 from suite.run.feed import Data
 from suite.run.run_log import RunLog
@@ -37,10 +39,9 @@ _FIRST_SEED = flags.DEFINE_integer('first_seed', 0, 'The first of them.')
 _VARIANTS = flags.DEFINE_list('variants', None, 'Which; by default all.')
 _CSV = flags.DEFINE_string('csv', None, 'Output.', required=True)
 _HP = flags.DEFINE_multi_string('hp', [], 'Changes to the tiny reference.')
-_TARGET = flags.DEFINE_float(
-  'stop_at', 2.0, 'Quality that ends a run; more than 1: the whole budget.'
+_STOP = flags.DEFINE_bool(
+  'stop_at_target', False, 'End a run at its target; default: its whole budget.'
 )
-_COLUMNS = ('variant', 'seed', 'epoch', 'step', 'seconds')  # and the quality
 
 
 def train(task: Task, target: Target, seed: int, directory: str) -> loop.Result:
@@ -76,22 +77,26 @@ def main(argv):
     hparams.Division.OPEN,
   )
   directory = dataset.find(_DATA_DIR.value, size.data.name)
-  (metric,) = size.target.at_least
-  target = Target(at_least={metric: _TARGET.value})
+  target = size.target if _STOP.value else size.target.out_of_reach()
   done = _done(_CSV.value)
   found = importlib.import_module(f'suite.benchmarks.{benchmark.name}.broken')
-  for name in _VARIANTS.value or found.VARIANTS:
-    change, context = found.VARIANTS[name]
+  for variant in _VARIANTS.value or found.VARIANTS:
+    change, context = found.VARIANTS[variant]
     for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value):
-      if (name, str(seed)) in done:
+      if (variant, str(seed)) in done:
         continue
       with context():
         task = benchmark.task(change(reference), size.data)
         task.verify_data(directory)
         result = train(task, target, seed, directory)
-      _append(_CSV.value, name, seed, result, metric)
-      curve = ' '.join(f'{e.quality[metric]:.3f}' for e in result.evals)
-      print(f'{name}, seed {seed}: {result.timed:.1f} s, {curve}', flush=True)
+      _append(_CSV.value, variant, seed, result, target)
+      curve = ', '.join(
+        f'{name} ' + ' '.join(f'{e.quality[name]:.3f}' for e in result.evals)
+        for name in target.metrics
+      )
+      print(
+        f'{variant}, seed {seed}: {result.timed:.1f} s, {curve}', flush=True
+      )
 
 
 def _done(path: str) -> set[tuple[str, str]]:
@@ -102,26 +107,23 @@ def _done(path: str) -> set[tuple[str, str]]:
 
 
 def _append(
-  path: str, variant: str, seed: int, result: loop.Result, metric: str
+  path: str, variant: str, seed: int, result: loop.Result, target: Target
 ) -> None:
   fresh = not os.path.exists(path)
+  place = curves.column([found.at for found in result.evals])
   with open(path, 'a', encoding='utf-8', newline='') as file:
     writer = csv.writer(file, lineterminator='\n')
     if fresh:
-      writer.writerow((*_COLUMNS, metric))
+      columns = ('variant', 'seed', place, 'step', 'seconds')
+      writer.writerow((*columns, *target.metrics))
     for found in result.evals:
-      writer.writerow(
-        (
-          variant,
-          seed,
-          found.at['epoch_num'],
-          found.step,
-          f'{found.seconds:.2f}',
-          f'{found.quality[metric]:.4f}',
-        )
-      )
+      at = found.at[curves.PLACES[place]]
+      quality = [f'{found.quality[name]:.4f}' for name in target.metrics]
+      seconds = f'{found.seconds:.2f}'
+      writer.writerow((variant, seed, at, found.step, seconds, *quality))
     if not result.evals:  # a loss that was not finite before the first eval
-      writer.writerow((variant, seed, 0, len(result.losses), '', ''))
+      nothing = [''] * (1 + len(target.metrics))
+      writer.writerow((variant, seed, 0, len(result.losses), *nothing))
 
 
 if __name__ == '__main__':

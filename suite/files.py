@@ -1,4 +1,4 @@
-"""Files of a result: written whole or not at all, in directories we may use."""
+"""Files of a result: names, whole writes, checked JSON."""
 
 import json
 import os
@@ -7,22 +7,22 @@ from typing import Any
 
 
 def log_path(directory: str, run: int) -> str:
-  """Where the log of a run lies, by the name that checkers look for."""
+  """Path of the log of a run, by the name that checkers look for."""
   return os.path.join(directory, f'result_{run}.txt')
 
 
 def record_path(directory: str, run: int) -> str:
-  """Where all that is known of a finished run lies, for the report."""
+  """Path of the record of a finished run, for the report."""
   return os.path.join(directory, f'run_{run}.json')
 
 
 def checkpoints_path(directory: str, run: int) -> str:
-  """Where the checkpoints of a run lie while it is not finished."""
+  """Path of the checkpoints of a run while it is not finished."""
   return os.path.join(directory, f'checkpoints_{run}')
 
 
 def claim_directory(path: str) -> None:
-  """Makes the directory if it is not there; ValueError if it can't be used."""
+  """Makes the directory unless it exists; ValueError where we can't write."""
   try:
     os.makedirs(path, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):
@@ -34,7 +34,7 @@ def claim_directory(path: str) -> None:
 
 
 def write_text(path: str, text: str) -> None:
-  """Puts the file in place in one step, so that no reader sees half of it."""
+  """Moves the whole file into place, so that no reader sees half of it."""
   partial = f'{path}.partial'
   with open(partial, 'w', encoding='utf-8') as file:
     file.write(text)
@@ -44,7 +44,7 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_json(path: str, value: Any) -> None:
-  """Writes `value` as JSON; ValueError for numbers that JSON has not."""
+  """Writes `value` as JSON; ValueError for numbers that JSON lacks."""
   write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
 
 
@@ -55,3 +55,10 @@ def read_json(path: str) -> Any:
       return json.load(file)
   except (OSError, ValueError) as error:
     raise ValueError(f'Cannot read {path}: {error}') from None
+
+
+def is_number(value: Any) -> bool:
+  """Returns whether a JSON value is a finite number; a bool is none."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  return -1e300 < value < 1e300

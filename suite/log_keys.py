@@ -1,4 +1,16 @@
 """Keys and values of the log that its writer and its readers share."""
 
-# Begins the keys of statistics of the data that a run makes itself.
+# Prefix of statistics of the data that a run makes itself.
 MADE = 'podium_made_'
+# A run continued in another process; INTERRUPTED is its earlier end, withdrawn.
+RESUMED, INTERRUPTED = 'podium_resumed', 'podium_interrupted'
+SUCCESS, ABORTED = 'success', 'aborted'  # status of run_stop
+# Metadata that place an event in training.
+UNITS = ('epoch_num', 'samples_count', 'step_num')
+# submission_status -> status of a system description, from ruleset 4.0 on.
+STATUSES = {
+  'onprem': 'Available on-premise',
+  'cloud': 'Available cloud',
+  'preview': 'Preview',
+  'research': 'Research, Development, or Internal (RDI)',
+}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,13 +16,33 @@ class Target:
     if not self.at_least and not self.at_most:
       raise ValueError('A target needs at least one bound.')
 
+  @classmethod
+  def of(cls, bounds: Mapping[str, Mapping[str, float]]) -> 'Target':
+    """The target that `as_dict` wrote."""
+    return cls(**{
+      side: {name: b[side] for name, b in bounds.items() if side in b}
+      for side in ('at_least', 'at_most')
+    })  # fmt: skip
+
+  @property
+  def metrics(self) -> list[str]:
+    """Names of the metrics that have a bound."""
+    return list({**self.at_least, **self.at_most})
+
   def met_by(self, quality: Mapping[str, float]) -> bool:
-    """Whether every bound holds; a value that is no number meets none.
+    """Holds `quality` to every bound; a value that is no number meets none.
 
     Raises KeyError when `quality` lacks a metric that the target names.
     """
     return all(quality[k] >= bound for k, bound in self.at_least.items()) and (
       all(quality[k] <= bound for k, bound in self.at_most.items())
+    )
+
+  def out_of_reach(self) -> 'Target':
+    """Bounds of the same metrics that no quality meets: the whole budget."""
+    return Target(
+      dict.fromkeys(self.at_least, math.inf),
+      dict.fromkeys(self.at_most, -math.inf),
     )
 
   def as_dict(self) -> dict[str, dict[str, float]]:

@@ -13,6 +13,7 @@ from launch import profiles
 from suite import benchmark as benchmark_lib
 from suite import hparams as hparams_lib
 from suite.hparams import Division
+from suite.log_keys import STATUSES
 
 CPUS, GPUS = ('cpu',), ('h100', 'h200', 'b200')
 TPUS = ('v3', 'v4', 'v5e', 'v5p', 'v6e', 'tpu7x')
@@ -273,7 +274,7 @@ def _check(made: Job) -> None:
   """What the types do not say."""
   _one_of('hardware', made.hardware, HARDWARE)
   _one_of('division', made.division, [each.value for each in Division])
-  _one_of('status', made.status, ['onprem', 'cloud', 'preview', 'research'])
+  _one_of('status', made.status, list(STATUSES))
   if not _TIME.fullmatch(made.time_limit) or not made.seconds:
     raise ValueError(
       f'time_limit is [days-]hours:minutes:seconds, not {made.time_limit!r}.'

@@ -14,6 +14,7 @@ from launch.profiles import Profile
 from suite import benchmark as benchmark_lib
 from suite import hparams as hparams_lib
 from suite.hparams import Division
+from suite.log_keys import STATUSES
 from suite.run import program
 
 USAGE_ERROR = 2
@@ -110,7 +111,7 @@ def define_run_flags() -> None:
   flags.DEFINE_enum(
     'submission_status',
     'research',
-    ['onprem', 'cloud', 'preview', 'research'],
+    list(STATUSES),
     'How the system can be had.',
   )
   flags.DEFINE_float(

@@ -22,6 +22,7 @@ from typing import Any
 from suite import benchmark as benchmark_lib
 from suite import files
 from suite.hparams import nearest
+from suite.log_keys import STATUSES
 from suite.results import audit
 from suite.results.audit import rounds
 from suite.results.audit import system as descriptions
@@ -137,7 +138,7 @@ def describe(
         f'Unknown field {field!r}{nearest(field, descriptions.FIELDS)}; there '
         f'are {", ".join(descriptions.FIELDS)}.'
       )
-  status = descriptions.STATUSES.get(results[0].setting('submission_status'))
+  status = STATUSES.get(results[0].setting('submission_status'))
   known = {
     **_known(*_hardware(results)),
     'submitter': submitter,
@@ -188,7 +189,7 @@ def write(
     root = pathlib.Path(partial, organisation)
     _fill(root, results, description, source, system)
     found = audit.examine(partial, get=get, ruleset=_ruleset(results))
-    if not audit.errors(list(found.findings)):
+    if not audit.errors(found.findings):
       os.chmod(partial, 0o755)
       os.rename(partial, output)
     return found

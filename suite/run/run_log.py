@@ -10,12 +10,10 @@ from mlperf_logging.mllog import mllog
 
 from suite import files
 from suite.clock import Clock
+from suite.log_keys import ABORTED, INTERRUPTED, RESUMED
+from suite.log_keys import SUCCESS as SUCCESS
 
 POINT, START, END = 'POINT_IN_TIME', 'INTERVAL_START', 'INTERVAL_END'
-SUCCESS, ABORTED = 'success', 'aborted'
-# A run that goes on in another process says so; of an end that was taken back
-# by that, the line stays under another name.
-RESUMED, INTERRUPTED = 'podium_resumed', 'podium_interrupted'
 
 # (type, key) -> the stages in which it may be written, and the stage after it
 # (None: no change). Every other key is a setting, written during 'init'.

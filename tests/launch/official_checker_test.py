@@ -149,7 +149,7 @@ class OfficialCheckerTest(parameterized.TestCase):
     path, result = self.log(changes, [0.1, 0.2, 0.2501], name='transformer')
     self.assertEqual(result.status, 'success')
     self.assertTrue(_official(path, '0.7.0'))
-    findings = audit.check_log(path)
+    findings = audit.examine_log(path).findings
     self.assertEmpty([str(f) for f in audit.errors(findings)])
 
   def test_a_transformer_that_says_not_what_became_of_long_pairs_fails(self):
@@ -159,7 +159,7 @@ class OfficialCheckerTest(parameterized.TestCase):
     with open(path, 'w', encoding='utf-8') as file:
       file.write(text.replace('"method": "discard"', '"method": "ignore"'))
     self.assertFalse(_official(path, '0.7.0'))
-    findings = audit.errors(audit.check_log(path))
+    findings = audit.errors(audit.examine_log(path).findings)
     self.assertTrue(any('max_sequence_length' in str(f) for f in findings))
 
   @parameterized.parameters(1, 3)
@@ -170,7 +170,10 @@ class OfficialCheckerTest(parameterized.TestCase):
     self.assertGreater(result.timed, 500)
     self.assertTrue(_official(path))
     self.assertEqual(
-      [f for f in audit.check_log(path) if f.severity == audit.ERROR], []
+      [
+        f for f in audit.examine_log(path).findings if f.severity == audit.ERROR
+      ],
+      [],
     )
 
   @parameterized.product(
@@ -185,12 +188,14 @@ class OfficialCheckerTest(parameterized.TestCase):
     path, result = self.minigo(changes)
     self.assertEqual(result.status, 'success')
     self.assertTrue(_official(path, ruleset))
-    self.assertEmpty([str(f) for f in audit.errors(audit.check_log(path))])
+    self.assertEmpty(
+      [str(f) for f in audit.errors(audit.examine_log(path).findings)]
+    )
 
   def test_minigo_with_too_few_games_fails(self):
     path, _ = self.minigo({}, games=8191)
     self.assertFalse(_official(path, '2.1.0'))
-    findings = audit.errors(audit.check_log(path))
+    findings = audit.errors(audit.examine_log(path).findings)
     self.assertTrue(any('actual_selfplay' in str(f) for f in findings))
 
   def minigo(self, changes, games=8200):

@@ -261,7 +261,7 @@ class RunTest(absltest.TestCase):
   def test_the_audit_finds_no_fault_in_a_log_but_the_missed_target(self):
     processes.run('launch.train', *self.arguments)
     errors = [
-      finding for finding in audit.check_log(self.log)
+      finding for finding in audit.examine_log(self.log).findings
       if finding.severity == 'error'
     ]  # fmt: skip
     self.assertNotEmpty(errors)

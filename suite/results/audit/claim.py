@@ -6,11 +6,12 @@ from typing import Any
 
 from suite import hparams as hparams_lib
 from suite.benchmark import Benchmark, Size
+from suite.files import is_number
 from suite.hparams import Division
-from suite.log_keys import MADE
+from suite.log_keys import MADE, STATUSES, UNITS
 from suite.results.audit import official
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
-from suite.results.audit.log import TIMELINE, Log, Record, is_number
+from suite.results.audit.log import TIMELINE, Log, Record
 from suite.results.audit.official import Verdict
 from suite.target import Target
 
@@ -19,7 +20,6 @@ Lookup = Callable[[str], Benchmark]  # ValueError for a name that it lacks
 # Names of official rounds without rules for training, or without any.
 _OTHERS = frozenset({'ncf', 'cosmoflow', 'deepcam', 'oc20', 'openfold'})
 _NEEDED = ('submission_benchmark', 'submission_division')
-UNITS = ('epoch_num', 'samples_count', 'step_num')
 OWN = 'podium'  # how the name of a ruleset of our own begins
 # How settings that the suites share are named, for benchmarks unknown here.
 _COMMON = (
@@ -130,11 +130,7 @@ def official_findings(
   if claim.verdict is None:
     return
   lines = {f.line for f in own if f.severity == ERROR and f.line}
-  missing = {
-    f.text.partition(',')[0].split(' ')[1]
-    for f in own
-    if f.severity == ERROR and f.line is None and f.text.startswith('expected ')
-  }
+  missing = {f.key for f in own if f.severity == ERROR and f.key}
   for fault in claim.verdict.faults:
     if fault.line in lines or (fault.line is None and fault.key in missing):
       continue
@@ -255,7 +251,7 @@ def _submission(log: Log, claim: Claim, told: str | None) -> Iterator[Finding]:
   yield from _paths(log)
   choices = {
     'submission_division': [division.value for division in Division],
-    'submission_status': ['onprem', 'cloud', 'preview', 'research'],
+    'submission_status': list(STATUSES),
   }
   for key, allowed in choices.items():
     if key in log.settings and log.value(key) not in allowed:
@@ -284,7 +280,7 @@ def _named(log: Log, claim: Claim) -> Iterator[Finding]:
     elif key in varying and not claim.ours:
       continue  # the ruleset says so where it wants it
     else:
-      yield log.error(None, f'expected {key}, got none', 'submission')
+      yield log.missing(key, 'submission')
 
 
 def _text(log: Log, key: str, claim: Claim) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
-"""What an audit finds, one line each, safe to print whatever a log holds."""
+"""Findings of an audit, one line each, safe to print whatever a log holds."""
 
+from collections.abc import Iterable
 import dataclasses
 from typing import Any
 
@@ -10,13 +11,14 @@ _LINE = 1000  # characters of a finding
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """One fault: where it is, what was expected and what came, by which rule."""
+  """One fault: its place, what was expected, what was found, by which rule."""
 
   severity: str  # ERROR or WARNING
   file: str
   line: int | None  # counted from 1; None: the file or folder as a whole
   text: str
   rule: str
+  key: str = ''  # of the log, where the finding is about one that is missing
 
   def __str__(self) -> str:
     place = self.file if self.line is None else f'{self.file}:{self.line}'
@@ -24,8 +26,8 @@ class Finding:
     return printable(f'{self.severity} {place}: {text} [{self.rule}]')
 
 
-def errors(findings: list[Finding]) -> list[Finding]:
-  """Those that are errors."""
+def errors(findings: Iterable[Finding]) -> list[Finding]:
+  """The findings that are errors."""
   return [finding for finding in findings if finding.severity == ERROR]
 
 

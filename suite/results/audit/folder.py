@@ -17,6 +17,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
+from suite import benchmark as benchmark_lib
 from suite.results.audit import one, rounds, runs, system, tree
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
@@ -42,25 +43,31 @@ class FolderAudit:
   notes: Sequence[str]  # a line for every set of runs
 
 
-def audit(
+def examine(
   path: str | os.PathLike,
-  get: Lookup,
+  get: Lookup = benchmark_lib.get,
   *,
   ruleset: str | None = None,
   tell: Callable[[str], None] = lambda text: None,
 ) -> FolderAudit:
-  """Audits whatever lies at a path."""
+  """Audits whatever lies at a path, and finds out by itself what that is.
+
+  A log, a system description (.json), a folder of runs, a folder of such
+  folders, or a submission of one or several organisations. `ruleset` is the
+  official one that the logs are held to, by default the one that each fits;
+  `tell` is told what is being read. ValueError for an unknown ruleset.
+  """
   path = pathlib.Path(path)
   what = kind(path)
   if what == SUBMISSION:
-    return examine(path, get, ruleset=ruleset, tell=tell)
+    return _submission(path, get, ruleset, tell)
   if what == DESCRIPTION:
     return FolderAudit(system.read(path).findings, ())
   if what == LOG:
     tell(path.name)
-    return FolderAudit(one.examine(path, get, ruleset).findings, ())
+    return FolderAudit(one.examine_log(path, get, ruleset).findings, ())
   if what == SET:
-    checked = runs.examine(path, get, ruleset=ruleset, tell=tell)
+    checked = runs.examine_set(path, get, ruleset=ruleset, tell=tell)
     return FolderAudit(checked.findings, (note(checked, path.name),))
   return _sets(path, get, ruleset, tell)
 
@@ -78,13 +85,7 @@ def kind(path: str | os.PathLike) -> str:
   return SETS if any(map(_holds_logs, inside)) else SET
 
 
-def examine(
-  root: str | os.PathLike,
-  get: Lookup,
-  *,
-  ruleset: str | None = None,
-  tell: Callable[[str], None] = lambda text: None,
-) -> FolderAudit:
+def _submission(root, get, ruleset, tell) -> FolderAudit:
   """Audits one organisation's submission, or those of several in a folder."""
   audit = _Audit(tree.scan(root), get, ruleset, tell)
   if _is_organisation(pathlib.Path(root)):
@@ -108,7 +109,7 @@ def _sets(path, get, ruleset, tell) -> FolderAudit:
   """Folders of runs beside each other, not compared with each other."""
   findings, notes = [], []
   for folder in filter(_holds_logs, filter(_is_folder, _children(path))):
-    checked = runs.examine(folder, get, ruleset=ruleset, tell=tell)
+    checked = runs.examine_set(folder, get, ruleset=ruleset, tell=tell)
     findings += _placed(checked.findings, folder.name, folder.name)
     notes.append(note(checked, folder.name))
   return FolderAudit(findings, notes)
@@ -331,7 +332,7 @@ class _Audit:
     return kept
 
   def _examined(self, path, scaling, ruleset) -> runs.SetAudit:
-    return runs.examine(
+    return runs.examine_set(
       self.tree.root / path,
       self._get,
       ruleset=ruleset,

@@ -13,11 +13,11 @@ import pathlib
 import stat
 from typing import Any, BinaryIO, NamedTuple
 
+from suite.files import is_number
+from suite.log_keys import INTERRUPTED, RESUMED
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 
 TOKEN = b':::MLLOG'
-# A run went on in another process; its end before that was taken back.
-RESUMED, INTERRUPTED = 'podium_resumed', 'podium_interrupted'
 TIMELINE = frozenset({
   'init_start', 'init_stop', 'run_start', 'run_stop', 'block_start',
   'block_stop', 'epoch_start', 'epoch_stop', 'eval_start', 'eval_accuracy',
@@ -74,9 +74,15 @@ class Log:
     default_factory=list
   )  # (the latest before, one that is earlier), the first few
 
-  def error(self, line: int | None, text: str, rule: str) -> Finding:
-    """An error in this file."""
-    return Finding(ERROR, self.name, line, text, rule)
+  def error(
+    self, line: int | None, text: str, rule: str, key: str = ''
+  ) -> Finding:
+    """An error in this file; `key` is that of a line that is missing."""
+    return Finding(ERROR, self.name, line, text, rule, key)
+
+  def missing(self, key: str, rule: str, text: str = '') -> Finding:
+    """An error: no line has this key."""
+    return self.error(None, text or f'expected {key}, got none', rule, key)
 
   def warning(self, line: int | None, text: str, rule: str) -> Finding:
     """A warning about this file."""
@@ -123,13 +129,6 @@ def read(path: str | os.PathLike, ruled: Set[str] = frozenset()) -> Log:
   if not log.records and not log.findings:
     log.findings.append(_no_records(log, path))
   return log
-
-
-def is_number(value: Any) -> bool:
-  """Whether a JSON value is a finite number; a bool is none."""
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    return False
-  return -1e300 < value < 1e300
 
 
 def same(a: Any, b: Any) -> bool:

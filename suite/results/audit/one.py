@@ -1,10 +1,11 @@
-"""The audit of one log: every class of check, and a summary of the run."""
+"""Audits one log: every class of check, and a summary of the run."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 from typing import Any
 
+from suite import benchmark as benchmark_lib
 from suite.results.audit import claim as claims
 from suite.results.audit import (
   official,
@@ -21,7 +22,7 @@ from suite.results.audit.quality import Eval
 
 @dataclasses.dataclass(frozen=True)
 class LogSummary:
-  """What a log says of its run; None where it does not say."""
+  """Facts of a run by its log; None where it does not say."""
 
   benchmark: str | None
   size: str
@@ -36,13 +37,11 @@ class LogSummary:
   settings: Mapping[str, Any]
   converged: bool  # it ended with success, the target met by its last eval
   ruleset: str | None = None  # that the log was held to; None: none is known
-  # How that came: 'told', 'logged', 'found from its keys'; '' without one.
-  ruleset_chosen: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
 class LogAudit:
-  """What the audit of one log came to."""
+  """Result of the audit of one log."""
 
   log: Log
   claim: claims.Claim
@@ -50,15 +49,17 @@ class LogAudit:
   findings: Sequence[Finding]
 
 
-def examine(
-  path: str | os.PathLike, get: claims.Lookup, ruleset: str | None = None
+def examine_log(
+  path: str | os.PathLike,
+  get: claims.Lookup = benchmark_lib.get,
+  ruleset: str | None = None,
 ) -> LogAudit:
   """Reads a log once and checks it in every way.
 
-  `ruleset` is the one that the log is to be held to: '4.0.0', or one of our own
-  that begins with 'podium'. Without it that is taken which the log names, or
+  `ruleset` is the ruleset that the log is held to: '4.0.0', or one of our own,
+  which begin with 'podium'. The default is the ruleset that the log names, or
   the official one that fits its keys best (`official.choice`). Raises
-  ValueError for a ruleset that there is not.
+  ValueError for an unknown ruleset.
   """
   log = read(path, official.keys())
   claim, findings = claims.resolve(log, get, ruleset)
@@ -103,7 +104,6 @@ def _summary(
     },
     converged=_converged(log, claim, found, findings),
     ruleset=claim.ruleset,
-    ruleset_chosen=claim.chosen if claim.ruleset else '',
   )
 
 

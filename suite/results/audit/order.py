@@ -3,10 +3,12 @@
 import collections
 from collections.abc import Iterator, Sequence
 
+from suite.files import is_number
+from suite.log_keys import INTERRUPTED, RESUMED, UNITS
 from suite.results.audit import official, resumes
-from suite.results.audit.claim import UNITS, Claim, at
+from suite.results.audit.claim import Claim, at
 from suite.results.audit.findings import Finding, show
-from suite.results.audit.log import INTERRUPTED, RESUMED, Log, Record, is_number
+from suite.results.audit.log import Log, Record
 
 _ONCE = ('init_stop', 'run_start', 'run_stop')
 _KINDS = {
@@ -59,7 +61,7 @@ def _presence(log: Log, claim: Claim) -> Iterator[Finding]:
   counts = collections.Counter(record.key for record in log.timeline)
   for key in ('init_start', *_ONCE):
     if not counts[key]:
-      yield log.error(None, f'expected {key}, got none', 'required event')
+      yield log.missing(key, 'required event')
     elif counts[key] > 1 and (claim.ours or key != 'init_start'):
       yield _repeated(log, key, counts[key])
   if aborted(log) or not counts['run_start']:
@@ -74,7 +76,7 @@ def _presence(log: Log, claim: Claim) -> Iterator[Finding]:
   for group in groups:
     if not any(counts[key] for key in group):
       text = f'expected {" or ".join(group)}, got none'
-      yield log.error(None, text, 'required event')
+      yield log.error(None, text, 'required event', group[0])
 
 
 def _repeated(log: Log, key: str, count: int) -> Finding:

@@ -5,10 +5,11 @@ import dataclasses
 import itertools
 import statistics
 
+from suite.files import is_number
 from suite.results.audit import order, resumes
 from suite.results.audit.claim import Claim, at, unit
 from suite.results.audit.findings import Finding, show
-from suite.results.audit.log import Log, Record, is_number
+from suite.results.audit.log import Log, Record
 
 CONVERGED = 'converged'  # the rule that one run of a set may break
 

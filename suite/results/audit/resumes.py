@@ -7,8 +7,10 @@ done. What is left must be in order as if nothing had happened.
 
 from collections.abc import Iterator, Sequence
 
+from suite.files import is_number
+from suite.log_keys import INTERRUPTED, RESUMED
 from suite.results.audit.findings import Finding, show
-from suite.results.audit.log import INTERRUPTED, RESUMED, Log, Record, is_number
+from suite.results.audit.log import Log, Record
 
 RULE = 'resumed'
 _MOST = 100  # times that a run goes on; a log is untrusted

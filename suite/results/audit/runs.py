@@ -1,6 +1,6 @@
-"""Whether the logs of a folder are one set: number, seeds, settings, clones.
+"""Audits the logs of a folder as one set: number, seeds, settings, clones.
 
-And whether they converged as the reference does, where points of it are known.
+Where convergence points of the reference are known, the set is held to them.
 """
 
 import collections
@@ -15,7 +15,7 @@ from typing import Any
 from suite import benchmark as benchmark_lib
 from suite.benchmark import Benchmark
 from suite.results import convergence
-from suite.results.audit import official, one, rounds, tree
+from suite.results.audit import official, one, reached, rounds, tree
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import same
@@ -47,9 +47,9 @@ class SetAudit:
   verdict: convergence.Verdict | None = None
 
 
-def examine(
+def examine_set(
   directory: str | os.PathLike,
-  get: Lookup,
+  get: Lookup = benchmark_lib.get,
   *,
   ruleset: str | None = None,
   weak_scaling: bool = False,
@@ -69,7 +69,7 @@ def examine(
   runs = {}
   for number, path in found.items():
     tell(path.name)
-    runs[number] = one.examine(path, get, ruleset)
+    runs[number] = one.examine_log(path, get, ruleset)
   folder = _Folder(directory.resolve().name, runs)
   findings += folder.numbers(weak_scaling)
   if runs:
@@ -257,7 +257,7 @@ class _Folder:
         runs=own.runs if own else None,
         dropped=own.dropped if own else None,
       )
-      return convergence.judge(self._runs, points)
+      return reached.judge(self._runs, points)
     except ValueError:
       return None  # no points, or runs that disagree: `mixed` tells of it
 

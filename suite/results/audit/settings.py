@@ -5,9 +5,10 @@ import dataclasses
 from typing import Any
 
 from suite import hparams as hparams_lib
+from suite.files import is_number
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding, show
-from suite.results.audit.log import Log, is_number
+from suite.results.audit.log import Log
 
 _HYPERPARAMETER = 'hyperparameter'
 # (training, evaluation) samples of official benchmarks, from their references,
@@ -69,7 +70,7 @@ def _cache_clear(log: Log) -> Iterator[Finding]:
   key = 'cache_clear'
   if key not in log.settings:
     text = 'expected cache_clear = true before the run, got none'
-    yield log.error(None, text, 'cold caches')
+    yield log.missing(key, 'cold caches', text)
   elif log.value(key) is None:
     text = 'expected cache_clear = true, got no value'
     yield log.warning(log.line(key), text, 'cold caches')
@@ -128,7 +129,8 @@ def _samples(log: Log, claim: Claim) -> Iterator[Finding]:
       continue
     expected = getattr(data, key)
     if key not in log.settings:
-      yield log.error(None, f'expected {key} {expected}, got none', 'samples')
+      text = f'expected {key} {expected}, got none'
+      yield log.missing(key, 'samples', text)
     elif not claim.closed and not claim.ours and key == 'train_samples':
       continue  # Open may train on other data
     elif value is None and not claim.ours:
@@ -184,7 +186,7 @@ def _hyperparameters(log: Log, claim: Claim) -> Iterator[Finding]:
       others = [key for key in log.settings if key not in known]
       text = f'expected {declared.key}, got none'
       text += hparams_lib.nearest(declared.key, others[:200])
-      yield log.error(None, text, _HYPERPARAMETER)
+      yield log.missing(declared.key, _HYPERPARAMETER, text)
 
 
 def _asked(key: str, claim: Claim) -> bool:

@@ -8,6 +8,7 @@ import pathlib
 import re
 from typing import Any
 
+from suite.log_keys import STATUSES
 from suite.results.audit import tree
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 
@@ -26,13 +27,6 @@ FIELDS = (
   'hw_notes', 'framework', 'other_software_stack', 'operating_system',
   'sw_notes',
 )  # fmt: skip
-# The status of a log -> that of a description, from ruleset 4.0 on.
-STATUSES = {
-  'onprem': 'Available on-premise',
-  'cloud': 'Available cloud',
-  'research': 'Research, Development, or Internal (RDI)',
-  'preview': 'Preview',
-}
 DIVISIONS = ('closed', 'open')
 # Counts that scores are listed by, and the least that they can be.
 _COUNTS = {

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 import statistics
 
+from suite.files import is_number
 from suite.hparams import Division
+from suite.log_keys import RESUMED
 from suite.results.audit import resumes
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding
-from suite.results.audit.log import RESUMED, Log, Record, is_number
+from suite.results.audit.log import Log, Record
 
 # Events from several threads may swap by less than this; a changed clock or
 # unit moves them by more.

@@ -1,13 +1,14 @@
-"""Reference convergence points: whether runs converged suspiciously early.
+"""Reference convergence points: do runs converge suspiciously early?
 
-A reference convergence point (RCP) holds after how many epochs each of many
-runs of the reference met the target, at one batch size. A submission whose mean
-is below what chance explains is rejected; one that is faster within chance has
-its time multiplied by reference mean over its own, so that luck buys nothing.
+A reference convergence point (RCP) lists after how many epochs or samples each
+of many runs of the reference met the target, at one batch size. A submission
+whose mean is below what chance explains is rejected; one that is faster within
+chance has its time multiplied by the reference's mean over its own, so that
+luck buys nothing.
 
-`points` judges, `store` reads and writes the official JSON, `runs` takes the
-values from audited logs, `recipe` suggests hyperparameters. What scores a set
-of runs calls `factor(judge(audited.runs, points))`.
+`points` judges, `store` reads and writes the official JSON, `curves` reads
+tables of whole curves, `recipe` suggests hyperparameters. All of them take
+plain numbers: `suite.results.audit.reached` takes these from logs.
 """
 
 from suite.results.convergence.points import (
@@ -21,20 +22,13 @@ from suite.results.convergence.points import (
   Point,
   Points,
   Verdict,
+  factor,
 )
 from suite.results.convergence.recipe import Recipe, suggest
-from suite.results.convergence.runs import (
-  Convergence,
-  convergence,
-  factor,
-  from_curves,
-  judge,
-)
 from suite.results.convergence.store import find, load, save
 
 __all__ = [
   'ALPHA', 'MISSING', 'NOT_CONVERGED', 'PASSES', 'TOO_FAST', 'TOO_FEW',
-  'Convergence', 'Expected', 'Point', 'Points', 'Recipe', 'Verdict',
-  'convergence', 'factor', 'find', 'from_curves', 'judge', 'load', 'save',
-  'suggest',
+  'Expected', 'Point', 'Points', 'Recipe', 'Verdict', 'factor', 'find', 'load',
+  'save', 'suggest',
 ]  # fmt: skip

@@ -93,6 +93,15 @@ class Verdict:
     return self.text
 
 
+def factor(verdict: Verdict | None) -> float:
+  """What times are multiplied by; 1 without points, and where they reject.
+
+  In Closed alone: Open has no reference to be faster than. Nothing is read from
+  or written to the folder of the runs.
+  """
+  return verdict.factor if verdict and verdict.passed else 1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Points:
   """The points of one benchmark, by batch size, and how it is scored."""

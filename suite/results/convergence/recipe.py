@@ -24,9 +24,9 @@ import math
 from typing import Any
 
 from suite import hparams as hparams_lib
+from suite.files import is_number
 from suite.hparams import Declared
 from suite.results.convergence.points import Point, Points
-from suite.results.convergence.store import is_number
 
 # What some files of points call a key of the log.
 _ALIASES = {

@@ -1,7 +1,6 @@
-"""Points as files: the official JSON, read and written, and where they lie."""
+"""Files of points: the official JSON, read and written, and its places."""
 
 from collections.abc import Iterable, Mapping, Sequence
-import dataclasses
 import importlib.resources
 import json
 import os
@@ -12,6 +11,7 @@ from typing import Any
 from mlperf_logging import benchmark_meta
 
 from suite import files
+from suite.files import is_number
 from suite.results.convergence.points import Point, Points
 
 # Where our own points lie: in each benchmark's folder, a file a ruleset.
@@ -102,7 +102,7 @@ def find(
 
 
 def where(benchmark: str, ruleset: str) -> pathlib.Path | None:
-  """Where the points of a benchmark lie, if there are any; None: no name."""
+  """Path of the points of a benchmark, if there are any; None: no name."""
   if not (_NAME.fullmatch(benchmark) and _RULESET.fullmatch(ruleset)):
     return None
   own = _folder(_OURS) / benchmark / 'rcps' / f'{ruleset}.json'
@@ -115,13 +115,6 @@ def where(benchmark: str, ruleset: str) -> pathlib.Path | None:
 
 def _folder(package: str) -> pathlib.Path:
   return pathlib.Path(str(importlib.resources.files(package)))
-
-
-def is_number(value: Any) -> bool:
-  """Whether a JSON value is a finite number; a bool is none."""
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    return False
-  return -1e300 < value < 1e300
 
 
 def official_runs(benchmark: str) -> int | None:
@@ -139,10 +132,12 @@ def assemble(
   *,
   runs: int | None = None,
   dropped: int | None = None,
+  unit: str = '',
 ) -> Points:
   """Points of a benchmark in their order, judged as in official rounds.
 
-  `runs` and `dropped` as in `load`, which raises what this raises.
+  `runs` and `dropped` as in `load`, which raises what this raises; `unit` where
+  neither the benchmark nor the values tell.
   """
   points = tuple(sorted(points, key=lambda point: point.batch_size))
   runs = official_runs(benchmark) if runs is None else runs
@@ -155,7 +150,7 @@ def assemble(
     points=points,
     runs=runs,
     dropped=DROPPED.get(benchmark, 1) if dropped is None else dropped,
-    unit=_unit(benchmark, points),
+    unit=unit or _unit(benchmark, points),
     slack=_SLACK.get(benchmark, 0.0),
   )
 
@@ -171,8 +166,9 @@ def _points(content: Any, runs: int | None, dropped: int | None) -> Points:
   (given,) = names
   name = _ALIASES.get(given, given)
   points = [_point(label, record) for label, record in content.items()]
-  made = assemble(name, points, runs=runs, dropped=dropped)
-  return dataclasses.replace(made, unit=_UNITS.get(given, made.unit))
+  named = any(_SAMPLES in record for record in content.values())
+  unit = _UNITS.get(given, 'samples' if named else '')
+  return assemble(name, points, runs=runs, dropped=dropped, unit=unit)
 
 
 def _unit(benchmark: str, points: Sequence[Point]) -> str:
@@ -206,11 +202,13 @@ def _field(name: str, record: Any, key: str, kind: type) -> Any:
 
 
 def _record(points: Points, point: Point) -> dict[str, Any]:
-  key = _SAMPLES if points.benchmark in _SAMPLES_KEY else _EPOCHS
+  samples = points.benchmark in _SAMPLES_KEY
+  if official_runs(points.benchmark) is None:  # nobody else reads ours
+    samples = points.unit == 'samples'
   return {
     'Benchmark': points.benchmark,
     **point.origin,
     'BS': point.batch_size,
     'Hyperparams': dict(point.hparams),
-    key: list(point.values),
+    _SAMPLES if samples else _EPOCHS: list(point.values),
   }

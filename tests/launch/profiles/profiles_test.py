@@ -187,7 +187,7 @@ class LoggedTest(absltest.TestCase):
       record['compiler_options'], found['podium_compiler_options']
     )
     self.assertEqual(record['environment']['NCCL_NVLS_ENABLE'], '0')
-    told = [f for f in audit.check_log(folder / 'result_0.txt')
+    told = [f for f in audit.examine_log(folder / 'result_0.txt').findings
             if 'podium_' in f.text]  # fmt: skip
     self.assertEmpty(told)
 

@@ -191,7 +191,7 @@ class RunTest(absltest.TestCase):
         if line['key'].startswith('podium_made_'):
           self.assertEqual(line['event_type'], 'POINT_IN_TIME')
         file.write(f':::MLLOG {json.dumps(line)}\n')
-    rules = {f.rule for f in audit.errors(audit.check_log(path))}
+    rules = {f.rule for f in audit.errors(audit.examine_log(path).findings)}
     self.assertNotIn('settings first', rules)
     self.assertNotIn('epoch numbers', rules)
     self.assertNotIn('intervals', rules)

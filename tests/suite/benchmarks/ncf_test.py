@@ -446,7 +446,7 @@ class RunTest(absltest.TestCase):
     self.assertLen(result.losses, len(result.evals) * 5)  # 2500 of 512
     self.assertNotEmpty(compiles)
     self.assertEqual([event for running, event in compiles if running], [])
-    findings = audit.check_log(path, get=lambda name: declared)
+    findings = audit.examine_log(path, get=lambda name: declared).findings
     self.assertEmpty([str(f) for f in audit.errors(findings)])
 
 

@@ -442,7 +442,7 @@ class RunTest(absltest.TestCase):
     self.assertGreater(result.flops_per_step, 0)
     self.assertNotEmpty(compiles)
     self.assertEqual([event for running, event in compiles if running], [])
-    findings = audit.check_log(path, get=lambda name: declared)
+    findings = audit.examine_log(path, get=lambda name: declared).findings
     self.assertEmpty([str(f) for f in audit.errors(findings)])
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.results import audit, convergence
-from suite.results.convergence import Point, Points, store
+from suite.results.audit import reached
+from suite.results.convergence import Point, Points, curves, store
 from tests.suite.results.audit import audit_logs
 
 _ROOT = pathlib.Path(__file__).parents[3]
@@ -213,7 +214,7 @@ class LogsTest(parameterized.TestCase):
 
   def judge(self, points=None):
     checked = audit.examine_set(self.directory, get=audit_logs.get)
-    return convergence.judge(
+    return reached.judge(
       checked.runs, points or convergence.find('resnet', '4.0.0')
     )
 
@@ -300,7 +301,7 @@ class LogsTest(parameterized.TestCase):
     audit_logs.move(events, 'eval_accuracy', None)
     audit_logs.write(self.directory / 'result_0.txt', events)
     checked = audit.examine_set(self.directory, get=audit_logs.get)
-    self.assertEqual(convergence.convergence(checked.runs).values, {0: None})
+    self.assertEqual(reached.of(checked.runs).values, {0: None})
 
   def test_samples_count_where_the_benchmark_counts_samples(self):
     for run in range(10):
@@ -314,7 +315,7 @@ class LogsTest(parameterized.TestCase):
           )
       audit_logs.write(self.directory / f'result_{run}.txt', events)
     checked = audit.examine_set(self.directory, get=audit_logs.get)
-    found = convergence.convergence(checked.runs)
+    found = reached.of(checked.runs)
     self.assertEqual(found.values[3], 16384 * 11 + 3)
 
 
@@ -519,7 +520,7 @@ class TinyTest(parameterized.TestCase):
 
   def curves(self, variant='reference'):
     target = benchmark_lib.get('resnet').size('tiny').target
-    return convergence.from_curves(
+    return curves.reached(
       _BENCHMARKS / 'resnet' / 'curves.csv', target, variant=variant
     )
 
@@ -568,7 +569,7 @@ class TinyTest(parameterized.TestCase):
     path = self.create_tempfile(content=text).full_path
     target = benchmark_lib.get('resnet').size('tiny').target
     with self.assertRaisesRegex(ValueError, words):
-      convergence.from_curves(path, target)
+      curves.reached(path, target)
 
 
 class RecipeTest(parameterized.TestCase):

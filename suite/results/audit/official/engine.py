@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
 
+from suite.files import is_number
 from suite.results.audit.findings import show
-from suite.results.audit.log import Record, is_number, same
+from suite.results.audit.log import Record, same
 from suite.results.audit.official import bounds, expressions, rules, words
 from suite.results.audit.official.rules import Check, File, Rule
 from suite.target import Target

@@ -81,7 +81,7 @@ class FileTest(audit_logs.LogTestCase):
     pipe = self.directory / 'pipe'
     os.mkfifo(pipe)
     for path in (pipe, self.directory, self.directory / 'none', 'a\0b'):
-      (finding,) = audit.check_log(path, get=audit_logs.get)
+      (finding,) = audit.examine_log(path, get=audit_logs.get).findings
       self.assertEqual(finding.rule, 'readable')
 
   def test_a_flood_of_records_and_keys_is_bounded(self):

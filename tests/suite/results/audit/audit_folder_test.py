@@ -325,9 +325,9 @@ class OracleTest(SubmissionTestCase):
   def test_a_single_run_that_did_not_converge_is_accepted_by_both(self):
     _drop(self.org, 1, 'run_stop')
     self.assert_found('required', 'counts as the slowest', audit.WARNING)
-    self.assertEmpty(audit.errors(list(self.findings())))
+    self.assertEmpty(audit.errors(self.findings()))
     _aborted(self.org, 1)
-    self.assertEmpty(audit.errors(list(self.findings())))
+    self.assertEmpty(audit.errors(self.findings()))
 
   def test_what_the_official_checker_leaves_behind_is_found(self):
     for run in range(5):
@@ -345,7 +345,7 @@ class OracleTest(SubmissionTestCase):
     root = audit_logs.directory(self)
     org = submissions.write(root, 'llama31_8b')
     submissions.describe(org / _SYSTEM, status='onprem')
-    errors = audit.errors(list(audit.examine(root).findings))
+    errors = audit.errors(audit.examine(root).findings)
     self.assertLen(errors, 1)
     self.assertIn('expected status', str(errors[0]))
     self.assertFalse(submissions.officially_accepted(org, '6.1.0'))
@@ -458,7 +458,7 @@ class FolderTest(SubmissionTestCase):
     )
     place.rename(place.with_name('resnet'))
     found = audit.examine(self.root, get=audit_logs.get).findings
-    self.assertIn('benchmark', [f.rule for f in audit.errors(list(found))])
+    self.assertIn('benchmark', [f.rule for f in audit.errors(found)])
 
 
 class HostileTreeTest(SubmissionTestCase):

@@ -245,12 +245,12 @@ class LogTestCase(parameterized.TestCase):
   def check(self, events):
     """The findings of a log of these events."""
     write(self.path, events)
-    return audit.check_log(self.path, get=get)
+    return audit.examine_log(self.path, get=get).findings
 
   def check_text(self, text):
     """The findings of a log of these characters, a byte each."""
     self.path.write_bytes(text.encode('latin-1'))
-    return audit.check_log(self.path, get=get)
+    return audit.examine_log(self.path, get=get).findings
 
   def assert_found(self, findings, rule, text, severity=audit.ERROR):
     """One of the findings has that severity, rule and text."""

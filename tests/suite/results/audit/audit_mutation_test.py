@@ -82,7 +82,7 @@ class MutationTest(absltest.TestCase):
     """Holds a log to both; returns whether ours accepts it."""
     case, events = mutant
     path = audit_logs.write(self.path, events)
-    found = errors(list(one.examine(path, _none, case.ruleset).findings))
+    found = errors(one.examine_log(path, _none, case.ruleset).findings)
     if not found:
       self.assertTrue(
         logs.official_accepts(path, case.ruleset), f'{case}: {path.read_text()}'
@@ -109,7 +109,7 @@ class MutationTest(absltest.TestCase):
   @given(_mutants())
   def test_no_log_of_any_round_crashes_the_search_for_its_ruleset(self, mutant):
     audit_logs.write(self.path, mutant[1])
-    one.examine(self.path, _none)
+    one.examine_log(self.path, _none)
 
 
 if __name__ == '__main__':

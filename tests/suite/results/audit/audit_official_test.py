@@ -117,11 +117,11 @@ class OfficialCase(audit_logs.LogTestCase):
   def examine(self, events, ruleset=None):
     """The audit of a log of these events."""
     audit_logs.write(self.path, events)
-    return one.examine(self.path, _none, ruleset)
+    return one.examine_log(self.path, _none, ruleset)
 
   def faults(self, events, ruleset=None):
     """Its errors."""
-    return errors(list(self.examine(events, ruleset).findings))
+    return errors(self.examine(events, ruleset).findings)
 
 
 class RulesetTest(OfficialCase):
@@ -158,9 +158,9 @@ class RulesetTest(OfficialCase):
   @parameterized.parameters(*((case,) for case in _NEWEST))
   def test_a_ruleset_is_found_under_which_the_log_passes(self, case):
     audit = self.examine(logs.minimal(case))
-    self.assert_nothing(errors(list(audit.findings)))
+    self.assert_nothing(errors(audit.findings))
     self.assertIn(audit.summary.ruleset, rules.benchmarks()[case.benchmark])
-    self.assertEqual(audit.summary.ruleset_chosen, 'found from its keys')
+    self.assertEqual(audit.claim.chosen, 'found from its keys')
 
   @parameterized.parameters(
     ('1.1.0_ssd_closed', '1.1.0'),
@@ -187,28 +187,28 @@ class RulesetTest(OfficialCase):
       self.faults(events, '6.1.0'), 'training_6.1.0', 'config_filename'
     )
     audit = self.examine(events, '6.0.0')
-    self.assertEqual(audit.summary.ruleset_chosen, 'told')
+    self.assertEqual(audit.claim.chosen, 'told')
 
   def test_an_unknown_ruleset_is_refused_in_words(self):
     with self.assertRaisesRegex(ValueError, "6.1.0.*got '9.9'"):
-      one.examine(self.path, _none, '9.9')
+      one.examine_log(self.path, _none, '9.9')
 
   def test_the_ruleset_of_another_format_is_refused_in_words(self):
     with self.assertRaisesRegex(ValueError, '0.6.0 are lines of another'):
-      one.examine(self.path, _none, '0.6.0')
+      one.examine_log(self.path, _none, '0.6.0')
 
   def test_a_log_of_ours_is_held_to_the_ruleset_that_it_names(self):
     events = audit_logs.good(size='reference')
     audit_logs.write(self.path, events)
-    audit = one.examine(self.path, audit_logs.get)
+    audit = one.examine_log(self.path, audit_logs.get)
     self.assertEqual(audit.summary.ruleset, '4.0.0')
-    self.assertEqual(audit.summary.ruleset_chosen, 'logged')
+    self.assertEqual(audit.claim.chosen, 'logged')
     self.assertIn('training_4.0.0/closed_resnet.yaml',
                   audit.claim.verdict.files)  # fmt: skip
 
   def test_a_ruleset_of_our_own_has_no_official_rules(self):
     audit_logs.write(self.path, audit_logs.good())
-    audit = one.examine(self.path, audit_logs.get)
+    audit = one.examine_log(self.path, audit_logs.get)
     self.assertEqual(audit.summary.ruleset, 'podium-tiny-1')
     self.assertIsNone(audit.claim.verdict)
 
@@ -216,10 +216,10 @@ class RulesetTest(OfficialCase):
     events = logs.minimal(_case('1.1.0_resnet_closed_lars'))
     audit_logs.write(self.path, events)
     self.assertIsNone(
-      one.examine(self.path, audit_logs.get, '1.1.0').claim.size
+      one.examine_log(self.path, audit_logs.get, '1.1.0').claim.size
     )
     self.assertIsNotNone(
-      one.examine(self.path, audit_logs.get, '4.0.0').claim.size
+      one.examine_log(self.path, audit_logs.get, '4.0.0').claim.size
     )
 
 
@@ -357,7 +357,7 @@ class FaultTest(OfficialCase):
     events = logs.minimal(_case('6.1.0_llama31_8b_open'))
     find(events, 'eval_accuracy').value = 3.4
     audit = self.examine(events, '6.1.0')
-    self.assert_nothing(errors(list(audit.findings)))
+    self.assert_nothing(errors(audit.findings))
     self.assert_found(list(audit.findings), 'training_6.1.0/open_llama31_8b',
                       'below 1', 'warning')  # fmt: skip
 

@@ -68,8 +68,8 @@ class OracleTest(parameterized.TestCase):
     """Whether our audit finds no error."""
     audit_logs.write(self.path, events)
     # Told, for without a key of ours an older ruleset may fit a mutant.
-    found = one.examine(self.path, audit_logs.get, '4.0.0').findings
-    return not audit.errors(list(found))
+    found = one.examine_log(self.path, audit_logs.get, '4.0.0').findings
+    return not audit.errors(found)
 
   @parameterized.product(
     opt_name=('lars', 'sgd'), division=('closed', 'open'), ours=(True, False)
@@ -87,7 +87,7 @@ class OracleTest(parameterized.TestCase):
     events = audit_logs.good(benchmark=resnet, size='reference')
     audit_logs.write(self.path, events)
     self.assertTrue(_official_accepts(self.path))
-    self.assertEmpty(audit.check_log(self.path))
+    self.assertEmpty(audit.examine_log(self.path).findings)
 
   @parameterized.parameters(('lars', True), ('sgd', True), ('lars', False))
   def test_what_the_official_checker_rejects_is_rejected(self, opt_name, ours):
@@ -120,7 +120,7 @@ class BytesTest(absltest.TestCase):
   def check(self, content):
     path = audit_logs.directory(self) / 'result_0.txt'
     path.write_bytes(content)
-    for finding in audit.check_log(path, get=audit_logs.get):
+    for finding in audit.examine_log(path, get=audit_logs.get).findings:
       self.assertTrue(str(finding).isprintable())
     return audit.examine_log(path, get=audit_logs.get)
 
@@ -160,7 +160,7 @@ class BytesTest(absltest.TestCase):
   @settings(max_examples=50, deadline=None)
   @given(st.binary(max_size=200))
   def test_a_file_of_anything_is_no_good_log(self, content):
-    self.assertTrue(audit.errors(list(self.check(content).findings)))
+    self.assertTrue(audit.errors(self.check(content).findings))
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ class SetTest(parameterized.TestCase):
     self.logs = audit_logs.write_set(self.directory)
 
   def check(self):
-    return audit.check_set(self.directory, get=audit_logs.get)
+    return audit.examine_set(self.directory, get=audit_logs.get).findings
 
   def change(self, run, key, value):
     find(self.logs[run], key).value = value
@@ -96,7 +96,9 @@ class SetTest(parameterized.TestCase):
     self.assert_found('number of runs', 'got none')
 
   def test_a_folder_that_is_none_is_found(self):
-    findings = audit.check_set(self.directory / 'none', get=audit_logs.get)
+    findings = audit.examine_set(
+      self.directory / 'none', get=audit_logs.get
+    ).findings
     self.assertEqual(findings[0].rule, 'readable')
 
   def test_the_findings_of_every_log_are_those_of_the_set(self):
@@ -157,13 +159,14 @@ class SetTest(parameterized.TestCase):
     events = submissions.events('llama31_8b', run=3)
     find(events, 'opt_base_learning_rate').value = 1e-3
     audit_logs.write(place / 'result_3.txt', events)
-    errors = audit.errors(audit.check_set(place))
+    errors = audit.errors(audit.examine_set(place).findings)
     self.assertEqual(
       [(f.file, f.rule) for f in errors], [('result_3.txt', 'one set')]
     )
     (place / 'result_9.txt').unlink()
     self.assertIn(
-      'expected 10 runs, got 9', ' '.join(map(str, audit.check_set(place)))
+      'expected 10 runs, got 9',
+      ' '.join(map(str, audit.examine_set(place).findings)),
     )
 
   def test_a_log_that_is_a_link_is_not_read(self):
@@ -215,7 +218,7 @@ class SetTest(parameterized.TestCase):
     for run in range(5):
       events = submissions.events(run=run, evals=8)
       audit_logs.write(place / f'result_{run}.txt', events)
-    (found,) = audit.check_set(place)
+    (found,) = audit.examine_set(place).findings
     self.assertEqual(found.rule, 'convergence points')
     self.assertIn('Too fast: 31 epochs', found.text)
 
@@ -233,7 +236,9 @@ class SetTest(parameterized.TestCase):
     for run in range(5):
       events = audit_logs.good(run=run, benchmark=real)
       audit_logs.write(self.path(run), events)
-    rules = [f.rule for f in audit.errors(audit.check_set(self.directory))]
+    rules = [
+      f.rule for f in audit.errors(audit.examine_set(self.directory).findings)
+    ]
     self.assertEqual(rules, ['convergence points'])
     self.assertEmpty(self.check_own('convergence points'))
 

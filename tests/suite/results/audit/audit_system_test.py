@@ -5,6 +5,7 @@ import json
 from absl.testing import absltest, parameterized
 from mlperf_logging.system_desc_checker import system_desc_checker
 
+from suite.log_keys import STATUSES
 from suite.results.audit import system
 from tests.suite.results import submissions
 from tests.suite.results.audit import audit_logs
@@ -95,7 +96,7 @@ class SystemTest(parameterized.TestCase):
     self.assertEmpty(self.against(settings, **changes))
 
   def test_a_status_is_one_of_four_from_4_on(self):
-    for status in system.STATUSES.values():
+    for status in STATUSES.values():
       self.assertIsNone(system.status_fault(self.read(status=status), ''))
     fault = system.status_fault(self.read(status='onprem'), 'from 4')
     self.assertIn("got 'onprem'", fault)
