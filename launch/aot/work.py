@@ -8,15 +8,12 @@ or between dilated numbers are not counted.
 
 from collections import Counter
 from collections.abc import Sequence
-import dataclasses
-import functools
 import json
 import math
 import re
 
-import numpy as np
-
 from launch.aot import hlo
+from suite.run import flops
 
 _PRODUCTS = re.compile(r'__cublas')
 _CONVOLUTIONS = re.compile(
@@ -29,17 +26,6 @@ _FREE = frozenset(
    'opt-barrier', 'add-dependency', 'async-start', 'async-update', 'iota'}
 )  # fmt: skip
 _READS_PART = frozenset({'dynamic-slice', 'gather', 'slice'})
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-  """How a convolution's window moves along one dimension."""
-
-  size: int
-  stride: int = 1
-  before: int = 0  # padding
-  dilation: int = 1  # of the window
-  base_dilation: int = 1  # of what it moves over
 
 
 def operations(module: hlo.Module) -> Counter[str]:
@@ -65,35 +51,6 @@ def traffic(module: hlo.Module) -> int:
     if not each.fused and not _is_free(each.instruction):
       total += each.times * _moved(module, each)
   return total
-
-
-def convolution(
-  out: Sequence[int], into: Sequence[int], *, features: int,
-  windows: Sequence[Window],
-) -> int:  # fmt: skip
-  """Operations of a convolution.
-
-  `out` is the output's shape and `into` the input's spatial one; `features` is
-  how many inputs each output sums at a place of the window. The last
-  `len(windows)` numbers of `out` are its spatial ones.
-  """
-  places = [
-    _places(size, length, window)
-    for size, length, window in zip(
-      out[len(out) - len(windows) :], into, windows, strict=True
-    )
-  ]
-  rest = math.prod(out[: len(out) - len(windows)])
-  return 2 * rest * features * math.prod(places)
-
-
-@functools.lru_cache(maxsize=4096)
-def _places(out: int, into: int, window: Window) -> int:
-  """(output, window) pairs along a dimension that meet a number."""
-  start = np.arange(out)[:, None] * window.stride - window.before
-  place = start + np.arange(window.size) * window.dilation
-  inside = (place >= 0) & (place % window.base_dilation == 0)
-  return int((inside & (place // window.base_dilation < into)).sum())
 
 
 def _operations(each: hlo.Executed) -> tuple[str, int] | None:
@@ -152,7 +109,7 @@ def _convolution(each: hlo.Executed, kind: str) -> tuple[str, int]:
   )
   sizes = [out.dims[of_out.index(label)] for label in spatial]
   outer = [out.dims[of_out.index(label)] for label in 'bf']
-  number = convolution(
+  number = flops.convolution(
     [*outer, *sizes],
     [lhs.dims[of_lhs.index(label)] for label in spatial],
     features=rhs.dims[of_rhs.index('i')],
@@ -161,7 +118,7 @@ def _convolution(each: hlo.Executed, kind: str) -> tuple[str, int]:
   return first.dtype, number
 
 
-def _windows(text: str | None, rank: int) -> list[Window]:
+def _windows(text: str | None, rank: int) -> list[flops.Window]:
   """'{size=3x3 stride=2x2 pad=1_1x1_1}' -> a Window for each dimension."""
   fields = dict(part.split('=') for part in (text or '').strip('{}').split())
 
@@ -172,7 +129,7 @@ def _windows(text: str | None, rank: int) -> list[Window]:
 
   padding = fields.get('pad', 'x'.join(['0_0'] * rank)).split('x')
   return [
-    Window(size, stride, int(pad.split('_')[0]), dilation, base)
+    flops.Window(size, stride, int(pad.split('_')[0]), dilation, base)
     for size, stride, pad, dilation, base in zip(
       numbers('size', 1), numbers('stride', 1), padding,
       numbers('rhs_dilate', 1), numbers('lhs_dilate', 1), strict=True,

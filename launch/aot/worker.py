@@ -22,10 +22,10 @@ from typing import Any, TextIO
 import jax
 import jax.numpy as jnp
 
-from launch.aot import analysis, cache, model_flops, systems, targets
+from launch.aot import analysis, cache, systems, targets
 from suite import benchmark as benchmark_lib
 from suite import hparams
-from suite.run import program, sharding
+from suite.run import flops, program, sharding
 from suite.run.task import Spec, Task
 
 # Exit code for a job that cannot be done as it was asked for.
@@ -174,7 +174,7 @@ def _compile(low: Any, options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _report(known, low, system, mesh, places) -> analysis.Report:
-  asked, certain = model_flops.count(low.compiler_ir('stablehlo'))
+  asked, certain = flops.count(low)
   return analysis.describe(known, system, places, dict(mesh.shape)) | {
     'model_operations': dict(asked),  # of all devices
     'model_operations_certain': certain,

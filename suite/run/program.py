@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from suite.clock import Clock
-from suite.run import sharding
+from suite.run import flops, sharding
 from suite.run.sharding import Layout
 from suite.run.task import Batch, Spec, Staged, State, Task
 
@@ -87,7 +87,7 @@ class Program:
   predict: ByShape
   staged: Mapping[str, Callable[[State, Any], Any]]
   votes: Callable[[jax.Array], jax.Array]
-  # Of each compiled train step, on all devices.
+  # Of each train step, on all devices; see `flops.total`.
   flops: Sequence[float | None]
 
   @classmethod
@@ -99,17 +99,14 @@ class Program:
     check(task, mesh, build)
     with clock.spent_on('build'):
       lowered = lower(task, mesh, build)
+      counted = [flops.total(step) for step in lowered['train_step']]
     with clock.spent_on('compile'):
       compiled = _compiled(lowered, build)
-    steps = lowered.pop('train_step'), compiled.pop('train_step')
     return cls(
       mesh=mesh,
-      train_step=ByShape(steps[1], task.train_specs),
+      train_step=ByShape(compiled.pop('train_step'), task.train_specs),
       predict=ByShape(compiled.pop('predict'), task.eval_specs),
-      flops=[
-        flops(task, mesh, build, spec, *each)
-        for spec, *each in zip(task.train_specs, *steps, strict=True)
-      ],
+      flops=counted,
       **compiled,
     )
 
@@ -361,33 +358,6 @@ def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
       out_shardings=sharding.replicated(_flat(mesh)),
     ).lower(votes),
   }
-
-
-def flops(
-  task: Task,
-  mesh: Mesh,
-  build: Build,
-  spec: Spec,
-  lowered: Any,
-  compiled: Any,
-) -> float | None:
-  """Of the train step for `spec` on all devices, as XLA counts them.
-
-  XLA counts a loop's body once. What a step in parts lacks by that is found by
-  counting the same step in one part, before either is compiled.
-  """
-  counted = _counted(compiled) * mesh.size
-  if task.parts > 1 and counted > 0:
-    state = abstract_state(task)
-    states = _states(task, state, mesh, build)
-    whole = task.laid_out(_inside(task, state, mesh, build), parts=1)
-    whole = _train_step(whole, spec, state, states, mesh)
-    counted += max(0.0, _counted(whole) - _counted(lowered))
-  return counted if counted > 0 else None
-
-
-def _counted(stage: Any) -> float:
-  return (stage.cost_analysis() or {}).get('flops', 0.0)
 
 
 def _train_step(

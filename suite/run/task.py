@@ -158,11 +158,10 @@ class Task(abc.ABC):
       opt=self.optimizer.init(params),
     )
 
-  def laid_out(self, layout: Layout, *, parts: int | None = None) -> 'Task':
-    """The same task, whose train step keeps to `layout`, and maybe `parts`."""
+  def laid_out(self, layout: Layout) -> 'Task':
+    """The same task, whose train step keeps to `layout`."""
     task = copy.copy(self)
     task.layout = layout
-    task.parts = self.parts if parts is None else parts
     return task
 
   def train_step(
