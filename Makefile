@@ -21,7 +21,8 @@ run: $(VENV)/.run ## Install; make a result of the tiny benchmark; report it
 	$(BIN)/python -m launch.benchmark --benchmark=resnet --size=tiny
 
 test: $(VENV)/.test ## Run the tests, all but those with a target of their own
-	$(BIN)/python -m pytest -m 'not slow and not cluster and not tensorflow and not gnugo'
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile \
+	  -m 'not slow and not cluster and not tensorflow and not gnugo'
 
 test-slow: $(VENV)/.test ## Run the proofs that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -101,7 +102,7 @@ programs: ## Install the Debian programs that some tests call
 	   apt-get install -y -qq chromium libjpeg-turbo-progs shellcheck)
 
 clean: ## Remove what was installed and cached here; data and results stay
-	rm -rf $(VENV) $(TF_VENV) $(COMPILE_VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(TF_VENV) $(COMPILE_VENV) .cache .pytest_cache .ruff_cache *.egg-info
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

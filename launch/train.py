@@ -37,6 +37,7 @@ from suite.run.run_log import SUCCESS, RunLog, resumes
 from suite.run.task import Task
 
 FLAGS = absl_flags.FLAGS
+_CACHED_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 
 
 def define_flags() -> None:
@@ -161,7 +162,8 @@ def _prepare(request: flags.Request) -> Job:
   _require_options(request.profile.compiler_options)
   if FLAGS.compile_cache:
     jax.config.update('jax_compilation_cache_dir', FLAGS.compile_cache)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+    if _CACHED_FROM not in os.environ:
+      jax.config.update(_CACHED_FROM.lower(), 0.5)
   mesh = sharding.make_mesh(FLAGS.model_axis)
   task = request.benchmark.task(
     request.hparams, request.size.data, devices=mesh.shape[sharding.DATA]

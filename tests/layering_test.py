@@ -1,10 +1,12 @@
 """The direction of imports, read from the source."""
 
 import ast
+import dataclasses
+import functools
 import pathlib
 import re
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _FOLDERS = ('models', 'input_pipelines', 'suite', 'launch')
@@ -38,19 +40,37 @@ _HEAVY = {'jax', 'jaxlib', 'flax', 'optax', 'tensorflow', 'torch'}
 _NO_JAX = {'input_pipelines', 'suite', 'suite.metrics', 'suite.results'}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Module:
+  name: str
+  text: str
+  tree: ast.Module
+  imports: frozenset[str]
+
+
+@functools.cache
 def _modules():
-  for folder in _FOLDERS:
-    for path in sorted((_ROOT / folder).rglob('*.py')):
-      name = '.'.join(path.relative_to(_ROOT).with_suffix('').parts)
-      yield name.removesuffix('.__init__'), path
+  return [
+    _read(path)
+    for folder in _FOLDERS
+    for path in sorted((_ROOT / folder).rglob('*.py'))
+  ]
 
 
-def _imports(path):
-  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+def _read(path):
+  name = '.'.join(path.relative_to(_ROOT).with_suffix('').parts)
+  text = path.read_text(encoding='utf-8')
+  tree = ast.parse(text)
+  found = frozenset(_imports(name, tree))
+  return _Module(name.removesuffix('.__init__'), text, tree, found)
+
+
+def _imports(name, tree):
+  for node in ast.walk(tree):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-      assert node.level == 0, f'{path}: relative import'
+      assert node.level == 0, f'{name}: relative import'
       for alias in node.names:
         yield f'{node.module}.{alias.name}'
 
@@ -68,56 +88,52 @@ def _declares(module):
   )
 
 
-class LayeringTest(parameterized.TestCase):
-  @parameterized.parameters(*_modules())
-  def test_imports_point_down(self, module, path):
-    for imported in _imports(path):
-      if imported.split('.')[0] in _FOLDERS:
-        layer = _layer(module)
-        self.assertIn(
-          _layer(imported),
-          {layer, *_MAY_IMPORT[layer]},
-          f'{module} imports {imported}',
-        )
+class LayeringTest(absltest.TestCase):
+  def test_imports_point_down(self):
+    for module in _modules():
+      layer = _layer(module.name)
+      for imported in module.imports:
+        if imported.split('.')[0] in _FOLDERS:
+          self.assertIn(
+            _layer(imported),
+            {layer, *_MAY_IMPORT[layer]},
+            f'{module.name} imports {imported}',
+          )
 
-  @parameterized.parameters(*_modules())
-  def test_pipelines_stay_free_of_frameworks_and_nothing_needs_tensorflow(
-    self, module, path
-  ):
-    light = _layer(module) in _NO_JAX or _declares(module)
-    banned = _HEAVY if light else {'tensorflow', 'torch'}
-    tops = {imported.split('.')[0] for imported in _imports(path)}
-    self.assertEmpty(tops & banned)
+  def test_pipelines_stay_free_of_frameworks_and_nothing_needs_tensorflow(self):
+    for module in _modules():
+      light = _layer(module.name) in _NO_JAX or _declares(module.name)
+      banned = _HEAVY if light else {'tensorflow', 'torch'}
+      tops = {imported.split('.')[0] for imported in module.imports}
+      self.assertEmpty(tops & banned, module.name)
 
   def test_the_core_names_no_benchmark(self):
     names = [
       p.parent.name for p in (_ROOT / 'suite/benchmarks').glob('*/task.py')
     ]
     self.assertNotEmpty(names)
-    for path in (_ROOT / 'suite').rglob('*.py'):
-      if 'benchmarks' in path.parts:
+    named = re.compile('|'.join(rf'[\'"]{re.escape(n)}[\'"]' for n in names))
+    for module in _modules():
+      if not module.name.startswith('suite') or 'benchmarks' in module.name:
         continue
-      for word in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+      for word in ast.walk(module.tree):
         if isinstance(word, ast.Compare):
-          text = ast.unparse(word)
-          for name in names:
-            self.assertNotRegex(text, rf'[\'"]{re.escape(name)}[\'"]')
+          self.assertNotRegex(ast.unparse(word), named, module.name)
 
-  @parameterized.parameters(*_modules())
-  def test_only_jax_transforms_are_used(self, module, path):
-    del module
-    self.assertNotRegex(
-      path.read_text(encoding='utf-8'),
-      r'nnx\.(jit|grad|value_and_grad|vmap|scan|remat|Optimizer|pmap)\b|jax\.pmap',
-    )
+  def test_only_jax_transforms_are_used(self):
+    for module in _modules():
+      self.assertNotRegex(
+        module.text,
+        r'nnx\.(jit|grad|value_and_grad|vmap|scan|remat|Optimizer|pmap)\b'
+        r'|jax\.pmap',
+        module.name,
+      )
 
-  @parameterized.parameters(*_modules())
-  def test_a_file_begins_with_what_it_is_and_is_not_long(self, module, path):
-    del module
-    text = path.read_text(encoding='utf-8')
-    first = (ast.get_docstring(ast.parse(text)) or '').partition('\n')[0]
-    self.assertRegex(first, r'[.:]$', f'{path} says not what it is')
-    self.assertLess(text.count('\n'), 500)
+  def test_a_file_begins_with_what_it_is_and_is_not_long(self):
+    for module in _modules():
+      first = (ast.get_docstring(module.tree) or '').partition('\n')[0]
+      self.assertRegex(first, r'[.:]$', f'{module.name} says not what it is')
+      self.assertLess(module.text.count('\n'), 500, module.name)
 
 
 if __name__ == '__main__':

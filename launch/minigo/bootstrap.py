@@ -46,6 +46,7 @@ from suite.run.feed import Data
 from suite.run.task import State, Task
 
 FLAGS = absl_flags.FLAGS
+_CACHED_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 
 _STOPPED = 128 + signal.SIGINT
 _KEPT = 2  # generations to go on from
@@ -167,7 +168,8 @@ def _plan(request: flags.Request) -> Plan:
     raise ValueError('Expected to be alone: one process makes the data set.')
   if FLAGS.compile_cache:
     jax.config.update('jax_compilation_cache_dir', FLAGS.compile_cache)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+    if _CACHED_FROM not in os.environ:
+      jax.config.update(_CACHED_FROM.lower(), 0.5)
   generations = FLAGS.generations
   if generations is None:
     generations = request.hparams.start_generation

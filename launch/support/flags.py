@@ -160,13 +160,15 @@ def define_run_flags() -> None:
   )
   flags.DEFINE_string(
     'compile_cache',
-    os.path.join(
+    os.environ.get('JAX_COMPILATION_CACHE_DIR')
+    or os.path.join(
       os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'),
       'podium',
       'compiled',
     ),
-    'Directory that keeps compiled programs for later runs; empty: none. Use '
-    'one that only you can write to: what lies there is executed.',
+    'Directory that keeps compiled programs for later runs, by default that of '
+    "JAX's own variable or of the user; empty: none. Use one that only you can "
+    'write to: what lies there is executed.',
   )
 
 

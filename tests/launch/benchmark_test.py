@@ -25,7 +25,6 @@ class BenchmarkTest(absltest.TestCase):
       '--runs=3',
       f'--output={self.output}',
       f'--data_dir={digits_data.data_dir()}',
-      f'--compile_cache={os.path.join(folder, "cache")}',
     )
 
   def path(self, *names):

@@ -79,9 +79,8 @@ class ReproduceTest(absltest.TestCase):
     )  # fmt: skip
 
   def test_a_run_is_repeated_to_the_last_bit_and_a_tampered_one_is_not(self):
-    cache = f'--compile_cache={os.path.join(self.folder, "cache")}'
     processes.run(
-      'launch.train', *processes.QUICK, f'--output={self.folder}', cache,
+      'launch.train', *processes.QUICK, f'--output={self.folder}',
       f'--data_dir={digits_data.data_dir()}',
     )  # fmt: skip
     done = self.reproduce()

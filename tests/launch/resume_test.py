@@ -14,6 +14,7 @@ import pytest
 
 from input_pipelines.movielens import tiny as interactions
 from launch.cluster import resuming
+from tests import session
 from tests.launch import digits_data, processes
 
 _LONGEST = 300  # seconds that a process may take to come to a checkpoint
@@ -25,15 +26,6 @@ _NCF = (
 )  # fmt: skip
 
 
-def setUpModule():
-  global _cache
-  _cache = absltest.get_default_test_tmpdir() + '/resume_cache'
-
-
-def tearDownModule():
-  shutil.rmtree(_cache, ignore_errors=True)
-
-
 class ResumeTestCase(absltest.TestCase):
   def setUp(self):
     super().setUp()
@@ -43,7 +35,7 @@ class ResumeTestCase(absltest.TestCase):
     return (
       *what, f'--output={os.path.join(self.folder, name)}', '--seed=7',
       f'--data_dir={data_dir or digits_data.data_dir()}',
-      f'--compile_cache={_cache}', '--checkpoint_steps=1', *more,
+      '--checkpoint_steps=1', *more,
     )  # fmt: skip
 
   def train(self, name, *more, environment=None, **how):
@@ -147,8 +139,7 @@ class KilledTest(ResumeTestCase):
     self.killed_often([draw.randrange(2, 7), draw.randrange(9, 15)])
 
   def test_ncf_goes_on_bit_for_bit_after_kill_9(self):
-    data_dir = self.create_tempdir().full_path
-    interactions.build(data_dir)
+    data_dir = session.once('movielens', interactions.build)
     how = {'what': _NCF, 'data_dir': data_dir}
     self.killed_often([random.Random(12).randrange(9, 13)], **how)
 

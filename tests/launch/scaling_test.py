@@ -121,7 +121,6 @@ class StudyTest(absltest.TestCase):
       '--runs=1',
       f'--output={self.output}',
       f'--data_dir={digits_data.data_dir()}',
-      f'--compile_cache={os.path.join(self.folder, "cache")}',
     )
 
   def path(self, *names):

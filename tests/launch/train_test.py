@@ -41,7 +41,6 @@ class RefusalTest(parameterized.TestCase):
     values = {
       'output': self.output,
       'data_dir': digits_data.data_dir(),
-      'compile_cache': '',
       **values,
     }
     with (
@@ -137,7 +136,6 @@ class RunTest(absltest.TestCase):
       *processes.QUICK,
       f'--output={self.output}',
       f'--data_dir={digits_data.data_dir()}',
-      f'--compile_cache={os.path.join(self.output, "cache")}',
     )
 
   def record(self, run):

@@ -3,8 +3,6 @@
 import http.server
 import json
 import os
-import shutil
-import tempfile
 import threading
 from unittest import mock
 
@@ -27,13 +25,7 @@ _ARGUMENTS = (
 
 
 class _Ranks(parameterized.TestCase):
-  """Starts the ranks of a job here; one cache for what they compile."""
-
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    cls.cache = tempfile.mkdtemp()
-    cls.addClassCleanup(shutil.rmtree, cls.cache, ignore_errors=True)
+  """Starts the ranks of a job here."""
 
   def setUp(self):
     super().setUp()
@@ -42,7 +34,6 @@ class _Ranks(parameterized.TestCase):
       *_ARGUMENTS,
       f'--output={self.folder}',
       f'--data_dir={digits_data.data_dir()}',
-      f'--compile_cache={self.cache}',
     )
 
   def ranks(self, places, *arguments, module='launch.train', fault=''):
@@ -119,7 +110,7 @@ class FaultTest(_Ranks):
     return self.ranks(
       local.places(2, 1),
       '--watchdog_seconds=6',
-      module='tests.launch.faulty_train',
+      module='tests.launch.cluster.faulty_train',
       fault=fault,
     )
 

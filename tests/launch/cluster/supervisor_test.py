@@ -29,7 +29,11 @@ class WatchdogTest(parameterized.TestCase):
     """Exit codes and what was printed to stderr, of all ranks."""
     started = [
       processes.start(
-        'tests.launch.pretender', self.folder, kind, str(rank), environment=each
+        'tests.launch.cluster.pretender',
+        self.folder,
+        kind,
+        str(rank),
+        environment=each,
       )
       for index, each in enumerate(local.places(count, 1))
       if index not in absent

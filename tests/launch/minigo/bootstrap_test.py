@@ -326,7 +326,7 @@ class CommandTest(parameterized.TestCase):
     self.addCleanup(signal.signal, signal.SIGTERM, handler)
     absl_flags.FLAGS(
       ['bootstrap', '--benchmark=minigo', f'--data_dir={self.data_dir}',
-       '--compile_cache=', *arguments]
+       *arguments]
     )  # fmt: skip
     return bootstrap.main()
 

@@ -126,7 +126,7 @@ class SeveralProcessesTest(absltest.TestCase):
   def test_two_processes_find_the_same_and_how_far_their_clocks_are(self):
     folder = self.create_tempdir().full_path
     code = local.run(
-      'tests.launch.preflight_main', [folder], processes=2, devices=1,
+      'tests.launch.support.preflight_main', [folder], processes=2, devices=1,
       environment={'JAX_PLATFORMS': 'cpu'},
     )  # fmt: skip
     self.assertEqual(code, 0)
@@ -150,7 +150,6 @@ class TrainTest(absltest.TestCase):
     done = processes.run(
       'launch.train', *processes.QUICK, '--preflight',
       f'--output={folder}/out', f'--data_dir={digits_data.data_dir()}',
-      f'--compile_cache={folder}/cache',
     )  # fmt: skip
     self.assertIn('preflight, ', done.stdout, done.stderr)
     with open(f'{folder}/out/run_0.json', encoding='utf-8') as file:

@@ -15,6 +15,7 @@ from models.minigo import net, self_play
 from suite import benchmark
 from suite.benchmarks import minigo
 from suite.benchmarks.minigo import settings as settings_lib
+from suite.benchmarks.minigo.task import MinigoTask
 from suite.clock import Clock
 from suite.results import audit
 from suite.run import loop, sharding
@@ -51,16 +52,7 @@ HP = dataclasses.replace(
 
 
 def task_of(hp, size=TINY):
-  return minigo.MinigoTask(hp, size.data)
-
-
-def setUpModule():
-  # What a run compiles, the one that goes on in its place loads.
-  jax.config.update('jax_compilation_cache_dir', tempfile.mkdtemp())
-
-
-def tearDownModule():
-  jax.config.update('jax_compilation_cache_dir', None)
+  return MinigoTask(hp, size.data)
 
 
 class _Ends(loop.Watcher):
@@ -310,7 +302,7 @@ class StepTest(parameterized.TestCase):
     hp = dataclasses.replace(
       HP, opponent='target', gradient_accumulation_steps=2
     )
-    task = minigo.MinigoTask(hp, REFERENCE.data)
+    task = MinigoTask(hp, REFERENCE.data)
     state = task.init(jax.random.key(0))
     after, _ = jax.jit(task.train_step)(state, self.batch(hp))
     for before, later in zip(
@@ -327,14 +319,14 @@ class StepTest(parameterized.TestCase):
 
 class DeclarationTest(parameterized.TestCase):
   def test_the_reference_has_the_parameters_and_tensors_of_the_spec(self):
-    task = minigo.MinigoTask(REFERENCE.hparams, REFERENCE.data)
+    task = MinigoTask(REFERENCE.hparams, REFERENCE.data)
     params = abstract_state(task).params
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     self.assertEqual(count, 736_671)
     self.assertLen(task.tensors, 48)
 
   def test_the_reference_starts_with_generation_18(self):
-    task = minigo.MinigoTask(REFERENCE.hparams, REFERENCE.data)
+    task = MinigoTask(REFERENCE.hparams, REFERENCE.data)
     self.assertEqual(task.blocks()[0].at, {'epoch_num': 18})
 
   @parameterized.parameters(
