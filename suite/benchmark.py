@@ -57,6 +57,7 @@ class Benchmark:
     Its batches are shared by `devices`, the size of the mesh's data axis.
     Raises ValueError where the hyperparameters do not fit each other or these.
     """
+    hparams_lib.require_valid(hparams)
     module = importlib.import_module(f'{_FOLDER}.{self.name}.task')
     return module.make_task(hparams, data).shared_by(devices)
 

@@ -1,8 +1,10 @@
-"""Hyperparameters, each declared once: value, log key, and what Closed allows.
+"""Hyperparameters, each declared once.
 
 A benchmark's hyperparameters are a frozen dataclass whose fields are made by
-`tunable` and `fixed`. From that one declaration follow the `--hp` flag, the
-line in the log, and the check of the Closed division.
+`tunable` and `fixed`. Such a declaration holds the value, its log key, which
+values make sense, what Closed allows, and how the value follows the batch. The
+`--hp` flag, the line in the log, refusals, scaling studies and recipes from
+convergence points all follow from it.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -10,13 +12,14 @@ import dataclasses
 import difflib
 import enum
 import math
+import re
 import typing
 from typing import Any
 
 Key = str | Callable[[Any], str | None] | None
-# Keys of the log that the global batch may have.
+# Log keys that the global batch may have.
 BATCH_KEYS = ('global_batch_size', 'train_batch_size')
-# What the line in the log says beside the value, from all hyperparameters.
+# Metadata of a line in the log, from all hyperparameters.
 Beside = Mapping[str, Callable[[Any], Any]]
 
 
@@ -32,21 +35,57 @@ class Division(enum.Enum):
     return {'closed': 30 * 60.0, 'open': 4 * 3600.0}[self.value]
 
 
+class Scales(enum.Enum):
+  """How a value follows the global batch; without one, it does not."""
+
+  RATE = 'grows with a power of the batch'
+  STEPS = 'shrinks with the batch, so that epochs stay'
+  DIVISOR = 'divides the batch'
+  NEAREST = 'depends on the system; between two points, as in the nearer'
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """What Closed allows for one value: `allows(value, hparams)`, in words."""
+  """Values that are allowed: `allows(value, hparams)`, and in words."""
 
-  text: str
+  text: str  # completes 'Expected batch to be ...'
   allows: Callable[[Any, Any], bool]
 
 
 def one_of(*choices: Any) -> Rule:
-  """Only the named values."""
+  """Allows the named values only."""
   text = 'one of ' + ', '.join(str(choice) for choice in choices)
   return Rule(text, lambda value, _: value in choices)
 
 
-POSITIVE = Rule('positive', lambda value, _: value > 0)
+def numbers(text: str, allows: Callable[[Any], bool]) -> Rule:
+  """A rule for a number, or for every number of a tuple, at least one."""
+
+  def all_of(value, _):
+    values = value if isinstance(value, tuple) else (value,)
+    return bool(values) and all(map(allows, values))
+
+  return Rule(text, all_of)
+
+
+def divisor_of(name: str) -> Rule:
+  """Allows what divides another hyperparameter."""
+  return Rule(
+    f'a divisor of {name}',
+    lambda value, hp: value > 0 and getattr(hp, name) % value == 0,
+  )
+
+
+POSITIVE = numbers('positive', lambda value: value > 0)
+NOT_NEGATIVE = numbers('0 or more', lambda value: value >= 0)
+SHARE = numbers('from 0 to 1', lambda value: 0 <= value <= 1)
+BELOW_ONE = numbers('0 or more and below 1', lambda value: 0 <= value < 1)
+RISING = Rule(
+  'positive and rising',
+  lambda value, _: (
+    list(value) == sorted(set(value)) and min(value, default=1) > 0
+  ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +96,30 @@ class Declared:
   value: Any
   key: str | None  # the log's key; None: not logged for these values
   tunable: bool
-  rule: Rule | None
+  valid: Rule | None  # holds in every division; None: any value of the type
+  rule: Rule | None  # holds in Closed
+  scales: Scales | None
   help: str
   beside: Mapping[str, Any]  # metadata of its line in the log
+
+  @property
+  def allowed(self) -> str:
+    """'positive; Closed: fixed', for lists of hyperparameters."""
+    closed = self.rule.text if self.rule else 'any'
+    closed = f'Closed: {closed if self.tunable else "fixed"}'
+    return f'{self.valid.text}; {closed}' if self.valid else closed
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+  """A value that is not allowed."""
+
+  name: str  # of the hyperparameter
+  expected: str  # completes 'Expected batch to be ...'
+  got: str
+
+  def __str__(self) -> str:
+    return f'Expected {self.name} to be {self.expected}, got {self.got}.'
 
 
 def tunable(
@@ -67,36 +127,94 @@ def tunable(
   text: str,
   *,
   key: Key = None,
+  valid: Rule | None = None,
   rule: Rule | None = None,
+  scales: Scales | None = None,
   beside: Beside | None = None,
 ) -> Any:
   """A field that Closed lets submitters set, within `rule` if there is one.
 
   `key` is its official log key, or a function of the hyperparameters that
   returns it (None: not logged). Without one it is logged as `podium_<name>`.
-  `beside` is metadata of its line.
+  `valid` says which values make sense, in any division: without it numbers must
+  be positive; a text needs one. `beside` is metadata of its line in the log.
   """
-  return _field(default, text, key, True, rule, beside)
+  return _field(default, text, key, True, valid, rule, scales, beside)
 
 
-def fixed(default: Any, text: str, *, key: Key = None) -> Any:
-  """A field that Closed keeps as the reference has it."""
-  return _field(default, text, key, False, None)
+def fixed(
+  default: Any, text: str, *, key: Key = None, valid: Rule | None = None
+) -> Any:
+  """A field that Closed keeps as the reference has it; see `tunable`."""
+  return _field(default, text, key, False, valid)
 
 
-def accumulation_steps() -> Any:
-  """The field of the parts that a step is done in."""
+def accumulation_steps(valid: Rule | None = None) -> Any:
+  """The field of the parts that a step is done in; a divisor of the batch."""
   return tunable(
     1,
     'Parts that a step is done in, to need less memory.',
     key='gradient_accumulation_steps',
-    rule=POSITIVE,
+    valid=valid or divisor_of('global_batch_size'),
+    scales=Scales.NEAREST,
   )
 
 
 def compute_dtype(text: str) -> Any:
-  """The field of the format of what `text` says is computed in it."""
-  return tunable('float32', text, rule=one_of('float32', 'bfloat16'))
+  """The field of the number format that `text` is computed in."""
+  return tunable('float32', text, valid=one_of('float32', 'bfloat16'))
+
+
+def base_learning_rate(default: float, text: str, **how: Any) -> Any:
+  """The field of the learning rate that a schedule starts from."""
+  how = {'key': 'opt_base_learning_rate', **how}
+  return tunable(default, text, scales=Scales.RATE, **how)
+
+
+def warmup_steps(default: int, text: str, **how: Any) -> Any:
+  """The field of the steps until the learning rate is highest."""
+  how = {'key': 'opt_learning_rate_warmup_steps', **how}
+  return tunable(default, text, scales=Scales.STEPS, **how)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+  """Fields of an optimizer with two moments, under its official log keys.
+
+  Each is declared by `tunable` unless `declare` says `fixed`.
+  """
+
+  name: str  # in log keys
+  decay: str = 'weight_decay'  # in the log key of the weight decay
+
+  def beta(
+    self, number: int, default: float, declare: Any = tunable, **how: Any
+  ) -> Any:
+    """The field of a moment's decay; 1: the mean, 2: the mean square."""
+    return declare(
+      default,
+      f'Decay of the {("mean gradient", "mean square")[number - 1]}.',
+      key=f'opt_{self.name}_beta_{number}',
+      valid=BELOW_ONE,
+      **how,
+    )
+
+  def epsilon(self, default: float, declare: Any = tunable, **how: Any) -> Any:
+    """The field of the term that keeps a step finite."""
+    text = 'Added to the root of the mean square.'
+    how = {'key': f'opt_{self.name}_epsilon', 'valid': NOT_NEGATIVE, **how}
+    return declare(default, text, **how)
+
+  def weight_decay(
+    self, default: float, declare: Any = tunable, **how: Any
+  ) -> Any:
+    """The field of the weight decay."""
+    how = {'key': f'opt_{self.name}_{self.decay}', **how}
+    return declare(default, 'Weight decay.', valid=NOT_NEGATIVE, **how)
+
+
+ADAM = Moments('adam')
+LAMB = Moments('lamb', decay='weight_decay_rate')
 
 
 def declared(hparams: Any) -> list[Declared]:
@@ -107,7 +225,9 @@ def declared(hparams: Any) -> list[Declared]:
       value=getattr(hparams, field.name),
       key=_log_key(field, hparams),
       tunable=field.metadata['tunable'],
+      valid=field.metadata['valid'],
       rule=field.metadata['rule'],
+      scales=field.metadata['scales'],
       help=field.metadata['help'],
       beside={
         name: found(hparams) for name, found in field.metadata['beside'].items()
@@ -118,7 +238,7 @@ def declared(hparams: Any) -> list[Declared]:
 
 
 def logged(hparams: Any) -> dict[str, Any]:
-  """What the log says of the hyperparameters: {key: value}."""
+  """Hyperparameters as the log has them: {key: value}."""
   return {d.key: d.value for d in declared(hparams) if d.key is not None}
 
 
@@ -139,24 +259,29 @@ def batch(hparams: Any) -> Declared:
 
 
 def batch_key(keys: Collection[str]) -> str:
-  """Which of a log's keys is the global batch; without any, the usual one."""
+  """The key of the global batch among a log's; without any, the usual one."""
   return next((key for key in BATCH_KEYS if key in keys), BATCH_KEYS[0])
 
 
 def batch_in(values: Mapping[str, Any]) -> Any:
-  """The global batch among what a log says, by key; None without one."""
+  """The global batch among a log's settings, by key; None without one."""
   return values.get(batch_key(values))
 
 
 def each(value: Any, change: Callable[[Any], Any]) -> Any:
-  """A hyperparameter's number changed, or all numbers of a tuple."""
+  """Changes a hyperparameter's number, or all numbers of a tuple."""
   if isinstance(value, tuple):
     return tuple(map(change, value))
   return change(value)
 
 
+def largest_divisor(number: int, most: int) -> int:
+  """The largest divisor of a number that is at most `most`."""
+  return next(n for n in range(min(most, number), 0, -1) if number % n == 0)
+
+
 def as_text(value: Any) -> str:
-  """A value as `override` reads it, which is how flags are given it."""
+  """A value in the form that `override` and `--hp` read."""
   if isinstance(value, bool):
     return str(value).lower()
   if isinstance(value, list | tuple):
@@ -170,7 +295,8 @@ def override(
   """The reference's hyperparameters with `changes` ({name: text}) applied.
 
   Raises ValueError for an unknown name (naming the nearest), a text that is no
-  value of the field's type, and, in Closed, for what the rules do not allow.
+  value of the field's type, a value that makes no sense, and, in Closed, for
+  what the rules do not allow.
   """
   types = typing.get_type_hints(type(reference))
   values = {}
@@ -182,40 +308,36 @@ def override(
       )
     values[name] = _parse(name, text, types[name])
   hparams = dataclasses.replace(reference, **values)
-  faults = closed_faults(hparams, reference)
-  if division is Division.CLOSED and faults:
+  require_valid(hparams)
+  found = closed_faults(hparams, reference)
+  if division is Division.CLOSED and found:
     raise ValueError(
-      'Not allowed in the Closed division: '
-      + ' '.join(faults)
-      + ' Use --division=open to run it all the same.'
+      f'Not allowed in the Closed division: {" ".join(map(str, found))} '
+      'To run it anyway, use --division=open.'
     )
   return hparams
 
 
-def closed_faults(hparams: Any, reference: Any) -> list[str]:
-  """What the Closed division does not allow, one sentence each."""
-  faults = []
+def require_valid(hparams: Any) -> None:
+  """ValueError naming the first value that makes no sense in any division."""
+  for each in declared(hparams):
+    for fault in _broken(each, each.valid, hparams):
+      raise ValueError(str(fault))
+
+
+def closed_faults(hparams: Any, reference: Any) -> list[Fault]:
+  """Values that the Closed division does not allow."""
+  found = []
   for given, expected in zip(
     declared(hparams), declared(reference), strict=True
   ):
     if not given.tunable and given.value != expected.value:
-      faults.append(
-        f'{given.name} is fixed at {expected.value!r}, not {given.value!r}.'
-      )
-    if given.rule and not given.rule.allows(given.value, hparams):
-      faults.append(
-        f'{given.name} must be {given.rule.text}, not {given.value!r}.'
-      )
-  return faults
-
-
-def require_positive(hparams: Any, *names: str) -> None:
-  """ValueError unless each of the named values is at least 1."""
-  for name in names:
-    if getattr(hparams, name) < 1:
-      raise ValueError(
-        f'{name} must be positive, not {getattr(hparams, name)}.'
-      )
+      text = f'{expected.value!r}, which Closed fixes'
+      found.append(Fault(given.name, text, repr(given.value)))
+    found += _broken(given, given.valid, hparams) or (
+      _broken(given, given.rule, hparams)
+    )
+  return found
 
 
 def nearest(name: str, names: typing.Iterable[str]) -> str:
@@ -224,12 +346,34 @@ def nearest(name: str, names: typing.Iterable[str]) -> str:
   return f' (did you mean {close[0]!r}?)' if close else ''
 
 
-def _field(default, text, key, is_tunable, rule, beside=None):
+def _broken(given: Declared, rule: Rule | None, hparams: Any) -> list[Fault]:
+  """The fault of a value that breaks a rule, beside what the rule compares."""
+  if rule is None or rule.allows(given.value, hparams):
+    return []
+  others = (
+    f'{name} is {getattr(hparams, name)!r}'
+    for name in dict.fromkeys(re.findall(r'\w+', rule.text))
+    if name in vars(hparams)
+  )
+  beside = ', '.join(others)
+  got = f'{given.value!r} ({beside})' if beside else repr(given.value)
+  return [Fault(given.name, rule.text, got)]
+
+
+def _field(
+  default, text, key, is_tunable, valid, rule=None, scales=None, beside=None
+):
+  if valid is None and isinstance(default, str):
+    raise TypeError(f'Expected `valid` of a text, got none for {default!r}.')
+  if valid is None and not isinstance(default, bool):
+    valid = POSITIVE
   metadata = {
     'help': text,
     'key': key,
     'tunable': is_tunable,
+    'valid': valid,
     'rule': rule,
+    'scales': scales,
     'beside': beside or {},
   }
   return dataclasses.field(default=default, metadata=metadata)
@@ -252,10 +396,10 @@ def _parse(name: str, text: str, kind: type) -> Any:
     value = kind(text)
   except (KeyError, ValueError):
     raise ValueError(
-      f'Hyperparameter {name} takes {_type_name(kind)}, not {text!r}.'
+      f'Expected hyperparameter {name} as {_type_name(kind)}, got {text!r}.'
     ) from None
   if kind is float and not math.isfinite(value):
-    raise ValueError(f'Hyperparameter {name} must be finite, not {text!r}.')
+    raise ValueError(f'Expected a finite number as {name}, got {text!r}.')
   return value
 
 

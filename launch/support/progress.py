@@ -228,10 +228,9 @@ def hparams_table(request: flags.Request) -> str:
   """The hyperparameters, one line each, with what Closed allows."""
   lines = []
   for each in hparams.declared(request.hparams):
-    closed = each.rule.text if each.rule else 'any'
     lines.append(
       f'  {each.name}={each.value}\n'
-      f'      {each.help} Closed: {closed if each.tunable else "fixed"}. '
+      f'      {each.help} Allowed: {each.allowed}. '
       f'Log key: {each.key or "none"}.'
     )
   return (

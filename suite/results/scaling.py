@@ -13,11 +13,12 @@ Samples stand for epochs: they differ by the rest of the last batch. The times,
 samples and shares of a point are those of its mean run: sums over its runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
 from suite import hparams as hparams_lib
+from suite.hparams import Scales
 from suite.results.scoring import olympic
 
 COMPUTE = 'compute'
@@ -158,30 +159,22 @@ def ordered(points: Sequence[Point]) -> list[Point]:
 def recipe(reference: Any, batch: int, power: float) -> dict[str, Any]:
   """Changes that carry hyperparameters over to another global batch.
 
-  Learning rates grow with a power of the batch; counts of steps shrink with
-  it, so that epochs stay; a span of batch norm is the largest divisor of the
-  batch up to the reference's. What Closed fixes, and all else, stays.
+  Each follows the batch as its declaration says, rates with a power of it.
+  What Closed fixes, and all else, stays.
   """
   ours = hparams_lib.batch(reference)
-  ratio = batch / ours.value
   changes: dict[str, Any] = {ours.name: batch}
+  if batch == ours.value:
+    return changes
+  ratio = batch / ours.value
+  follow: dict[Scales | None, Callable[[Any], Any]] = {
+    Scales.RATE: lambda rate: float(f'{rate * ratio**power:.6g}'),
+    Scales.STEPS: lambda steps: max(1, round(steps / ratio)),
+    Scales.DIVISOR: lambda most: hparams_lib.largest_divisor(batch, most),
+  }
   for each in hparams_lib.declared(reference):
-    key = each.key or each.name
-    if ratio == 1 or not each.tunable:
-      continue
-    if key.endswith(('learning_rate', 'lr_rates')):
-      changes[each.name] = hparams_lib.each(
-        each.value, lambda rate: float(f'{rate * ratio**power:.6g}')
-      )
-    elif key.endswith(('_steps', 'lr_boundaries')) and not key.startswith(
-      'gradient_accum'
-    ):
-      changes[each.name] = hparams_lib.each(
-        each.value, lambda steps: max(1, round(steps / ratio))
-      )
-    elif key.endswith('bn_span'):
-      most = min(each.value, batch)
-      changes[each.name] = next(n for n in range(most, 0, -1) if not batch % n)
+    if each.tunable and each.scales in follow:
+      changes[each.name] = hparams_lib.each(each.value, follow[each.scales])
   return changes
 
 

@@ -4,9 +4,6 @@ from models.minigo import go, self_play
 from models.minigo import net as minigo
 from models.minigo.tree_search.trees import Settings as TreeSettings
 from suite.benchmarks.minigo.hparams import Hparams
-from suite.hparams import require_positive
-
-OPPONENTS = ('target', 'playouts')
 
 
 def settings(hp: Hparams) -> self_play.Settings:
@@ -63,37 +60,3 @@ def _tree(hp: Hparams, capacity: int) -> TreeSettings:
     value_init_penalty=hp.value_init_penalty,
     noise_mix=hp.dirichlet_noise_weight,
   )
-
-
-def require_sound(hp: Hparams) -> None:
-  """ValueError where the hyperparameters do not fit each other."""
-  require_positive(
-    hp,
-    'train_batch_size',
-    'concurrent_games',
-    'max_generations',
-    'eval_batch_size',
-    'gradient_accumulation_steps',
-    'min_selfplay_games_per_generation',
-    'eval_games',
-  )
-  for name, choices in (('opponent', OPPONENTS), ('planes', go.PLANES)):
-    if getattr(hp, name) not in choices:
-      raise ValueError(
-        f'{name} must be one of {", ".join(choices)}, not '
-        f'{getattr(hp, name)!r}.'
-      )
-  if len(hp.lr_rates) != len(hp.lr_boundaries) + 1:
-    raise ValueError(
-      'Expected one learning rate more than boundaries between them; came '
-      f'lr_rates={hp.lr_rates}, lr_boundaries={hp.lr_boundaries}.'
-    )
-  if list(hp.lr_boundaries) != sorted(set(hp.lr_boundaries)):
-    raise ValueError(
-      f'Expected lr_boundaries that rise; came {hp.lr_boundaries}.'
-    )
-  if hp.train_batch_size % hp.gradient_accumulation_steps:
-    raise ValueError(
-      f'gradient_accumulation_steps {hp.gradient_accumulation_steps} does not '
-      f'divide train_batch_size {hp.train_batch_size}.'
-    )

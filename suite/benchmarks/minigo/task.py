@@ -33,8 +33,6 @@ class MinigoTask(Task):
   """Which move wins? The share of games won against a fixed opponent."""
 
   def __init__(self, hp: Hparams, data: DataSet):
-    """Raises ValueError where the hyperparameters do not fit each other."""
-    settings_lib.require_sound(hp)
     self._hp = hp
     self._data = data
     self._settings = settings_lib.settings(hp)

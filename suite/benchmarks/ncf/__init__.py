@@ -4,17 +4,15 @@ import dataclasses
 
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.hparams import (
-  POSITIVE,
-  Rule,
+  ADAM,
   accumulation_steps,
+  base_learning_rate,
   compute_dtype,
   fixed,
   one_of,
   tunable,
 )
 from suite.target import Target
-
-_BETA = Rule('at least 0 and below 1', lambda value, _: 0 <= value < 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,42 +24,30 @@ class Hparams:
   """
 
   global_batch_size: int = tunable(
-    2048, 'Samples per step.', key='global_batch_size', rule=POSITIVE
+    2048, 'Samples per step.', key='global_batch_size'
   )
   opt_name: str = tunable(
     'adam',
     'Optimizer: adam, or lazy_adam, which moves the rows of a batch only.',
     key='opt_name',
-    rule=one_of('adam', 'lazy_adam'),
+    valid=one_of('adam', 'lazy_adam'),
   )
-  base_learning_rate: float = tunable(
-    5e-4, 'Learning rate.', key='opt_base_learning_rate', rule=POSITIVE
-  )
-  beta_1: float = tunable(
-    0.9, 'Decay of the mean gradient.', key='opt_adam_beta_1', rule=_BETA
-  )
-  beta_2: float = tunable(
-    0.999, 'Decay of the mean square.', key='opt_adam_beta_2', rule=_BETA
-  )
+  base_learning_rate: float = base_learning_rate(5e-4, 'Learning rate.')
+  beta_1: float = ADAM.beta(1, 0.9)
+  beta_2: float = ADAM.beta(2, 0.999)
   # The rules list no epsilon among what is free; one that published did change
   # it (1.45e-7).
-  epsilon: float = fixed(
-    1e-8, 'Added to the root of the mean square.', key='opt_adam_epsilon'
-  )
+  epsilon: float = ADAM.epsilon(1e-8, fixed)
   gradient_accumulation_steps: int = accumulation_steps()
   compute_dtype: str = compute_dtype(
     'Of products in the tower; tables and parameters stay float32.'
   )
   table_row_multiple: int = tunable(
-    1,
-    'Tables are padded to a multiple of this, for a model axis to divide.',
-    rule=POSITIVE,
+    1, 'Tables are padded to a multiple of this, for a model axis to divide.'
   )
   epochs_between_evals: int = fixed(1, 'Epochs from one eval to the next.')
-  max_epochs: int = tunable(
-    20, 'The run ends here if the target is not met.', rule=POSITIVE
-  )
-  eval_batch_size: int = tunable(1024, 'Users per eval step.', rule=POSITIVE)
+  max_epochs: int = tunable(20, 'The run ends here if the target is not met.')
+  eval_batch_size: int = tunable(1024, 'Users per eval step.')
   negatives: int = fixed(4, 'Negatives drawn for each positive, every epoch.')
   reject_positives: bool = fixed(
     True, 'Whether a negative that is a positive of its user is drawn anew.'

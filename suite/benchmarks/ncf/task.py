@@ -15,9 +15,6 @@ from models import ncf
 from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.ncf import Hparams
-from suite.hparams import (
-  require_positive,
-)
 from suite.metrics import share
 from suite.run import accumulation, optimizers
 from suite.run.feed import Block, Data, Feed, SupervisedFeed
@@ -33,8 +30,12 @@ class NcfTask(Task):
   """Which items will a user pick? Hit rate of the one that was held out."""
 
   def __init__(self, hp: Hparams, data: DataSet):
-    """Raises ValueError where the hyperparameters do not fit each other."""
-    _require_sound(hp, data)
+    """Raises ValueError where the hyperparameters do not fit the data."""
+    if data.eval_samples > hp.users:
+      raise ValueError(
+        'Expected at least as many users as held-out items, got users='
+        f'{hp.users} and eval_samples {data.eval_samples}.'
+      )
     self._hp = hp
     self._data = data
     samples = (1 + hp.negatives) * data.train_samples
@@ -265,10 +266,6 @@ class _Feed(SupervisedFeed):
 def make_task(hp: Hparams, data: DataSet) -> NcfTask:
   """The task of a run, by its optimizer."""
   kinds = {'adam': NcfTask, 'lazy_adam': LazyNcfTask}
-  if hp.opt_name not in kinds:
-    raise ValueError(
-      f'opt_name must be one of {", ".join(kinds)}, not {hp.opt_name!r}.'
-    )
   return kinds[hp.opt_name](hp, data)
 
 
@@ -277,30 +274,3 @@ def _spec(rows: int, **kinds: type) -> dict[str, jax.ShapeDtypeStruct]:
     name: jax.ShapeDtypeStruct((rows,), kind)
     for name, kind in (kinds | {'weight': np.float32}).items()
   }
-
-
-def _require_sound(hp: Hparams, data: DataSet) -> None:
-  require_positive(
-    hp,
-    'global_batch_size',
-    'eval_batch_size',
-    'max_epochs',
-    'table_row_multiple',
-    'eval_negatives',
-    'hit_rank',
-    'gradient_accumulation_steps',
-  )
-  if hp.global_batch_size % hp.gradient_accumulation_steps:
-    raise ValueError(
-      f'gradient_accumulation_steps {hp.gradient_accumulation_steps} does not '
-      f'divide global_batch_size {hp.global_batch_size}.'
-    )
-  if hp.compute_dtype not in ('float32', 'bfloat16'):
-    raise ValueError(
-      f'compute_dtype must be float32 or bfloat16, not {hp.compute_dtype!r}.'
-    )
-  if data.eval_samples > hp.users:
-    raise ValueError(
-      f'Every user has one held-out item at most; users are {hp.users}, and '
-      f'eval_samples {data.eval_samples}.'
-    )

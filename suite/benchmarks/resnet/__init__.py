@@ -5,10 +5,15 @@ import math
 
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.hparams import (
-  POSITIVE,
+  BELOW_ONE,
+  NOT_NEGATIVE,
+  SHARE,
   Rule,
+  Scales,
   accumulation_steps,
+  base_learning_rate,
   compute_dtype,
+  divisor_of,
   fixed,
   one_of,
   tunable,
@@ -27,7 +32,7 @@ def _multiple(step: float, hp_optimizer: str) -> Rule:
   def allows(value, hp):
     ratio = value / step
     return hp.opt_name != hp_optimizer or (
-      value >= 0 and math.isclose(ratio, round(ratio), abs_tol=1e-6)
+      math.isclose(ratio, round(ratio), abs_tol=1e-6)
     )
 
   return Rule(text, allows)
@@ -46,7 +51,16 @@ _MOMENTUM = Rule(
     value == 0.9 or (hp.opt_name == 'lars' and hp.global_batch_size >= 32768)
   ),
 )
-_NOT_NEGATIVE = Rule('zero or more', lambda value, _: value >= 0)
+_PARTS = Rule(
+  'a divisor of global_batch_size over model_bn_span',
+  lambda value, hp: (
+    value > 0 and hp.global_batch_size % (value * hp.model_bn_span) == 0
+  ),
+)
+_FIRST = Rule(
+  '0 or more and below epochs_between_evals and max_epochs',
+  lambda value, hp: 0 <= value < min(hp.epochs_between_evals, hp.max_epochs),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,24 +72,26 @@ class Hparams:
   """
 
   global_batch_size: int = tunable(
-    4096, 'Images per step.', key='global_batch_size', rule=POSITIVE
+    4096, 'Images per step.', key='global_batch_size'
   )
   opt_name: str = tunable(
     'lars',
     'Optimizer: lars or sgd.',
     key='opt_name',
-    rule=one_of('lars', 'sgd'),
+    valid=one_of('lars', 'sgd'),
   )
-  base_learning_rate: float = tunable(
+  base_learning_rate: float = base_learning_rate(
     10.0,
     'Learning rate at the end of the warm-up.',
     key=_per_optimizer('opt_base_learning_rate'),
+    valid=NOT_NEGATIVE,
     rule=_multiple(0.001, 'sgd'),
   )
   end_learning_rate: float = fixed(
     1e-4,
     'Learning rate at the end of the decay.',
     key=_per_optimizer('opt_end_learning_rate'),
+    valid=NOT_NEGATIVE,
   )
   decay_power: int = fixed(
     2,
@@ -87,7 +103,8 @@ class Hparams:
     11545,
     'Steps from the end of the warm-up to the end of the decay.',
     key=_per_optimizer('opt_learning_rate_decay_steps'),
-    rule=_NOT_NEGATIVE,
+    valid=NOT_NEGATIVE,
+    scales=Scales.STEPS,
   )
   warmup_epochs: int = tunable(
     5,
@@ -96,24 +113,33 @@ class Hparams:
       ('lars_' if hp.opt_name == 'lars' else '')
       + 'opt_learning_rate_warmup_epochs'
     ),
-    rule=_NOT_NEGATIVE,
+    valid=NOT_NEGATIVE,
   )
   momentum: float = tunable(
-    0.9, 'Momentum.', key=_per_optimizer('opt_momentum'), rule=_MOMENTUM
+    0.9,
+    'Momentum.',
+    key=_per_optimizer('opt_momentum'),
+    valid=BELOW_ONE,
+    rule=_MOMENTUM,
   )
   weight_decay: float = tunable(
     2e-4,
     'Weight decay.',
     key=_per_optimizer('opt_weight_decay'),
+    valid=NOT_NEGATIVE,
     rule=_power_of_two_times(1e-4),
   )
   lars_epsilon: float = fixed(
     0.0,
     'As the rules log it; 0 means 1e-7, as in the reference.',
     key=lambda hp: 'lars_epsilon' if hp.opt_name == 'lars' else None,
+    valid=NOT_NEGATIVE,
   )
   label_smoothing: float = tunable(
-    0.1, 'Share of the label spread over all classes.', rule=one_of(0.0, 0.1)
+    0.1,
+    'Share of the label spread over all classes.',
+    valid=BELOW_ONE,
+    rule=one_of(0.0, 0.1),
   )
   model_bn_span: int = tunable(
     64,
@@ -122,32 +148,51 @@ class Hparams:
     key=lambda hp: (
       'model_bn_span' if hp.opt_name == 'sgd' else 'podium_model_bn_span'
     ),
-    rule=POSITIVE,
+    valid=divisor_of('global_batch_size'),
+    scales=Scales.DIVISOR,
   )
-  gradient_accumulation_steps: int = accumulation_steps()
+  gradient_accumulation_steps: int = accumulation_steps(_PARTS)
   compute_dtype: str = compute_dtype(
     'Of activations and products; parameters stay float32.'
   )
   epochs_between_evals: int = fixed(4, 'Epochs from one eval to the next.')
   eval_offset: int = tunable(
-    2, 'The first eval comes after this many epochs and one.',
-    rule=Rule(
-      'less than epochs_between_evals',
-      lambda value, hp: 0 <= value < hp.epochs_between_evals,
-    ),
-  )  # fmt: skip
+    2, 'The first eval comes after this many epochs and one.', valid=_FIRST
+  )
   max_epochs: int = tunable(50, 'The run ends here if the target is not met.')
-  eval_batch_size: int = tunable(1024, 'Images per eval step.', rule=POSITIVE)
+  eval_batch_size: int = tunable(1024, 'Images per eval step.')
   stage_blocks: tuple[int, ...] = fixed((3, 4, 6, 3), 'Bottlenecks per stage.')
   stage_width: int = fixed(64, 'Width of the first stage; it doubles.')
   classes: int = fixed(1000, 'Classes, the number of logits.')
   image_size: int = fixed(224, 'Height and width that the model sees.')
-  resize_size: int = fixed(256, 'Shorter side before the eval crop.')
-  crop_area_min: float = fixed(0.05, 'Smallest share of an image in a crop.')
-  crop_area_max: float = fixed(1.0, 'Largest share of an image in a crop.')
-  crop_aspect_min: float = fixed(0.75, 'Narrowest crop, width over height.')
+  resize_size: int = fixed(
+    256,
+    'Shorter side before the eval crop.',
+    valid=Rule('image_size or more', lambda value, hp: value >= hp.image_size),
+  )
+  crop_area_min: float = fixed(
+    0.05,
+    'Smallest share of an image in a crop.',
+    valid=Rule(
+      'positive and up to crop_area_max',
+      lambda value, hp: 0 < value <= hp.crop_area_max,
+    ),
+  )
+  crop_area_max: float = fixed(
+    1.0, 'Largest share of an image in a crop.', valid=SHARE
+  )
+  crop_aspect_min: float = fixed(
+    0.75,
+    'Narrowest crop, width over height.',
+    valid=Rule(
+      'positive and up to crop_aspect_max',
+      lambda value, hp: 0 < value <= hp.crop_aspect_max,
+    ),
+  )
   crop_aspect_max: float = fixed(1.33, 'Widest crop, width over height.')
-  flip_probability: float = fixed(0.5, 'Chance that a crop is mirrored.')
+  flip_probability: float = fixed(
+    0.5, 'Chance that a crop is mirrored.', valid=SHARE
+  )
 
 
 TINY = dataclasses.replace(

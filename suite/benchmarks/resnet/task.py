@@ -14,9 +14,6 @@ from models import resnet
 from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.resnet import Hparams
-from suite.hparams import (
-  require_positive,
-)
 from suite.metrics import share
 from suite.run import optimizers
 from suite.run.feed import Block, Data, Feed, SupervisedFeed
@@ -27,8 +24,6 @@ class ResNetTask(Task):
   """Label-smoothed classification; accuracy over every held-out image."""
 
   def __init__(self, hp: Hparams, data: DataSet):
-    """Raises ValueError where the hyperparameters do not fit each other."""
-    _require_sound(hp)
     self._hp = hp
     self._data = data
     self._steps_per_epoch = max(1, data.train_samples // hp.global_batch_size)
@@ -197,40 +192,6 @@ def _batch_spec(rows: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     'label': jax.ShapeDtypeStruct((rows,), np.int32),
     'weight': jax.ShapeDtypeStruct((rows,), np.float32),
   }
-
-
-def _require_sound(hp: Hparams) -> None:
-  require_positive(
-    hp,
-    'global_batch_size',
-    'model_bn_span',
-    'eval_batch_size',
-    'gradient_accumulation_steps',
-  )
-  if hp.global_batch_size % hp.model_bn_span:
-    raise ValueError(
-      f'model_bn_span {hp.model_bn_span} does not divide '
-      f'global_batch_size {hp.global_batch_size}.'
-    )
-  parts = hp.gradient_accumulation_steps
-  if hp.global_batch_size % (parts * hp.model_bn_span):
-    raise ValueError(
-      f'gradient_accumulation_steps {parts} does not divide global_batch_size '
-      f'{hp.global_batch_size} into batch norm groups of model_bn_span '
-      f'{hp.model_bn_span}.'
-    )
-  if hp.opt_name not in ('lars', 'sgd'):
-    raise ValueError(f'opt_name must be lars or sgd, not {hp.opt_name!r}.')
-  if hp.compute_dtype not in ('float32', 'bfloat16'):
-    raise ValueError(
-      f'compute_dtype must be float32 or bfloat16, not {hp.compute_dtype!r}.'
-    )
-  if not 0 <= hp.eval_offset < min(hp.epochs_between_evals, hp.max_epochs):
-    raise ValueError(
-      f'eval_offset {hp.eval_offset} must be at least 0 and below both '
-      f'epochs_between_evals {hp.epochs_between_evals} and '
-      f'max_epochs {hp.max_epochs}.'
-    )
 
 
 make_task = ResNetTask

@@ -5,29 +5,36 @@ import dataclasses
 from input_pipelines import translation
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.hparams import (
+  ADAM,
+  BELOW_ONE,
+  NOT_NEGATIVE,
   POSITIVE,
+  RISING,
   Rule,
   accumulation_steps,
+  base_learning_rate,
   compute_dtype,
+  divisor_of,
   fixed,
   one_of,
   tunable,
+  warmup_steps,
 )
 from suite.target import Target
 
 METRIC = 'BLEU'
 
 _METHOD = {'method': lambda hp: hp.length_method}
-
-
-def _beta(*in_v06: float) -> Rule:
-  """What a beta may be: free in round v0.7, one of a few in round v0.6."""
-  return Rule(
-    f'at least 0 and below 1, in round v0.6 one of {in_v06}',
-    lambda value, hp: (
-      0 <= value < 1 and (hp.closed_round != 'v0.6' or value in in_v06)
-    ),
-  )
+_ROW = Rule(
+  'positive and, with packing, max_sequence_length or more',
+  lambda value, hp: (
+    value > 0 and (hp.batching != 'packing' or value >= hp.max_sequence_length)
+  ),
+)
+_LENGTHS = Rule(
+  'one length or more, positive and rising',
+  lambda value, hp: bool(value) and RISING.allows(value, hp),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,75 +50,54 @@ class Hparams:
     4096,
     'Tokens of a side in a step, at most, padding included.',
     key='global_batch_size',
-    rule=POSITIVE,
   )
   opt_name: str = tunable(
     'adam',
     'Optimizer: adam or lazy_adam; with one matrix for all, they are the same.',
     key='opt_name',
-    rule=one_of('adam', 'lazy_adam'),
+    valid=one_of('adam', 'lazy_adam'),
   )
-  base_learning_rate: float = tunable(
-    2.0,
-    'Learning rate, before the roots of width and step divide it.',
-    key='opt_base_learning_rate',
-    rule=POSITIVE,
+  base_learning_rate: float = base_learning_rate(
+    2.0, 'Learning rate, before the roots of width and step divide it.'
   )
-  warmup_steps: int = tunable(
-    16000,
-    'Steps until the learning rate is highest.',
-    key='opt_learning_rate_warmup_steps',
-    rule=POSITIVE,
+  warmup_steps: int = warmup_steps(
+    16000, 'Steps until the learning rate is highest.'
   )
-  beta_1: float = tunable(
-    0.9,
-    'Decay of the mean gradient.',
-    key='opt_adam_beta_1',
-    rule=_beta(0.86, 0.9),
-  )
-  beta_2: float = tunable(
-    0.997,
-    'Decay of the mean square.',
-    key='opt_adam_beta_2',
-    rule=_beta(0.92, 0.98, 0.997),
-  )
-  epsilon: float = fixed(
-    1e-9, 'Added to the root of the mean square.', key='opt_adam_epsilon'
-  )
+  beta_1: float = ADAM.beta(1, 0.9)
+  beta_2: float = ADAM.beta(2, 0.997)
+  epsilon: float = ADAM.epsilon(1e-9, fixed)
   max_sequence_length: int = tunable(
     256,
     'Tokens of a side of a pair to train on, at most.',
     key='max_sequence_length',
     beside=_METHOD,
-    rule=POSITIVE,
   )
   length_method: str = tunable(
     'discard',
     'What becomes of longer pairs in training: discard or truncate.',
-    rule=one_of('discard', 'truncate'),
+    valid=one_of('discard', 'truncate'),
   )
   batching: str = tunable(
     'buckets',
     'buckets: pairs of like length make a batch. packing: pairs share rows.',
-    rule=one_of('buckets', 'packing'),
+    valid=one_of('buckets', 'packing'),
   )
   bucket_first: int = tunable(
-    8, 'The first bucket is of pairs shorter than this.', rule=POSITIVE
+    8, 'The first bucket is of pairs shorter than this.'
   )
   bucket_scale: float = tunable(
     1.1,
     'How much longer the pairs of a bucket are than those of the one before.',
-    rule=Rule('1 or more', lambda value, _: value >= 1),
+    valid=Rule('1 or more', lambda value, _: value >= 1),
   )
   packed_row_length: int = tunable(
-    256, 'Tokens of a side of a row that pairs share.', rule=POSITIVE
+    256, 'Tokens of a side of a row that pairs share.', valid=_ROW
   )
   row_multiple: int = tunable(
     1,
     'Rows that are trained in a step are rounded down to a multiple of this.',
-    rule=POSITIVE,
   )
-  gradient_accumulation_steps: int = accumulation_steps()
+  gradient_accumulation_steps: int = accumulation_steps(POSITIVE)
   compute_dtype: str = compute_dtype(
     'Of products; parameters, softmax and logits stay float32.'
   )
@@ -119,43 +105,51 @@ class Hparams:
     False,
     'Whether layers are computed again for gradients, to need less memory.',
   )
-  unroll: int = tunable(
-    1, 'Layers in one turn of the loop over them.', rule=POSITIVE
-  )
+  unroll: int = tunable(1, 'Layers in one turn of the loop over them.')
   subword_multiple: int = tunable(
     1,
     'The matrix has a multiple of so many rows, for a model axis to divide.',
-    rule=POSITIVE,
   )
-  closed_round: str = fixed('v0.7', 'The round whose Closed rules hold.')
   epochs_between_evals: int = fixed(1, 'Epochs from one eval to the next.')
-  max_epochs: int = tunable(
-    10, 'The run ends here if the target is not met.', rule=POSITIVE
-  )
-  eval_batch_size: int = tunable(
-    32, 'Sentences that are translated together.', rule=POSITIVE
-  )
+  max_epochs: int = tunable(10, 'The run ends here if the target is not met.')
+  eval_batch_size: int = tunable(32, 'Sentences that are translated together.')
   eval_lengths: tuple[int, ...] = tunable(
     (32, 64, 128, 256),
     'Tokens that a batch of an eval may be padded to; the last holds all.',
-    rule=Rule('rising', lambda value, _: list(value) == sorted(set(value))),
+    valid=_LENGTHS,
   )
   beams: int = fixed(4, 'Translations that are kept while one is written.')
   length_exponent: float = fixed(
-    0.6, 'How much a longer translation may be less probable.'
+    0.6,
+    'How much a longer translation may be less probable.',
+    valid=NOT_NEGATIVE,
   )
   extra_length: int = fixed(
-    50, 'Tokens that a translation may have more than the longest source.'
+    50,
+    'Tokens that a translation may have more than the longest source.',
+    valid=NOT_NEGATIVE,
   )
-  dropout: float = fixed(0.1, 'Share of numbers that are dropped in training.')
+  dropout: float = fixed(
+    0.1, 'Share of numbers that are dropped in training.', valid=BELOW_ONE
+  )
   label_smoothing: float = fixed(
-    0.1, 'Share of the probability that the other subwords are to get.'
+    0.1,
+    'Share of the probability that the other subwords are to get.',
+    valid=BELOW_ONE,
   )
   subwords: int = fixed(33708, 'Of the vocabulary, with padding and the end.')
   layers: int = fixed(6, 'Of the encoder, and as many of the decoder.')
   width: int = fixed(1024, 'Of a token inside the model.')
-  heads: int = fixed(16, 'Of attention.')
+  heads: int = fixed(16, 'Of attention.', valid=divisor_of('width'))
   ffn: int = fixed(4096, 'Hidden units of the feed-forward layers.')
+
+
+@dataclasses.dataclass(frozen=True)
+class HparamsV06(Hparams):
+  """By the rules of round v0.6, which leave a choice of betas."""
+
+  beta_1: float = ADAM.beta(1, 0.9, rule=one_of(0.86, 0.9))
+  beta_2: float = ADAM.beta(2, 0.997, rule=one_of(0.92, 0.98, 0.997))
 
 
 TINY = dataclasses.replace(
@@ -199,7 +193,7 @@ BENCHMARK = Benchmark(
     ),
     # Official logs of that round have a format of their own, so this is ours.
     'v0.6': Size(
-      hparams=dataclasses.replace(Hparams(), closed_round='v0.6'),
+      hparams=HparamsV06(),
       target=Target(at_least={METRIC: 0.25}),
       ruleset='podium-transformer-v0.6',
       data=_WMT17,

@@ -16,9 +16,6 @@ from models.parts import attention, beam_search
 from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.transformer import METRIC, Hparams
-from suite.hparams import (
-  require_positive,
-)
 from suite.metrics import bleu
 from suite.run import optimizers, sharding
 from suite.run.feed import Block, Data, Feed, SupervisedFeed
@@ -29,8 +26,6 @@ class TransformerTask(Task):
   """How well are sentences translated? BLEU of what beam search finds."""
 
   def __init__(self, hp: Hparams, data: DataSet):
-    """Raises ValueError where the hyperparameters do not fit each other."""
-    _require_sound(hp)
     self._hp = hp
     self._data = data
     multiple = hp.subword_multiple
@@ -273,39 +268,6 @@ def _eval_spec(hp: Hparams, length: int) -> Spec:
     'id': jax.ShapeDtypeStruct((rows,), np.int32),
     'weight': jax.ShapeDtypeStruct((rows,), np.float32),
   }
-
-
-def _require_sound(hp: Hparams) -> None:
-  require_positive(
-    hp,
-    'global_batch_size',
-    'max_sequence_length',
-    'row_multiple',
-    'gradient_accumulation_steps',
-    'subword_multiple',
-    'max_epochs',
-    'eval_batch_size',
-    'beams',
-    'packed_row_length',
-  )
-  lengths = list(hp.eval_lengths)
-  if not lengths or lengths[0] < 1 or lengths != sorted(set(lengths)):
-    raise ValueError(f'eval_lengths must be positive and rise, not {lengths}.')
-  for name, choices in (
-    ('opt_name', ('adam', 'lazy_adam')),
-    ('length_method', buckets.METHODS),
-    ('batching', ('buckets', 'packing')),
-    ('compute_dtype', ('float32', 'bfloat16')),
-  ):
-    if (came := getattr(hp, name)) not in choices:
-      raise ValueError(
-        f'{name} must be one of {", ".join(choices)}, not {came!r}.'
-      )
-  if hp.batching == 'packing' and hp.max_sequence_length > hp.packed_row_length:
-    raise ValueError(
-      f'packed_row_length {hp.packed_row_length} must hold a sentence of '
-      f'max_sequence_length {hp.max_sequence_length}.'
-    )
 
 
 make_task = TransformerTask

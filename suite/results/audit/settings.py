@@ -199,11 +199,14 @@ def _closed(log: Log, claim: Claim) -> Iterator[Finding]:
   try:
     faults = hparams_lib.closed_faults(claim.hparams, claim.size.hparams)
   except (ArithmeticError, TypeError, ValueError) as error:
-    faults = [f'The hyperparameters are out of every range: {error}.']
+    text = f'expected sensible hyperparameters, got some out of range: {error}'
+    yield log.error(None, text, 'closed division')
+    return
   for fault in faults:
-    key = keys.get(fault.partition(' ')[0])
+    key = keys[fault.name]
     line = log.line(key) if key else None
-    yield log.error(line, f'in {key or "the log"}: {fault}', 'closed division')
+    text = f'in {key or "the log"}: {fault}'
+    yield log.error(line, text, 'closed division')
 
 
 def _value(log: Log, declared: hparams_lib.Declared, claim: Claim) -> Any:

@@ -1,16 +1,17 @@
-"""Which hyperparameters for a global batch: those of points, or in between.
+"""Hyperparameters for a global batch: those of points, or between two of them.
 
-At a point its own are given. Between two they are interpolated:
+At a point its own are given. Between two they are interpolated, as each is
+declared to follow the batch:
 
-- learning rates, and counts of steps, go with a power of the batch (a straight
-  line on logarithmic axes): a rate grows with the batch or its root, and steps
-  for as many epochs shrink with it, and both are powers;
-- other numbers go on a straight line: epochs of warm-up, momentum;
-- a span of batch norm must divide the batch: the largest divisor that is not
-  above the nearer point's;
-- what is no number, or would break a rule of the Closed division when
-  interpolated, is taken from the point that is nearer on a logarithmic axis, or
-  where that would break it too, from the other, or the reference.
+- rates, and counts of steps, with a power of the batch (a straight line on
+  logarithmic axes): a rate grows with the batch or its root, and steps for as
+  many epochs shrink with it, and both are powers;
+- a divisor of the batch: the largest that is not above the nearer point's;
+- other numbers on a straight line: epochs of warm-up, momentum;
+- what is no number, depends on the system, or would break a rule of the Closed
+  division when interpolated, is taken from the point that is nearer on a
+  logarithmic axis, or where that would break it too, from the other, or the
+  reference.
 
 Where the budget of epochs would end a run before the reference met its target,
 it is raised as well.
@@ -25,7 +26,7 @@ from typing import Any
 
 from suite import hparams as hparams_lib
 from suite.files import is_number
-from suite.hparams import Declared
+from suite.hparams import Declared, Fault, Scales
 from suite.results.convergence.points import Point, Points
 
 # What some files of points call a key of the log.
@@ -34,11 +35,8 @@ _ALIASES = {
   'opt_gradient_accumulation_steps': 'gradient_accumulation_steps',
   'optimizer': 'opt_name',
 }
-_POWERS = ('learning_rate', 'opt_lr', '_steps', '_samples')  # ends of keys
-_DIVISORS = ('bn_span',)
-_AS_IT_IS = ('gradient_accumulation_steps',)
-# Two values further apart than so many times the batches are in two units:
-# some published steps are epochs.
+# Two values that differ by more than this many times the ratio of the batches
+# are in two units: some published steps are epochs.
 _APART = 10
 _Chosen = dict[str, tuple[Any, str]]  # by name: a value, and why
 # Epochs that a run may need, over the most that the reference needed.
@@ -47,7 +45,7 @@ _SPARE = 1.2
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """Hyperparameters for one global batch, by our names, and where from."""
+  """Hyperparameters for one global batch, by our names, and their sources."""
 
   batch_size: int
   changes: Mapping[str, Any]  # from the reference; what --hp takes
@@ -116,9 +114,7 @@ def _interpolated(
   chosen = _asked(reference, batch_size)
   for declared, value in ours:
     other = others.get(declared.name)
-    middle = _middle(
-      declared.key or declared.name, batch_size, (near, value), (far, other)
-    )
+    middle = _middle(declared.scales, batch_size, (near, value), (far, other))
     chosen[declared.name] = _allowed(
       declared,
       (
@@ -146,25 +142,23 @@ def _interpolated(
 
 
 def _middle(
-  key: str,
+  scales: Scales | None,
   batch_size: int,
   near: tuple[Point, Any],
   far: tuple[Point, Any],
 ) -> tuple[Any, str]:
-  """A value for the batch, and in words how it came about."""
+  """A value for the batch, and the reason in words."""
   (near_point, a), (far_point, b) = near, far
-  if key.endswith(_DIVISORS) and isinstance(a, int):
-    span = next(
-      n for n in range(min(a, batch_size), 0, -1) if not batch_size % n
-    )
-    return span, f'the largest divisor up to {a}, that of {near_point.name}'
+  if scales is Scales.DIVISOR and isinstance(a, int):
+    found = hparams_lib.largest_divisor(batch_size, a)
+    return found, f'the largest divisor up to {a}, that of {near_point.name}'
   if a == b:
     return a, 'the same at both'
   numbers = is_number(a) and is_number(b)
-  if not numbers or key.endswith(_AS_IT_IS):
+  if not numbers or scales is Scales.NEAREST:
     return a, f'as in {near_point.name}, the nearer'
   x, y = near_point.batch_size, far_point.batch_size
-  if a > 0 and b > 0 and key.endswith(_POWERS):
+  if a > 0 and b > 0 and scales in (Scales.RATE, Scales.STEPS):
     if max(a / b, b / a) > _APART * max(x / y, y / x):
       reason = f'{a:g} and {b:g} can hardly be in one unit'
       return a, f'as in {near_point.name}, the nearer: {reason}'
@@ -183,24 +177,23 @@ def _allowed(
   """The first candidate that Closed allows, and why; else the first of all."""
   values = [(_cast(v, declared.value), reason) for v, reason in candidates]
   first, why = values[0]
-  fault = _breaks(declared, first, base, chosen)
+  fault = _fault(declared, first, base, chosen)
   if fault is None:
     return first, why
   for value, reason in values[1:]:
-    if _breaks(declared, value, base, chosen) is None:
-      return value, f'{reason}: {fault}'
+    if _fault(declared, value, base, chosen) is None:
+      return value, f'{reason}: it must be {fault.expected}'
   return first, why
 
 
-def _breaks(
+def _fault(
   declared: Declared, value: Any, base: Any, chosen: _Chosen
-) -> str | None:
-  """Which rule of Closed a value breaks, in words; None if it breaks none."""
+) -> Fault | None:
+  """What Closed has against a value beside those chosen; None: nothing."""
   values = {name: value for name, (value, _) in chosen.items()}
   hparams = dataclasses.replace(base, **values, **{declared.name: value})
-  if declared.rule and not declared.rule.allows(value, hparams):
-    return f'it must be {declared.rule.text}'
-  return None
+  faults = hparams_lib.closed_faults(hparams, base)
+  return next((f for f in faults if f.name == declared.name), None)
 
 
 def _asked(reference: Any, batch_size: int) -> _Chosen:
@@ -223,7 +216,7 @@ def _budget(
 def _ours(
   point: Point, reference: Any
 ) -> tuple[list[tuple[Declared, Any]], dict[str, Any]]:
-  """A point's values by our declarations, and what is none of ours."""
+  """A point's values by our declarations, and the keys that are not ours."""
   given = {_ALIASES.get(k, k): v for k, v in point.hparams.items()}
   # Keys depend on the optimizer, so that is set first.
   for declared in hparams_lib.declared(reference):

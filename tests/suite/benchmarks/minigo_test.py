@@ -52,7 +52,7 @@ HP = dataclasses.replace(
 
 
 def task_of(hp, size=TINY):
-  return MinigoTask(hp, size.data)
+  return DECLARED.task(hp, size.data)
 
 
 class _Ends(loop.Watcher):
@@ -341,15 +341,21 @@ class DeclarationTest(parameterized.TestCase):
     self.assertEqual(settings_lib.net_size(hp), net_size)
 
   @parameterized.parameters(
-    ({'lr_rates': (0.1, 0.2)}, 'one learning rate more than boundaries'),
+    (
+      {'lr_rates': (0.1, 0.2)},
+      r'one more than lr_boundaries, got \(0.1, 0.2\)',
+    ),
     (
       {'lr_rates': (0.1, 0.2, 0.3), 'lr_boundaries': (5, 4)},
-      'lr_boundaries that rise',
+      'lr_boundaries to be positive and rising',
     ),
-    ({'gradient_accumulation_steps': 3}, 'does not divide train_batch_size'),
-    ({'train_batch_size': 0}, 'train_batch_size must be positive'),
-    ({'opponent': 'gnugo'}, "opponent must be one of .* not 'gnugo'"),
-    ({'planes': 'chess'}, "planes must be one of .* not 'chess'"),
+    (
+      {'gradient_accumulation_steps': 3},
+      'a divisor of train_batch_size, got 3',
+    ),
+    ({'train_batch_size': 0}, 'train_batch_size to be positive'),
+    ({'opponent': 'gnugo'}, "opponent to be one of .* got 'gnugo'"),
+    ({'planes': 'chess'}, "planes to be one of .* got 'chess'"),
   )
   def test_what_does_not_fit_is_refused(self, changes, says):
     with self.assertRaisesRegex(ValueError, says):

@@ -12,7 +12,7 @@ from absl.testing import parameterized
 
 from suite import hparams as hparams_lib
 from suite.benchmark import Benchmark, DataSet, Size
-from suite.hparams import Rule, fixed, one_of, tunable
+from suite.hparams import NOT_NEGATIVE, Rule, fixed, one_of, tunable
 from suite.results import audit
 from suite.target import Target
 
@@ -36,10 +36,9 @@ class Hparams:
     4096,
     'Images.',
     key='global_batch_size',
-    rule=Rule('positive', lambda value, _: value > 0),
   )
   opt_name: str = tunable(
-    'lars', 'Optimizer.', key='opt_name', rule=one_of('lars', 'sgd')
+    'lars', 'Optimizer.', key='opt_name', valid=one_of('lars', 'sgd')
   )
   rate: float = tunable(
     10.0, 'Rate.', key=_of_optimizer('opt_base_learning_rate')
@@ -72,12 +71,13 @@ class Hparams:
     0.0,
     'Epsilon.',
     key=lambda hp: 'lars_epsilon' if hp.opt_name == 'lars' else None,
+    valid=NOT_NEGATIVE,
   )
   span: int = tunable(64, 'Span.', key='model_bn_span')
   accumulation: int = fixed(1, 'Parts.', key='gradient_accumulation_steps')
-  label_smoothing: float = tunable(0.1, 'Share.', rule=one_of(0.0, 0.1))
+  label_smoothing: float = tunable(0.1, 'Share.', valid=one_of(0.0, 0.1))
   epochs_between_evals: int = fixed(4, 'Epochs.')
-  eval_offset: int = tunable(2, 'Epochs.')
+  eval_offset: int = tunable(2, 'Epochs.', valid=NOT_NEGATIVE)
   blocks: tuple[int, ...] = fixed((3, 4, 6, 3), 'Blocks.')
 
 
