@@ -15,7 +15,6 @@ from models.minigo import net, self_play
 from suite import benchmark
 from suite.benchmarks import minigo
 from suite.benchmarks.minigo import settings as settings_lib
-from suite.benchmarks.minigo.task import MinigoTask
 from suite.clock import Clock
 from suite.results import audit
 from suite.run import loop, sharding
@@ -302,7 +301,7 @@ class StepTest(parameterized.TestCase):
     hp = dataclasses.replace(
       HP, opponent='target', gradient_accumulation_steps=2
     )
-    task = MinigoTask(hp, REFERENCE.data)
+    task = task_of(hp, REFERENCE)
     state = task.init(jax.random.key(0))
     after, _ = jax.jit(task.train_step)(state, self.batch(hp))
     for before, later in zip(
@@ -319,14 +318,14 @@ class StepTest(parameterized.TestCase):
 
 class DeclarationTest(parameterized.TestCase):
   def test_the_reference_has_the_parameters_and_tensors_of_the_spec(self):
-    task = MinigoTask(REFERENCE.hparams, REFERENCE.data)
+    task = task_of(REFERENCE.hparams, REFERENCE)
     params = abstract_state(task).params
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     self.assertEqual(count, 736_671)
     self.assertLen(task.tensors, 48)
 
   def test_the_reference_starts_with_generation_18(self):
-    task = MinigoTask(REFERENCE.hparams, REFERENCE.data)
+    task = task_of(REFERENCE.hparams, REFERENCE)
     self.assertEqual(task.blocks()[0].at, {'epoch_num': 18})
 
   @parameterized.parameters(

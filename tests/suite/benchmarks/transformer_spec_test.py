@@ -40,7 +40,6 @@ TABLE = spec_table.Table(
   },
   fixed={
     'epsilon': 1e-9,
-    'closed_round': 'v0.7',
     'epochs_between_evals': 1,
     'beams': 4,
     'length_exponent': 0.6,
@@ -78,7 +77,6 @@ TABLE = spec_table.Table(
     'eval_batch_size',
     'eval_lengths',
   ),
-  changed={'v0.6': {'closed_round': 'v0.6'}},
   allowed=(
     {'opt_name': 'lazy_adam'},
     {'beta_1': '0.9086575725261137', 'beta_2': '0.9198719118104947'},
