@@ -86,7 +86,8 @@ def settings(request: flags.Request, runs: int) -> dict[str, Any]:
   """What must be alike in all runs of a set; checks the data on the way."""
   task = request.benchmark.task(request.hparams, request.size.data)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
-  task.verify_data(directory)
+  flags.require_reads(request, task.reads)
+  task.inspect(directory)
   values = {d.name: d.value for d in hparams.declared(request.hparams)}
   return {
     'benchmark': request.benchmark.name,

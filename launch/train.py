@@ -34,7 +34,7 @@ from suite.run import checkpoint, loop, program, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.feed import Data
 from suite.run.run_log import SUCCESS, RunLog, resumes
-from suite.run.task import Task
+from suite.run.task import Facts, Task
 
 FLAGS = absl_flags.FLAGS
 _CACHED_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
@@ -75,6 +75,7 @@ class Job:
 
   request: flags.Request
   task: Task
+  facts: Facts
   mesh: jax.sharding.Mesh
   build: program.Build
   directory: str  # of the data set
@@ -122,7 +123,9 @@ def _train(request: flags.Request, clock: Clock, me: worker.Worker) -> int:
   log_path = job.log_path if hosts.is_primary() else None
   log = RunLog(log_path, clock, suspended=job.resumed)
   shown = progress.watcher(
-    FLAGS.progress if hosts.is_primary() else 'none', job.task, job.request
+    FLAGS.progress if hosts.is_primary() else 'none',
+    job.task.blocks(job.facts),
+    job.request,
   )
   try:
     with _ended_by_signals() as signals:
@@ -168,6 +171,7 @@ def _prepare(request: flags.Request) -> Job:
   task = request.benchmark.task(
     request.hparams, request.size.data, devices=mesh.shape[sharding.DATA]
   )
+  flags.require_reads(request, task.reads)
   build = program.Build(
     request.profile.compiler_options,
     spread=FLAGS.spread,
@@ -175,7 +179,7 @@ def _prepare(request: flags.Request) -> Job:
   )
   program.check(task, mesh, build)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
-  task.verify_data(directory)
+  facts = task.inspect(directory)
   log_path = files.log_path(FLAGS.output, FLAGS.run)
   record_path = files.record_path(FLAGS.output, FLAGS.run)
   checkpoints, resumed = _checkpoints(request, directory)
@@ -191,6 +195,7 @@ def _prepare(request: flags.Request) -> Job:
   return Job(
     request,
     task,
+    facts,
     mesh,
     build,
     directory,
@@ -270,6 +275,7 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
   )
   return loop.run(
     job.task,
+    job.facts,
     job.request.size.target,
     data,
     mesh=job.mesh,
@@ -294,7 +300,7 @@ def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
   beside = hparams.beside(job.request.hparams)
   for key, value in settings(job.request, job.seed).items():
     log.event(key, value, beside.get(key))
-  for key, value in job.task.described(job.directory).items():
+  for key, value in job.facts.logged.items():
     log.event(key, value)
 
 

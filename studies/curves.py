@@ -29,7 +29,7 @@ from suite.results.convergence import curves
 from suite.run import loop, sharding
 from suite.run.feed import Data
 from suite.run.run_log import RunLog
-from suite.run.task import Task
+from suite.run.task import Facts, Task
 from suite.target import Target
 
 _BENCHMARK = flags.DEFINE_string('benchmark', 'resnet', 'Whose tiny size.')
@@ -44,7 +44,9 @@ _STOP = flags.DEFINE_bool(
 )
 
 
-def train(task: Task, target: Target, seed: int, directory: str) -> loop.Result:
+def train(
+  task: Task, facts: Facts, target: Target, seed: int, directory: str
+) -> loop.Result:
   """One run through the real loop, without a log file."""
   clock, mesh = Clock(), sharding.make_mesh()
   data = Data(
@@ -54,6 +56,7 @@ def train(task: Task, target: Target, seed: int, directory: str) -> loop.Result:
   log.start('init_start')
   return loop.run(
     task,
+    facts,
     target,
     data,
     mesh=mesh,
@@ -87,8 +90,8 @@ def main(argv):
         continue
       with context():
         task = benchmark.task(change(reference), size.data)
-        task.verify_data(directory)
-        result = train(task, target, seed, directory)
+        facts = task.inspect(directory)
+        result = train(task, facts, target, seed, directory)
       _append(_CSV.value, variant, seed, result, target)
       curve = ', '.join(
         f'{name} ' + ' '.join(f'{e.quality[name]:.3f}' for e in result.evals)

@@ -98,7 +98,7 @@ def looped(program, state, feed, steps: int):
   log.start('init_start')
   log.end('init_stop')
   log.start('run_start', at=clock.start())
-  progress = loop._Progress(None, clock, log, loop.Watcher(), None)
+  progress = loop._Progress(None, [], clock, log, loop.Watcher(), None)
   progress.program, progress.state = program, state
   progress.train(feed, Block(steps, 0, {}, {}, {}))
   clock.stop()

@@ -80,7 +80,7 @@ def looped(program, state, batch, steps):
   log.start('init_start')
   log.end('init_stop')
   log.start('run_start', at=clock.start())
-  progress = loop._Progress(None, clock, log, loop.Watcher(), None)
+  progress = loop._Progress(None, [], clock, log, loop.Watcher(), None)
   progress.program, progress.state = program, state
   block = Block(steps, 0, {}, {}, {})
   before = time.perf_counter()
@@ -91,7 +91,7 @@ def looped(program, state, batch, steps):
 class Instant:
   """In a program's place: a step that returns what is there already."""
 
-  call = None
+  call = most = total = None
 
   def __init__(self):
     metrics = {'loss': jnp.float32(0.0)}

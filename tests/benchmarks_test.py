@@ -1,13 +1,30 @@
 """What holds for every benchmark and size; they are found by themselves."""
 
+import functools
+
 from absl.testing import absltest, parameterized
 import jax
-import numpy as np
 
 from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.run import sharding
 from suite.run.program import abstract_state, check
+from tests import tiny_data
+
+
+def _task(name, size_name, **how):
+  benchmark = benchmark_lib.get(name)
+  size = benchmark.size(size_name)
+  return benchmark.task(size.hparams, size.data, **how)
+
+
+@functools.cache
+def _facts(name):
+  """Those of the tiny data set, which blocks of every size can follow from."""
+  directory = tiny_data.directory(
+    benchmark_lib.get(name).size('tiny').data.name
+  )
+  return _task(name, 'tiny').inspect(directory)
 
 
 def _all():
@@ -17,11 +34,6 @@ def _all():
 
 
 class BenchmarksTest(parameterized.TestCase):
-  def task(self, name, size_name, **how):
-    benchmark = benchmark_lib.get(name)
-    size = benchmark.size(size_name)
-    return benchmark.task(size.hparams, size.data, **how)
-
   @parameterized.parameters(*_all())
   def test_the_reference_hyperparameters_are_legal_in_closed(self, name, size):
     reference = benchmark_lib.get(name).size(size).hparams
@@ -40,18 +52,18 @@ class BenchmarksTest(parameterized.TestCase):
 
   @parameterized.parameters(*_all())
   def test_every_partition_rule_matches_a_leaf(self, name, size):
-    task = self.task(name, size)
+    task = _task(name, size)
     sharding.from_rules(
       abstract_state(task), task.partition_rules, sharding.make_mesh()
     )
 
   @parameterized.parameters(*_all())
   def test_its_batches_split_over_eight_devices(self, name, size):
-    check(self.task(name, size, devices=8), sharding.make_mesh())
+    check(_task(name, size, devices=8), sharding.make_mesh())
 
   @parameterized.parameters(*_all())
   def test_a_step_keeps_the_shapes_of_the_state(self, name, size):
-    task = self.task(name, size)
+    task = _task(name, size)
     state = abstract_state(task)
     after, metrics = jax.eval_shape(
       task.train_step, state, dict(task.train_specs[0])
@@ -61,12 +73,9 @@ class BenchmarksTest(parameterized.TestCase):
 
   @parameterized.parameters(*_all())
   def test_its_blocks_follow_each_other_without_a_gap(self, name, size):
-    task = self.task(name, size)
     benchmark = benchmark_lib.get(name)
     before = benchmark.starts_after(benchmark.size(size).hparams)
-    if name == 'transformer':
-      task.plan_by(np.full((5000, 2), 9))
-    blocks = task.blocks()
+    blocks = _task(name, size).blocks(_facts(name))
     self.assertNotEmpty(blocks)
     for block in blocks:
       if block.steps is not None:
@@ -76,6 +85,15 @@ class BenchmarksTest(parameterized.TestCase):
     starts = [b.start['first_epoch_num'] for b in blocks]
     self.assertEqual(starts, [before + 1, *ends[:-1]])
     self.assertEqual([b.at['epoch_num'] for b in blocks], [e - 1 for e in ends])
+
+  @parameterized.parameters(*_all())
+  def test_what_a_data_set_adds_to_a_task_is_in_its_facts_alone(
+    self, name, size
+  ):
+    task = _task(name, size)
+    before = dict(vars(task))
+    task.blocks(_facts(name))
+    self.assertEqual(vars(task), before)
 
   def test_an_unknown_benchmark_or_size_is_refused_with_the_nearest(self):
     with self.assertRaisesRegex(ValueError, "did you mean 'resnet'"):

@@ -128,7 +128,7 @@ def nearest_option(name: str, library: str) -> str:
 
 def _chosen(lowered: Mapping[str, Any], names: tuple[str, ...]) -> Iterator:
   """The programs by name, those that a task stages by theirs."""
-  flat = {k: v for k, v in lowered.items() if k not in ('staged', 'votes')}
+  flat = {k: v for k, v in lowered.items() if k not in ('staged', 'exchange')}
   flat |= {f'staged {k}': v for k, v in lowered['staged'].items()}
   unknown = [name for name in names if name not in flat and name != 'staged']
   if unknown:

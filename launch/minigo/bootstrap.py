@@ -231,7 +231,7 @@ class _Run:
     self._line = progress.LiveLine(sys.stdout)
     location = plan.kept(generation) if generation else ''
     task = _task(plan, generation)
-    task.verify_data(location)
+    facts = task.inspect(location)
     self._line.show('compiling ...')
     clock = Clock()
     mesh = sharding.make_mesh(1)
@@ -240,14 +240,15 @@ class _Run:
     self.state = self._program.fresh_state(
       _seed(plan.seed, generation), task.given(location)
     )
-    self._blocks = {block.at['epoch_num']: block for block in task.blocks()}
+    blocks = task.blocks(facts)
+    self._blocks = {block.at['epoch_num']: block for block in blocks}
     clock.start()
     data = Data(
       clock, location, plan.seed, lambda rows: sharding.put_rows(rows, mesh)
     )
-    self._feed = task.open(data)
+    self._feed = task.open(data, facts)
     self._playing: stages.Stage | None = None
-    self.most = self._program.most
+    self.most, self.total = self._program.most, self._program.total
 
   def train(self, generation: int) -> None:
     """Plays the games of the generation before, keeps all, and trains."""

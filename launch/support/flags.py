@@ -18,6 +18,12 @@ from suite.log_keys import STATUSES
 from suite.run import program
 
 USAGE_ERROR = 2
+# Fields of batching.Reading, and the flags that set them.
+_READING = {
+  'threads': 'input_threads',
+  'processes': 'input_processes',
+  'skips': 'skip_corrupt_records',
+}
 
 
 def define_run_flags() -> None:
@@ -269,6 +275,19 @@ def _reading(division: Division) -> batching.Reading:
       )
     skips = batching.Skips(values.skip_corrupt_records)
   return batching.Reading(values.input_threads, values.input_processes, skips)
+
+
+def require_reads(request: Request, supported: Sequence[str]) -> None:
+  """ValueError for a flag of reading that a benchmark does not support."""
+  default = batching.DEFAULT_READING
+  for field, flag in _READING.items():
+    given = getattr(request.reading, field)
+    if given != getattr(default, field) and field not in supported:
+      others = [f'--{other}' for n, other in _READING.items() if n in supported]
+      raise ValueError(
+        f'{request.benchmark.name} does not support --{flag}; of the flags of '
+        f'reading it supports {", ".join(others) or "none"}.'
+      )
 
 
 def changes(texts: Sequence[str]) -> dict[str, str]:

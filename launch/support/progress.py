@@ -1,6 +1,6 @@
 """What a person sees while runs work: text, or JSON for a parent process."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import json
 import sys
 import time
@@ -11,16 +11,18 @@ from suite import hparams
 from suite.clock import RESTART
 from suite.results.report.format import duration
 from suite.run import loop
-from suite.run.task import Task
+from suite.run.feed import Block
 from suite.target import Target
 
 # A terminal's line is redrawn this often; a file or a parent is told as often.
 _SECONDS_BETWEEN = 0.5
 
 
-def watcher(kind: str, task: Task, request: flags.Request) -> 'RunWatcher':
-  """The watcher for `--progress=kind`."""
-  steps = [block.steps for block in task.blocks()]
+def watcher(
+  kind: str, blocks: Sequence[Block], request: flags.Request
+) -> 'RunWatcher':
+  """Returns the watcher for `--progress=kind`."""
+  steps = [block.steps for block in blocks]
   steps = None if None in steps else sum(steps)
   makers = {'text': TextWatcher, 'json': JsonWatcher, 'none': RunWatcher}
   return makers[kind](steps, request.size.target)

@@ -18,7 +18,10 @@ import re
 import sys
 import unicodedata
 
+import numpy as np
+
 ORDER = 4  # the longest n-grams that are counted
+COUNTS = 2 + 2 * ORDER
 _LAST_OF_PLANE = '\uffff'
 
 
@@ -30,27 +33,41 @@ def bleu(
   Args:
     references: a text for each translation.
     translations: in the same order.
-    cased: whether 'The' and 'the' differ.
+    cased: True where 'The' and 'the' differ.
   """
   if len(references) != len(translations) or not references:
     raise ValueError(
-      'Expected as many references as translations, and some, came '
+      'Expected as many references as translations, and some, got '
       f'{len(references)} and {len(translations)}.'
     )
-  reference_length = translation_length = 0
+  pairs = zip(references, translations, strict=True)
+  return of_counts(sum(count(*pair, cased=cased) for pair in pairs))
+
+
+def count(
+  reference: str, translation: str, *, cased: bool = False
+) -> np.ndarray:
+  """Counts of one pair, int64 [COUNTS]; their sum over a corpus gives BLEU.
+
+  Words of both, then n-grams of the translation by n: how many match, and how
+  many there are.
+  """
+  if not cased:
+    reference, translation = reference.lower(), translation.lower()
+  expected, got = tokenize(reference), tokenize(translation)
   matches, possible = [0] * ORDER, [0] * ORDER
-  for reference, translation in zip(references, translations, strict=True):
-    if not cased:
-      reference, translation = reference.lower(), translation.lower()
-    expected, came = tokenize(reference), tokenize(translation)
-    reference_length += len(expected)
-    translation_length += len(came)
-    wanted = collections.Counter(_ngrams(expected))
-    for ngram, n in collections.Counter(_ngrams(came)).items():
-      possible[len(ngram) - 1] += n
-      matches[len(ngram) - 1] += min(n, wanted[ngram])
-  mean = _geometric_mean(_precisions(matches, possible))
-  return mean * _brevity_penalty(reference_length, translation_length)
+  wanted = collections.Counter(_ngrams(expected))
+  for ngram, n in collections.Counter(_ngrams(got)).items():
+    possible[len(ngram) - 1] += n
+    matches[len(ngram) - 1] += min(n, wanted[ngram])
+  return np.array([len(expected), len(got), *matches, *possible])
+
+
+def of_counts(counts: Sequence[float]) -> float:
+  """BLEU, in [0, 1], of the sum of `count` over a corpus."""
+  reference, translation, *ngrams = (int(each) for each in counts)
+  mean = _geometric_mean(_precisions(ngrams[:ORDER], ngrams[ORDER:]))
+  return mean * _brevity_penalty(reference, translation)
 
 
 def tokenize(text: str) -> list[str]:

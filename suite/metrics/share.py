@@ -1,11 +1,11 @@
-"""The share of eval examples that a model gets right, each seen once."""
+"""Share of the eval examples that a model gets right, each seen once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 def of_all(
-  predictions: Sequence[Mapping[str, Any]],
+  predictions: Iterable[Mapping[str, Any]],
   right: str,
   seen: str,
   *,
@@ -14,11 +14,14 @@ def of_all(
 ) -> float:
   """Weighted counts by batch, named `right` and `seen` -> a fraction.
 
-  RuntimeError unless `examples` were seen in all; `what` they are called.
+  RuntimeError, which calls them `what`, unless `examples` were seen in all.
   """
-  counted = sum(float(p[seen]) for p in predictions)
+  hits = counted = 0.0
+  for each in predictions:
+    hits += float(each[right])
+    counted += float(each[seen])
   if counted != examples:
     raise RuntimeError(
-      f'An eval is over {examples} {what}, each once; this one saw {counted:g}.'
+      f'Expected an eval over {examples} {what}, each once, got {counted:g}.'
     )
-  return sum(float(p[right]) for p in predictions) / counted
+  return hits / counted

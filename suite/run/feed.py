@@ -1,7 +1,7 @@
 """A run's batches: they exist only once the clock is running."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ Rows = Mapping[str, np.ndarray]  # this host's rows of a batch
 class Block:
   """The training between two evals, and how the log names its place."""
 
-  steps: int | None  # None: as many as the feed comes to
+  steps: int | None  # None: as many as the feed yields
   samples: int | None  # examples that its steps train on; None: all rows
   start: Mapping[str, float]  # metadata of block_start
   stop: Mapping[str, float]  # metadata of block_stop
@@ -35,16 +35,16 @@ class Data:
   put: Callable[[Rows], Any]  # host rows -> global arrays
   host: int = 0
   hosts: int = 1
-  reading: Any = None  # how the pipeline is to read; the core only hands it on
-  # Of a run that goes on: what the `Feed.position` of its dead process said.
+  reading: Any = None  # how the pipeline reads; the core only passes it on
+  # Of a resumed run: `Feed.position` of the previous process.
   position: Mapping[str, Any] | None = None
-  # Where a feed may keep what it needs beside that to go on, each host its own
-  # files; None: no checkpoints are saved.
+  # Where a feed may keep what else it needs to resume, each host its own files;
+  # None: no checkpoints are saved.
   kept: str | None = None
 
   @property
   def first_step(self) -> int:
-    """The training step to begin with, from 0, for supervised feeds."""
+    """Training step to begin with, from 0, for supervised feeds."""
     return (self.position or {}).get(STEP, 0)
 
   @property
@@ -55,16 +55,19 @@ class Data:
 
 
 class Maker(Protocol):
-  """What a feed that makes its data on the devices may ask for.
-
-  Hosts ask in the same order.
-  """
+  """Programs that a feed may run on the devices; hosts do so in one order."""
 
   def call(self, name: str, state: Any, argument: Any) -> Any:
-    """What the task staged under `name` makes of the state and an argument."""
+    """Calls what the task staged under `name`."""
 
   def most(self, number: int) -> int:
-    """The largest number that any host has; waits for all."""
+    """Returns the largest number that any host has; waits for all."""
+
+  def total(self, numbers: Sequence[float]) -> np.ndarray:
+    """Sums float64 numbers [N] over all hosts; N is the same on each.
+
+    Hosts that feed the same rows count once.
+    """
 
 
 class Feed(Protocol):
@@ -77,25 +80,33 @@ class Feed(Protocol):
 
     `state` is the state at the block's start, for feeds that make their data
     with it (self-play); it is gone with the first step. Supervised feeds ignore
-    it and the maker. A run that goes on in the middle of a block asks for what
-    remains of it.
+    it and the maker. A run that is resumed in the middle of a block asks for
+    what remains of it.
     """
 
   def statistics(self) -> Mapping[str, float]:
-    """What the log says of the data of the last block, by key."""
+    """Statistics of the data of the last block, for the log, by key."""
 
   def eval_batches(self) -> Iterator[Any]:
     """Yields every eval example once, in batches padded with weight 0."""
 
-  def position(self) -> Mapping[str, Any]:
-    """What a feed needs to go on after the batches that it has yielded.
+  def score(self, predictions: Iterator[Any], maker: Maker) -> dict[str, float]:
+    """The host half of an eval: quality by metric.
 
-    Plain values, which JSON holds; `Data.position` hands them back to the
-    task's `open`, perhaps with another number of hosts.
+    `predictions` yields the output of `Task.combine` for each eval batch, as
+    numpy arrays, while later batches are computed; all must be consumed. Where
+    rows stay with their hosts, `maker.total` adds up what the hosts found.
+    """
+
+  def position(self) -> Mapping[str, Any]:
+    """Place after the batches that it has yielded, to resume from.
+
+    Plain values, which JSON holds; `Data.position` passes them to the task's
+    `open`, perhaps with another number of hosts.
     """
 
   def close(self) -> None:
-    """Ends what reads ahead; called once, when the clock has stopped."""
+    """Stops reading ahead; called once, when the clock has stopped."""
 
 
 class SupervisedFeed:
@@ -107,6 +118,7 @@ class SupervisedFeed:
     evaluation: Callable[[], Iterable[Rows]],
     put: Callable[[Rows], Any],
     *,
+    score: Callable[[Iterator[Any]], dict[str, float]] | None = None,
     first_step: int = 0,
     ahead: int = 2,
   ):
@@ -116,6 +128,8 @@ class SupervisedFeed:
       train: endless host rows, from `first_step` on.
       evaluation: makes a finite iterable of host rows.
       put: host rows -> global arrays; asynchronous on accelerators.
+      score: predictions of an eval -> quality by metric; None where a subclass
+        has a `score` of its own.
       first_step: the training step that they begin with.
       ahead: batches that lie on the devices before they are asked for.
     """
@@ -123,6 +137,7 @@ class SupervisedFeed:
     self._train = put_ahead(self._stream, put, ahead)
     self._evaluation = evaluation
     self._put = put
+    self._score = score
     self._ahead = ahead
     self._step = first_step
 
@@ -142,6 +157,11 @@ class SupervisedFeed:
     """See Feed."""
     return put_ahead(iter(self._evaluation()), self._put, self._ahead)
 
+  def score(self, predictions, maker):
+    """See Feed."""
+    del maker
+    return self._score(predictions)
+
   def position(self):
     """See Feed."""
     return {STEP: self._step}
@@ -154,7 +174,7 @@ class SupervisedFeed:
 
 
 def put_ahead(rows: Iterator[Rows], put, ahead: int) -> Iterator[Any]:
-  """Puts rows before they are asked for, one more each time, up to `ahead`.
+  """Puts rows on the devices early, one more each time, up to `ahead`.
 
   So the first step starts as soon as there is a batch, and the device computes
   while the pipeline gets ahead of it.

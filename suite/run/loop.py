@@ -12,9 +12,9 @@ import jax
 from suite.clock import Clock
 from suite.run.checkpoint import Checkpoints, Position, Restored
 from suite.run.feed import Block, Data, Feed
-from suite.run.program import Build, Program, rows_of
+from suite.run.program import Build, Program, host_rows, rows_of
 from suite.run.run_log import ABORTED, SUCCESS, RunLog
-from suite.run.task import State, Task
+from suite.run.task import Facts, State, Task
 from suite.target import Target
 
 # Steps and predictions that may be under way when the next is dispatched. Two
@@ -109,6 +109,7 @@ class Watcher:
 
 def run(
   task: Task,
+  facts: Facts,
   target: Target,
   data: Data,
   *,
@@ -127,9 +128,12 @@ def run(
   run, the log says so; an error other than a bad loss is raised again.
   """
   programs = _Programs(task, mesh, build, checkpoints)
-  progress = _Progress(task, clock, log, watcher or Watcher(), checkpoints)
+  blocks = task.blocks(facts)
+  progress = _Progress(
+    task, blocks, clock, log, watcher or Watcher(), checkpoints
+  )
   with contextlib.ExitStack() as opened:  # closed when the clock has stopped
-    result = _run(target, data, seed, programs, progress, opened)
+    result = _run(facts, target, data, seed, programs, progress, opened)
   if checkpoints:
     checkpoints.remove()  # they are not the result
   return result
@@ -157,7 +161,7 @@ class _Programs:
     return program
 
 
-def _run(target, data, seed, programs, progress, opened) -> Result:
+def _run(facts, target, data, seed, programs, progress, opened) -> Result:
   clock, log = progress.clock, progress.log
   try:
     progress.program = program = programs.ready(clock, progress.watcher)
@@ -171,7 +175,7 @@ def _run(target, data, seed, programs, progress, opened) -> Result:
       log.end('init_stop')
       program.any_host(False)  # all hosts meet here before the clock starts
       log.start('run_start', at=clock.start())
-    reason = _train(target, data, progress, opened)
+    reason = _train(facts, target, data, progress, opened)
     status = SUCCESS
   except Aborted as end:
     status, reason = ABORTED, str(end)
@@ -196,12 +200,12 @@ def _run(target, data, seed, programs, progress, opened) -> Result:
   )
 
 
-def _train(target, data, progress, opened) -> str:
+def _train(facts, target, data, progress, opened) -> str:
   # Opening the data is the first thing on the clock.
   with progress.clock.spent_on('input'):
-    feed = progress.task.open(data)
+    feed = progress.task.open(data, facts)
   opened.callback(feed.close)
-  blocks = progress.task.blocks()
+  blocks = progress.blocks
   with jax.transfer_guard('disallow'):
     try:
       while progress.block < len(blocks):
@@ -233,12 +237,14 @@ class _Progress:
   def __init__(
     self,
     task: Task,
+    blocks: Sequence[Block],
     clock: Clock,
     log: RunLog,
     watcher: Watcher,
     checkpoints: Checkpoints | None,
   ):
     self.task = task
+    self.blocks = blocks
     self.clock = clock
     self.log = log
     self.watcher = watcher
@@ -288,7 +294,7 @@ class _Progress:
       **_processes(),
       **{f'saved_by_{name}': n for name, n in position.saved_by.items()},
     }
-    block = self.task.blocks()[position.block]
+    block = self.blocks[position.block]
     self.log.resume({**block.start, **place}, at=now)
     self.watcher.resumed(position.steps, lost, restored.passed_over)
 
@@ -323,7 +329,10 @@ class _Progress:
     """Scores the state; the whole of it is on the clock."""
     with self.clock.spent_on('eval'):
       self.log.start('eval_start', block.at)
-      quality = self.task.score(list(_fetched(self._outputs(feed))))
+      outputs = _fetched(self._outputs(feed))
+      quality = feed.score(outputs, _Maker(self))
+      if next(outputs, None) is not None:
+        raise RuntimeError('Expected score to consume all predictions.')
       if not all(math.isfinite(v) for v in quality.values()):
         raise Aborted(f'quality is not finite after step {len(self.losses)}')
       found = Eval(
@@ -363,7 +372,7 @@ class _Progress:
   @property
   def samples(self) -> int:
     """The samples of all steps; in the midst of a block, about."""
-    blocks = self.task.blocks()
+    blocks = self.blocks
     if blocks[0].samples is None:
       (spec,) = self.program.train_step.specs
       return self._steps * rows_of(spec)
@@ -432,8 +441,10 @@ class _Progress:
 
   def _outputs(self, feed: Feed) -> Iterator[Any]:
     self.watcher.at('eval', self._ticks)
+    carry = self.program.carry()
     for batch in feed.eval_batches():
-      yield self.program.predict(self.state, batch)
+      carry, output = self.program.predict(self.state, batch, carry)
+      yield output
       self._tick()
       self.watcher.at('eval', self._ticks)
 
@@ -463,6 +474,7 @@ class _Maker:
   def __init__(self, progress: _Progress):
     self._progress = progress
     self.most = progress.program.most
+    self.total = progress.program.total
 
   def call(self, name: str, state: State, argument: Any) -> Any:
     return self._progress.call(name, state, argument)
@@ -478,6 +490,6 @@ def _fetched(outputs: Iterator[Any]) -> Iterator[Any]:
   for output in outputs:
     pending.append(output)
     if len(pending) > IN_FLIGHT:
-      yield jax.device_get(pending.popleft())
+      yield host_rows(pending.popleft())
   while pending:
-    yield jax.device_get(pending.popleft())
+    yield host_rows(pending.popleft())

@@ -22,6 +22,8 @@ from suite.run.task import Batch, Spec, Staged, State, Task
 # the compile time that the default generator needs.
 GENERATOR = 'rbg'
 
+_EXCHANGED = 16  # numbers that hosts exchange in one call
+
 # Programs that are compiled at the same time; each takes gigabytes.
 _MOST_COMPILED = 16
 
@@ -56,9 +58,9 @@ class ByShape:
   programs: Sequence[Callable[[State, Batch], Any]]
   specs: Sequence[Spec]  # of the batch that each takes
 
-  def __call__(self, state: State, batch: Batch) -> Any:
+  def __call__(self, state: State, batch: Batch, *more: Any) -> Any:
     """Runs the program for this batch."""
-    return self.programs[self.which(batch)](state, batch)
+    return self.programs[self.which(batch)](state, batch, *more)
 
   def which(self, batch: Batch) -> int:
     """The number of the program for a batch; ValueError if there is none."""
@@ -84,11 +86,13 @@ class Program:
   mesh: Mesh
   init: Callable[[jax.Array], State]  # seed, uint32 [] -> state
   train_step: ByShape  # state, batch -> (state, {metric: jax.Array []})
-  predict: ByShape
+  predict: ByShape  # state, batch, carry -> (carry, output); takes the carry
   staged: Mapping[str, Callable[[State, Any], Any]]
-  votes: Callable[[jax.Array], jax.Array]
+  # uint32 [devices, W], a row a device -> the same, all of it on each device.
+  exchange: Callable[[jax.Array], jax.Array]
   # Of each train step, on all devices; see `flops.total`.
   flops: Sequence[float | None]
+  carry: Callable[[], Any] = dict  # -> what an eval begins with
 
   @classmethod
   def build(
@@ -130,21 +134,50 @@ class Program:
     state = self.fresh_state(0)
     task.rehearse(state, self)
     for spec in self.predict.specs:
-      jax.block_until_ready(self.predict(state, self._zeros(spec)))
+      zeros = self._zeros(spec), self.carry()
+      jax.block_until_ready(self.predict(state, *zeros))
     for spec in self.train_step.specs:
       state, metrics = self.train_step(state, self._zeros(spec))
       jax.block_until_ready((state, metrics))
     self.any_host(False)
 
   def any_host(self, flag: bool) -> bool:
-    """Whether any host says so; every host gets the same answer, and waits."""
+    """True on every host if it is on any; waits for all."""
     return bool(self.most(int(flag)))
 
   def most(self, number: int) -> int:
-    """The largest number, int32, that any host has; all get it, and wait."""
-    local = np.full(len(self.mesh.local_devices), number, np.int32)
-    rows = sharding.put_rows({'vote': local}, self._flat)['vote']
-    return int(jax.device_get(self.votes(rows)))
+    """Returns the largest number, below 2**53, that any host has; see Maker."""
+    return int(self._exchanged(np.asarray([number]))[:, 0].max())
+
+  def total(self, numbers: Sequence[float]) -> np.ndarray:
+    """Sums float64 numbers [N] over all hosts; see Maker."""
+    numbers = np.asarray(numbers, np.float64)
+    every = [
+      self._exchanged(numbers[first : first + _EXCHANGED])[self._speakers]
+      for first in range(0, len(numbers), _EXCHANGED)
+    ]
+    return np.concatenate(every, axis=1)[:, : len(numbers)].sum(axis=0)
+
+  def _exchanged(self, numbers: np.ndarray) -> np.ndarray:
+    """This host's numbers [N] -> those of every device, float64 [devices, M].
+
+    They travel as their bits: devices have no float64. M is _EXCHANGED.
+    """
+    padded = np.zeros(_EXCHANGED)
+    padded[: len(numbers)] = numbers
+    local = np.tile(padded.view(np.uint32), (len(self.mesh.local_devices), 1))
+    rows = sharding.put_rows({'numbers': local}, self._flat)['numbers']
+    found = np.ascontiguousarray(jax.device_get(self.exchange(rows)))
+    return found.view(np.float64)
+
+  @functools.cached_property
+  def _speakers(self) -> list[int]:
+    """A device, by its place in the flat mesh, for each share of the rows."""
+    places = {}
+    for place, device in enumerate(self._flat.devices):
+      share, _ = sharding.host_share(self.mesh, device.process_index)
+      places.setdefault(share, place)
+    return [places[share] for share in sorted(places)]
 
   def state_spec(self, task: Task) -> State:
     """Shape, dtype and sharding of every leaf of the state of `task`."""
@@ -210,11 +243,21 @@ def _instead(given: np.ndarray | None, fresh: Any) -> Any:
 
 
 def host_rows(tree: Any) -> Any:
-  """This host's rows of arrays whose rows are split -> numpy arrays.
+  """Fetches arrays as numpy arrays; where rows are split over hosts, its own.
 
-  What `sharding.put_rows` was given comes back; waits for the devices.
+  So `sharding.put_rows` is undone. Waits for the devices.
   """
-  return jax.tree.map(_host_rows, tree)
+  arrays, structure = jax.tree.flatten(tree)
+  whole = [a for a in arrays if a.is_fully_addressable or a.is_fully_replicated]
+  fetched = iter(jax.device_get(whole))  # all at once
+  is_whole = {id(array) for array in whole}
+  return jax.tree.unflatten(
+    structure,
+    [
+      next(fetched) if id(array) in is_whole else _host_rows(array)
+      for array in arrays
+    ],
+  )
 
 
 def _host_rows(array: jax.Array) -> np.ndarray:
@@ -331,9 +374,9 @@ def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
   state = abstract_state(task)  # traced once: it takes a second
   states = _states(task, state, mesh, build)
   task = task.laid_out(_inside(task, state, mesh, build))
-  rows, same = sharding.split_rows(mesh), sharding.replicated(mesh)
-  votes = jax.ShapeDtypeStruct((mesh.size,), jnp.int32)
-  return {
+  same = sharding.replicated(mesh)
+  exchanged = jax.ShapeDtypeStruct((mesh.size, 2 * _EXCHANGED), jnp.uint32)
+  programs = {
     'init': jax.jit(
       _seeded(task), in_shardings=same, out_shardings=states
     ).lower(_SEED),
@@ -341,23 +384,26 @@ def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
       _train_step(task, spec, state, states, mesh) for spec in task.train_specs
     ],
     'predict': [
-      jax.jit(
-        _fetching(task, task.predict),
-        in_shardings=(states, rows),
-        out_shardings=same,
-      ).lower(state, dict(spec))
-      for spec in task.eval_specs
+      _predict(task, spec, state, states, mesh) for spec in task.eval_specs
     ],
     'staged': {
       name: _staged(task, staged, state, states, mesh)
       for name, staged in task.staged().items()
     },
-    'votes': jax.jit(
-      jnp.max,
+    'exchange': jax.jit(
+      lambda numbers: numbers,
       in_shardings=sharding.split_rows(_flat(mesh)),
       out_shardings=sharding.replicated(_flat(mesh)),
-    ).lower(votes),
+    ).lower(exchanged),
   }
+  if jax.tree.leaves(task.carry.spec):
+    programs['carry'] = jax.jit(
+      lambda: jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), task.carry.spec
+      ),
+      out_shardings=_placed(task.carry.layout, mesh),
+    ).lower()
+  return programs
 
 
 def _train_step(
@@ -370,6 +416,22 @@ def _train_step(
     out_shardings=(states, same),
     donate_argnums=0,
   ).lower(state, dict(spec))
+
+
+def _predict(
+  task: Task, spec: Spec, state: State, states: State, mesh: Mesh
+) -> Any:
+  carry = _placed(task.carry.layout, mesh)
+
+  def predict(state, batch, carry):
+    return task.combine(carry, task.predict(state, batch))
+
+  return jax.jit(
+    _fetching(task, predict),
+    in_shardings=(states, sharding.split_rows(mesh), carry),
+    out_shardings=(carry, _placed(task.outputs, mesh)),
+    donate_argnums=2,
+  ).lower(state, dict(spec), task.carry.spec)
 
 
 def _staged(
@@ -393,12 +455,12 @@ def _placed(specs: Any, mesh: Mesh) -> Any:
 
 
 def _fetching(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:
-  """`function(state, argument)`, given all of the parameters."""
+  """Wraps `function(state, ...)` to get parameters that are not spread."""
 
   @functools.wraps(function)
-  def fetched(state, argument):
+  def fetched(state, *arguments):
     params = task.layout.for_loss(state.params)
-    return function(dataclasses.replace(state, params=params), argument)
+    return function(dataclasses.replace(state, params=params), *arguments)
 
   return fetched
 

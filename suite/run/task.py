@@ -50,8 +50,35 @@ class Staged:
   donated: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Facts:
+  """Facts of a data set, read from its metadata before the clock starts.
+
+  A task whose blocks depend on more than this has a subclass of its own.
+  """
+
+  logged: Mapping[str, Any] = dataclasses.field(
+    default_factory=dict, kw_only=True
+  )  # for the log, by key
+
+
+@dataclasses.dataclass(frozen=True)
+class Carry:
+  """Arrays that stay on the devices from one batch of an eval to the next.
+
+  Each eval begins with zeros. A PartitionSpec for all of `spec`, which holds
+  global shapes, or a tree of them says how they are split over the mesh.
+  """
+
+  spec: PyTree = dataclasses.field(default_factory=dict)
+  layout: PyTree = _WHOLE
+
+
 class Task(abc.ABC):
-  """What a benchmark trains. `open` is its only way to data.
+  """A learning problem as pure functions; `open` is its only way to data.
+
+  No call changes a task: everything that a data set adds is in its `Facts`, or
+  in the `Feed` that `open` returns.
 
   Attributes:
     optimizer: applied by the default `train_step`.
@@ -59,6 +86,12 @@ class Task(abc.ABC):
     train_specs: {field: shape and dtype} of a global training batch; several
       where batches have several shapes, and then each has a train step.
     eval_specs: the same of a global eval batch.
+    outputs: a PartitionSpec for all that an eval hands to the host, or a tree
+      of them. By default every host gets all; `sharding.ROWS` leaves each row
+      with the host that fed it.
+    carry: arrays that an eval carries from batch to batch; see `combine`.
+    reads: fields of `input_pipelines.reading.batching.Reading` that its feed
+      supports; others are refused before a run starts.
     parts: a train step is done in so many; see `suite.run.accumulation`.
     row_group: consecutive rows of a training batch that belong together, as
       those that batch norm normalises by moments of their own.
@@ -73,6 +106,9 @@ class Task(abc.ABC):
   partition_rules: Sequence[tuple[str, PartitionSpec]]
   train_specs: Sequence[Spec]
   eval_specs: Sequence[Spec]
+  outputs: PyTree = _WHOLE
+  carry: Carry = Carry()
+  reads: Sequence[str] = ()
   parts: int = 1
   row_group: int = 1
   tensors: Sequence[str] = ()
@@ -96,25 +132,33 @@ class Task(abc.ABC):
 
   @abc.abstractmethod
   def predict(self, state: State, batch: Batch) -> PyTree:
-    """The device half of an eval: what the host needs of one batch."""
+    """The device half of an eval: the output for one batch."""
+
+  def combine(self, carry: PyTree, found: PyTree) -> tuple[PyTree, PyTree]:
+    """Adds what `predict` found to the carry -> the carry and the host's part.
+
+    By default the host gets what was found. A task that sums over the batches
+    of a sample declares `carry` and returns from here what is complete. Runs on
+    the devices, in one program with `predict`.
+    """
+    return carry, found
 
   @abc.abstractmethod
-  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
-    """The host half: quality by metric, from all batches' predictions."""
-
-  @abc.abstractmethod
-  def blocks(self) -> Sequence[Block]:
+  def blocks(self, facts: Facts) -> Sequence[Block]:
     """The budget: every block of training that a run may do, in order."""
 
   @abc.abstractmethod
-  def open(self, data: Data) -> Feed:
+  def open(self, data: Data, facts: Facts) -> Feed:
     """The first touch of data; called once the clock runs."""
 
-  def verify_data(self, directory: str) -> None:  # noqa: B027, may do nothing
-    """Raises ValueError if `directory` is not this task's data set.
+  def inspect(self, directory: str) -> Facts:
+    """Reads the facts of a data set, and refuses one of another task.
 
-    Called before the clock starts, so it may read metadata only.
+    Called before the clock starts, so it may read metadata only. Raises
+    ValueError or OSError in words.
     """
+    del directory
+    return Facts()
 
   def given(self, directory: str) -> PyTree:
     """Leaves that a run starts with instead of fresh ones, as numpy arrays.
@@ -126,11 +170,6 @@ class Task(abc.ABC):
     del directory
     return None
 
-  def described(self, directory: str) -> Mapping[str, Any]:
-    """What the log says of the data set, by key, before the clock starts."""
-    del directory
-    return {}
-
   def shared_by(self, devices: int) -> 'Task':
     """The same task, with batches that so many devices can share.
 
@@ -140,7 +179,7 @@ class Task(abc.ABC):
     return self
 
   def staged(self) -> Mapping[str, Staged]:
-    """What else runs on the clock, by name, for feeds that call it."""
+    """Functions that feeds call on the clock, by name."""
     return {}
 
   def rehearse(self, state: State, maker: Maker) -> None:  # noqa: B027
@@ -159,7 +198,7 @@ class Task(abc.ABC):
     )
 
   def laid_out(self, layout: Layout) -> 'Task':
-    """The same task, whose train step keeps to `layout`."""
+    """A copy whose train step keeps to `layout`."""
     task = copy.copy(self)
     task.layout = layout
     return task

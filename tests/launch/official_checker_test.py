@@ -17,6 +17,7 @@ from suite.results import audit
 from suite.run import loop, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.run_log import RunLog
+from suite.run.task import Facts
 from tests.launch import entrypoint_flags
 from tests.suite.run import fake_task
 
@@ -45,6 +46,7 @@ class OfficialCheckerTest(parameterized.TestCase):
     qualities,
     *,
     name='resnet',
+    facts=lambda task: Facts(),
     startup=10.0,
     ends_at=None,
     statistics=(),
@@ -58,9 +60,9 @@ class OfficialCheckerTest(parameterized.TestCase):
     hp = hparams.override(size.hparams, changes, Division.CLOSED)
     request = flags.Request(found, 'reference', size, Division.CLOSED, hp)
     task = found.task(hp, size.data)
-    if name == 'transformer':
-      task.plan_by(np.full((5000, 2), 9))
-    blocks = [dataclasses.replace(block, steps=2) for block in task.blocks()]
+    blocks = [
+      dataclasses.replace(block, steps=2) for block in task.blocks(facts(task))
+    ]
     path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
     now = fake_task.FakeClock()
     clock = Clock(now)
@@ -117,6 +119,7 @@ class OfficialCheckerTest(parameterized.TestCase):
     (task.metric,) = target.at_least
     return loop.run(
       task,
+      Facts(),
       target,
       fake_task.data_for(clock, mesh),
       mesh=mesh,
@@ -146,14 +149,14 @@ class OfficialCheckerTest(parameterized.TestCase):
   def test_the_transformer_passes_by_the_rules_of_its_last_round(
     self, **changes
   ):
-    path, result = self.log(changes, [0.1, 0.2, 0.2501], name='transformer')
+    path, result = self.translation(changes, [0.1, 0.2, 0.2501])
     self.assertEqual(result.status, 'success')
     self.assertTrue(_official(path, '0.7.0'))
     findings = audit.examine_log(path).findings
     self.assertEmpty([str(f) for f in audit.errors(findings)])
 
   def test_a_transformer_that_says_not_what_became_of_long_pairs_fails(self):
-    path, _ = self.log({}, [0.2501], name='transformer')
+    path, _ = self.translation({}, [0.2501])
     with open(path, encoding='utf-8') as file:
       text = file.read()
     with open(path, 'w', encoding='utf-8') as file:
@@ -161,6 +164,15 @@ class OfficialCheckerTest(parameterized.TestCase):
     self.assertFalse(_official(path, '0.7.0'))
     findings = audit.errors(audit.examine_log(path).findings)
     self.assertTrue(any('max_sequence_length' in str(f) for f in findings))
+
+  def translation(self, changes, qualities):
+    lengths = np.full((5000, 2), 9)
+    return self.log(
+      changes,
+      qualities,
+      name='transformer',
+      facts=lambda task: task.facts_of(lengths),
+    )
 
   @parameterized.parameters(1, 3)
   def test_a_run_that_was_cut_off_and_went_on_passes(self, tick):

@@ -74,6 +74,19 @@ class RefusalTest(parameterized.TestCase):
       {'skip_corrupt_records': 3, 'division': 'open', 'input_processes': 2},
       'no worker processes',
     ),
+    (
+      {'benchmark': 'ncf', 'input_processes': 2},
+      'ncf does not support --input_processes;.* supports --input_threads',
+    ),
+    ({'benchmark': 'minigo', 'input_threads': 2}, 'minigo .* supports none'),
+    (
+      {
+        'benchmark': 'transformer',
+        'skip_corrupt_records': 3,
+        'division': 'open',
+      },
+      'transformer does not support --skip_corrupt_records',
+    ),
   )
   def test_what_cannot_be_had_is_refused(self, values, says):
     self.refused(says, **values)

@@ -3,19 +3,20 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from input_pipelines.self_play import replay
 from input_pipelines.self_play import start as minigo_start
 from models.minigo import go, self_play
+from suite.benchmarks.minigo import METRIC
 from suite.benchmarks.minigo.hparams import Hparams
 from suite.log_keys import MADE
+from suite.metrics import share
 from suite.run import program
 from suite.run.feed import Data, put_ahead
 
 _GAMES, _MOVES, _READS, _PLIES, _RESIGNED, _BLACK, _SHORT = range(7)
-COUNTS = _SHORT + 1
+_COUNTS = _SHORT + 1
 # What a feed says of where it is.
 _GENERATION, _GIVEN, _STATISTICS = 'generation', 'batches', 'statistics'
 
@@ -98,6 +99,18 @@ class SelfPlayFeed:
         {'game': numbers, 'weight': (numbers < games).astype(np.float32)}
       )
 
+  def score(self, predictions, maker):
+    """The share of the games won, once all are played; see Feed."""
+    del maker
+    rate = share.of_all(
+      predictions,
+      'wins',
+      'games',
+      examples=self._hp.eval_games,
+      what='games of the match',
+    )
+    return {METRIC: rate}
+
   def position(self) -> Mapping[str, Any]:
     """See Feed; games in progress are not kept, but begun anew."""
     return {
@@ -138,7 +151,7 @@ class SelfPlayFeed:
     if not generation and self._hp.bootstraps:
       name = 'bootstrap'
     began = self._clock.timed
-    counts = np.zeros((self._places, COUNTS), np.int32)
+    counts = np.zeros(_COUNTS, np.int64)
     if self._games is None:
       self._games = maker.call('begin', state, {})
     while maker.most(self._window.missing) > 0:
@@ -147,25 +160,24 @@ class SelfPlayFeed:
       self._games, self._ahead = maker.call(name, state, self._games)
       if played is not None:
         self._take(program.host_rows(played), generation, counts)
-    total = maker.call('add', state, self._put({'counts': counts}))
     self._statistics = _described(
-      jax.device_get(total), self._clock.timed - began
+      maker.total(counts), self._clock.timed - began
     )
 
   def _take(self, played, generation: int, counts: np.ndarray) -> None:
     games = self._open.add(vars(played.positions), vars(played.ends))
     for game in games:
       self._window.add(game, generation)
-      counts[0, _GAMES] += 1
-      counts[0, _PLIES] += game.end['plies']
-      counts[0, _RESIGNED] += game.end['resigned']
-      counts[0, _BLACK] += game.end['winner'] == go.BLACK
+      counts[_GAMES] += 1
+      counts[_PLIES] += game.end['plies']
+      counts[_RESIGNED] += game.end['resigned']
+      counts[_BLACK] += game.end['winner'] == go.BLACK
     for column, each in (
       (_MOVES, played.tally.moves),
       (_READS, played.tally.reads),
       (_SHORT, played.tally.short),
     ):
-      counts[:, column] += each
+      counts[column] += int(each.sum())
 
   def _weighted(self, rows: replay.Rows) -> replay.Rows:
     return {**rows, 'weight': np.ones(self._rows, np.float32)}

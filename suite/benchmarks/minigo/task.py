@@ -1,6 +1,6 @@
 """MiniGo as a task: its loss, its match, and the games that it stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -14,19 +14,13 @@ from models.minigo import go, self_play
 from models.minigo import net as minigo
 from models.parts.functional import Functional
 from suite.benchmark import DataSet
-from suite.benchmarks.minigo import METRIC
 from suite.benchmarks.minigo import settings as settings_lib
-from suite.benchmarks.minigo.feed import (
-  COUNTS,
-  SelfPlayFeed,
-  given_generations,
-)
+from suite.benchmarks.minigo.feed import SelfPlayFeed, given_generations
 from suite.benchmarks.minigo.hparams import Hparams
-from suite.metrics import share
 from suite.run import program
 from suite.run.feed import Block, Data, Feed, Maker
 from suite.run.sharding import ROWS, path_of
-from suite.run.task import Batch, PyTree, Staged, State, Task
+from suite.run.task import Batch, Facts, PyTree, Staged, State, Task
 
 
 class MinigoTask(Task):
@@ -99,22 +93,12 @@ class MinigoTask(Task):
       'games': jnp.sum(batch['weight']),
     }
 
-  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
-    """The share of the games won, once all are played."""
-    rate = share.of_all(
-      predictions,
-      'wins',
-      'games',
-      examples=self._hp.eval_games,
-      what='games of the match',
-    )
-    return {METRIC: rate}
-
-  def blocks(self) -> list[Block]:
+  def blocks(self, facts) -> list[Block]:
     """A block a generation, counted from that of the start.
 
     How many steps one has is known when its games are played.
     """
+    del facts
     first = self._hp.start_generation + 1
     return [
       Block(
@@ -127,11 +111,11 @@ class MinigoTask(Task):
       for generation in range(first, first + self._hp.max_generations)
     ]
 
-  def verify_data(self, directory):
+  def inspect(self, directory):
     """See Task; there is no data set where a run starts from nothing."""
     wanted = _by_path(self._given())
     if not wanted:
-      return
+      return Facts()
     if not directory:
       raise ValueError(
         f'Expected a data set with {next(iter(wanted))} and others to start '
@@ -145,10 +129,8 @@ class MinigoTask(Task):
       generations=given_generations(self._hp) if start else (),
       games=self._hp.min_selfplay_games_per_generation,
     )
-
-  def described(self, directory):
-    """See Task: whose start it is, and whether others have the same."""
-    return minigo_start.logged(directory) if directory else {}
+    # Whose start it is, and whether others have the same.
+    return Facts(logged=minigo_start.logged(directory))
 
   def given(self, directory):
     """See Task: the target, and from a generation on all but the key."""
@@ -180,7 +162,7 @@ class MinigoTask(Task):
     return {name: leaf for name, leaf in spec.items() if name not in drawn}
 
   def staged(self) -> Mapping[str, Staged]:
-    """Games begin, go on, and their statistics are added over all hosts.
+    """Games begin and go on; see Task.
 
     Those of a random net are played by other settings, where it bootstraps.
     """
@@ -202,15 +184,6 @@ class MinigoTask(Task):
         )
         for name, settings in plays.items()
       },
-      'add': Staged(
-        lambda _, counts: counts['counts'].sum(axis=0),
-        {
-          'counts': jax.ShapeDtypeStruct(
-            (self._hp.concurrent_games, COUNTS), np.int32
-          )
-        },
-        argument=ROWS,
-      ),
     }
 
   def rehearse(self, state: State, maker: Maker) -> None:
@@ -220,8 +193,9 @@ class MinigoTask(Task):
       games, played = maker.call(name, state, games)
       jax.block_until_ready((games, played))
 
-  def open(self, data: Data) -> Feed:
+  def open(self, data: Data, facts: Facts) -> Feed:
     """See Task."""
+    del facts
     return SelfPlayFeed(self._hp, self._settings, data)
 
   def _net_of(self, params, stats) -> self_play.Net:

@@ -1,6 +1,6 @@
 """NeuMF as a task: its loss, its ranks, interactions with fresh negatives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 import dataclasses
 import itertools
 from typing import Any
@@ -18,7 +18,7 @@ from suite.benchmarks.ncf import Hparams
 from suite.metrics import share
 from suite.run import accumulation, optimizers
 from suite.run.feed import Block, Data, Feed, SupervisedFeed
-from suite.run.task import Batch, PyTree, State, Task
+from suite.run.task import Batch, Facts, PyTree, State, Task
 
 # The candidates of the evals are the same in all runs, as in the reference.
 EVAL_SEED = 0
@@ -51,6 +51,7 @@ class NcfTask(Task):
       hp.base_learning_rate, b1=hp.beta_1, b2=hp.beta_2, eps=hp.epsilon
     )
     self.partition_rules = ncf.PARTITION_RULES
+    self.reads = ('threads',)
     self.parts = hp.gradient_accumulation_steps
     self.train_specs = [
       _spec(
@@ -105,7 +106,7 @@ class NcfTask(Task):
       'users': jnp.sum(batch['weight']),
     }
 
-  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
+  def _hit_rate(self, predictions: Iterable[PyTree]) -> dict[str, float]:
     """Hit rate, a fraction; RuntimeError unless every user was seen."""
     rate = share.of_all(
       predictions,
@@ -121,12 +122,13 @@ class NcfTask(Task):
     """What the quality is called: HR@10."""
     return f'HR@{self._hp.hit_rank}'
 
-  def blocks(self) -> list[Block]:
+  def blocks(self, facts) -> list[Block]:
     """A block an epoch.
 
     There is no eval before the first, of which the reference has one: no rule
     asks for it, and it would stand on the clock.
     """
+    del facts
     return [
       Block(
         steps=self._steps_per_epoch,
@@ -138,7 +140,7 @@ class NcfTask(Task):
       for epoch in range(1, self._hp.max_epochs + 1)
     ]
 
-  def verify_data(self, directory: str) -> None:
+  def inspect(self, directory: str) -> Facts:
     """See Task."""
     movielens.verify(
       directory,
@@ -147,9 +149,11 @@ class NcfTask(Task):
       train=self._data.train_samples,
       test=self._data.eval_samples,
     )
+    return Facts()
 
-  def open(self, data: Data) -> Feed:
+  def open(self, data: Data, facts: Facts) -> Feed:
     """Reads all interactions and draws the candidates; see Task."""
+    del facts
     hp = self._hp
     interactions = movielens.load(data.directory)
     candidates = movielens.eval_candidates(
@@ -169,6 +173,7 @@ class NcfTask(Task):
         **hosts,
       ),
       data.put,
+      score=self._hit_rate,
       first_step=data.first_step,
     )
 

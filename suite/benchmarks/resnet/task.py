@@ -1,6 +1,6 @@
 """ResNet-50 as a task: its loss, its optimizers, images of ImageNet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 import math
 
 import jax
@@ -17,7 +17,7 @@ from suite.benchmarks.resnet import Hparams
 from suite.metrics import share
 from suite.run import optimizers
 from suite.run.feed import Block, Data, Feed, SupervisedFeed
-from suite.run.task import Batch, PyTree, State, Task
+from suite.run.task import Batch, Facts, PyTree, State, Task
 
 
 class ResNetTask(Task):
@@ -40,6 +40,7 @@ class ResNetTask(Task):
     self.partition_rules = resnet.PARTITION_RULES
     self.parts = hp.gradient_accumulation_steps
     self.row_group = hp.model_bn_span
+    self.reads = ('threads', 'processes', 'skips')
     self.train_specs = [_batch_spec(hp.global_batch_size, hp.image_size)]
     self.eval_specs = [_batch_spec(hp.eval_batch_size, hp.image_size)]
 
@@ -67,7 +68,7 @@ class ResNetTask(Task):
       'seen': jnp.sum(batch['weight']),
     }
 
-  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
+  def _accuracy(self, predictions: Iterable[PyTree]) -> dict[str, float]:
     """Top-1 accuracy, a fraction; RuntimeError unless every image was seen."""
     accuracy = share.of_all(
       predictions,
@@ -78,8 +79,9 @@ class ResNetTask(Task):
     )
     return {'accuracy': accuracy}
 
-  def blocks(self) -> list[Block]:
+  def blocks(self, facts) -> list[Block]:
     """Blocks that end at evals, an epoch ending with the step that ends it."""
+    del facts
     hp, blocks, done = self._hp, [], 0
     for last in range(
       hp.eval_offset + 1, hp.max_epochs + 1, hp.epochs_between_evals
@@ -98,7 +100,7 @@ class ResNetTask(Task):
       done = last
     return blocks
 
-  def verify_data(self, directory: str) -> None:
+  def inspect(self, directory: str) -> Facts:
     """See Task."""
     imagenet.verify(
       directory,
@@ -108,9 +110,11 @@ class ResNetTask(Task):
       },
       classes=self._hp.classes,
     )
+    return Facts()
 
-  def open(self, data: Data) -> Feed:
+  def open(self, data: Data, facts: Facts) -> Feed:
     """See Task."""
+    del facts
     hp, directory = self._hp, data.directory
     reading = data.reading or batching.DEFAULT_READING
     validation = dataset.Split(directory, 'validation')
@@ -135,6 +139,7 @@ class ResNetTask(Task):
         validation, batch_size=hp.eval_batch_size, reading=threads, **how
       ),
       data.put,
+      score=self._accuracy,
       first_step=data.first_step,
     )
 

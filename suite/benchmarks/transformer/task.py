@@ -1,8 +1,8 @@
 """The Transformer as a task: its loss, its translations, buckets or packing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import copy
-from typing import Any
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,14 @@ from suite.benchmarks.transformer import METRIC, Hparams
 from suite.metrics import bleu
 from suite.run import optimizers, sharding
 from suite.run.feed import Block, Data, Feed, SupervisedFeed
-from suite.run.task import Batch, PyTree, Spec, State, Task
+from suite.run.task import Batch, Facts, PyTree, Spec, State, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class PairFacts(Facts):
+  """Which pairs make up a batch, planned by the lengths of the sentences."""
+
+  plan: buckets.Plan
 
 
 class TransformerTask(Task):
@@ -54,12 +61,11 @@ class TransformerTask(Task):
     )
     self.partition_rules = transformer.PARTITION_RULES
     self.parts = hp.gradient_accumulation_steps
+    self.reads = ('threads',)
+    self.outputs = sharding.ROWS
     self._shapes = _shapes(hp)
     self._share_by(1)
     self.eval_specs = [_eval_spec(hp, length) for length in hp.eval_lengths]
-    self._plan: buckets.Plan | None = None
-    self._references: translation.Texts | None = None
-    self._vocabulary = None
 
   def shared_by(self, devices: int) -> 'TransformerTask':
     """See Task: rows of padding fill a batch up, so all devices train alike."""
@@ -108,26 +114,12 @@ class TransformerTask(Task):
     kept = {name: batch[name] for name in ('id', 'weight')}
     return kept | {'tokens': found.tokens[:, 0]}
 
-  def score(self, predictions: Sequence[PyTree]) -> dict[str, float]:
-    """BLEU, a fraction; RuntimeError unless every sentence was seen once."""
-    found = translations(predictions, self._data.eval_samples)
-    sentences = [self._vocabulary.sentence(tokens) for tokens in found]
-    return {METRIC: bleu.bleu(self._references.target, sentences)}
-
-  def blocks(self) -> list[Block]:
-    """A block an epoch, as long as the lengths of the pairs make it.
-
-    RuntimeError before `verify_data`, which learns them.
-    """
-    if self._plan is None:
-      raise RuntimeError(
-        'The steps of an epoch follow from the lengths of the sentences, which '
-        'verify_data reads; it was not called.'
-      )
+  def blocks(self, facts: PairFacts) -> list[Block]:
+    """A block an epoch, as long as the lengths of the pairs make it."""
     return [
       Block(
-        steps=self._plan.steps,
-        samples=self._plan.pairs,
+        steps=facts.plan.steps,
+        samples=facts.plan.pairs,
         start={'first_epoch_num': epoch, 'epoch_count': 1},
         stop={'first_epoch_num': epoch},
         at={'epoch_num': epoch},
@@ -135,8 +127,8 @@ class TransformerTask(Task):
       for epoch in range(1, self._hp.max_epochs + 1)
     ]
 
-  def verify_data(self, directory: str) -> None:
-    """See Task; also plans the batches by the lengths of the sentences."""
+  def inspect(self, directory: str) -> PairFacts:
+    """See Task."""
     hp = self._hp
     translation.verify(
       directory,
@@ -145,35 +137,33 @@ class TransformerTask(Task):
       subwords=hp.subwords,
       longest=hp.eval_lengths[-1],
     )
-    self.plan_by(translation.train_lengths(directory))
+    return self.facts_of(translation.train_lengths(directory))
 
-  def described(self, directory: str) -> Mapping[str, Any]:
-    """See Task: the rows that a step of each shape trains, without padding."""
-    del directory
-    return {'podium_trained_rows': [shape.rows for shape in self._shapes]}
-
-  def plan_by(self, lengths: np.ndarray) -> None:
+  def facts_of(self, lengths: np.ndarray) -> PairFacts:
     """Plans batches by the tokens of both sides of all pairs, int [N, 2]."""
     hp = self._hp
     how = {'max_length': hp.max_sequence_length, 'method': hp.length_method}
     if hp.batching == 'packing':
-      self._plan = packing.Packed(lengths, self._shapes[0], **how)
+      plan = packing.Packed(lengths, self._shapes[0], **how)
     else:
-      self._plan = buckets.Bucketed(lengths, self._shapes, **how)
+      plan = buckets.Bucketed(lengths, self._shapes, **how)
+    # The rows that a step of each shape trains, without padding.
+    rows = [shape.rows for shape in self._shapes]
+    return PairFacts(plan, logged={'podium_trained_rows': rows})
 
-  def open(self, data: Data) -> Feed:
+  def open(self, data: Data, facts: PairFacts) -> Feed:
     """Reads all pairs, and the texts of the evals; see Task."""
     directory = data.directory
-    self._vocabulary = translation.vocabulary(directory)
-    self._references = translation.load_texts(directory)
     source = translation.load(directory, 'test').source
     pairs = translation.load(directory, 'train')
     hosts = {'host': data.host, 'hosts': data.hosts}
     threads = {'threads': data.reading.threads} if data.reading else {}
-    return SupervisedFeed(
+    return _Feed(
+      translation.vocabulary(directory),
+      translation.load_texts(directory).target,
       translation.train_batches(
         pairs,
-        self._plan,
+        facts.plan,
         seed=data.seed,
         first_step=data.first_step,
         row_multiple=self._row_multiple,
@@ -208,25 +198,38 @@ class TransformerTask(Task):
     ]
 
 
-def translations(
-  predictions: Sequence[PyTree], sentences: int
-) -> list[np.ndarray]:
-  """The tokens of each sentence, in order, from all batches' predictions.
+class _Feed(SupervisedFeed):
+  """Owns the vocabulary and the references that translations are scored by.
 
-  RuntimeError unless every sentence was seen once.
+  Each host counts the n-grams of the sentences that it fed.
   """
-  found = {}
-  seen = 0
-  for each in predictions:
-    for row in np.flatnonzero(each['weight']):
-      found[int(each['id'][row])] = each['tokens'][row]
-      seen += 1
-  if seen != sentences or sorted(found) != list(range(sentences)):
-    raise RuntimeError(
-      f'Expected translations of {sentences} sentences, came {seen} of '
-      f'{len(found)}.'
+
+  def __init__(self, vocabulary, references: Sequence[str], *args, **how):
+    super().__init__(*args, **how)
+    self._vocabulary = vocabulary
+    self._references = references
+
+  def score(self, predictions, maker):
+    """BLEU, a fraction; RuntimeError unless every sentence was seen once."""
+    counts, seen = np.zeros(bleu.COUNTS), []
+    for each in predictions:
+      for row in np.flatnonzero(each['weight']):
+        number = int(each['id'][row])
+        text = self._vocabulary.sentence(each['tokens'][row])
+        counts += bleu.count(self._references[number], text)
+        seen.append(number)
+    # Of N numbers below N that differ the sum is known, over all hosts too.
+    repeats = len(seen) - len(set(seen))
+    *counts, rows, numbers, repeats = maker.total(
+      [*counts, len(seen), sum(seen), repeats]
     )
-  return [found[number] for number in range(sentences)]
+    wanted = len(self._references)
+    if (rows, numbers, repeats) != (wanted, wanted * (wanted - 1) / 2, 0):
+      raise RuntimeError(
+        f'Expected a translation of each of {wanted} sentences, got {rows:.0f} '
+        f'of {rows - repeats:.0f}.'
+      )
+    return {METRIC: bleu.of_counts(counts)}
 
 
 def _shapes(hp: Hparams) -> tuple[buckets.Shape, ...]:

@@ -136,8 +136,9 @@ class FromStart(MinigoTask):
   def rehearse(self, state, maker):
     pass
 
-  def open(self, data):
-    feed = super().open(data)
+  def open(self, data, facts):
+    feed = super().open(data, facts)
+    feed.score = self.score
     train = feed.train_block
 
     def train_block(block, state, maker):
@@ -152,7 +153,8 @@ class FromStart(MinigoTask):
   def predict(self, state, batch):
     return {'params': state.params, 'stats': state.stats}
 
-  def score(self, predictions):
+  def score(self, predictions, maker):
+    del maker
     (self.after,) = predictions
     return {METRIC: 1.0}
 
@@ -172,6 +174,7 @@ def run():
   )
   result = loop.run(
     task,
+    task.inspect(made().directory),
     Target(at_least={METRIC: 0.5}),
     data,
     mesh=mesh,
@@ -230,17 +233,17 @@ class BootstrapTest(parameterized.TestCase):
         self.assertFalse((values == target).all(), name)
 
   def test_a_task_takes_it_and_others_say_what_they_lack(self):
-    FromStart().verify_data(made().directory)
+    FromStart().inspect(made().directory)
     with self.assertRaisesRegex(ValueError, r"'params/.*came .*\[2\]"):
-      FromStart(conv_width=4).verify_data(made().directory)
+      FromStart(conv_width=4).inspect(made().directory)
     with self.assertRaisesRegex(ValueError, r'generations \[0, 1, 2\]'):
-      FromStart(window_generations=3).verify_data(made().directory)
+      FromStart(window_generations=3).inspect(made().directory)
     with self.assertRaisesRegex(ValueError, 'this size has none'):
-      FromStart().verify_data('')
+      FromStart().inspect('')
 
   def test_from_a_random_net_on_the_target_alone_is_given(self):
     task = MINIGO.task(dataclasses.replace(HP, opponent='target'), SIZE.data)
-    task.verify_data(made().directory)
+    task.inspect(made().directory)
     given = task.given(made().directory)
     self.assertEmpty(jax.tree.leaves((given.step, given.params, given.opt)))
     found = minigo_start.weights(made().directory)
@@ -251,7 +254,7 @@ class BootstrapTest(parameterized.TestCase):
 
   def test_where_nothing_is_needed_nothing_is_given(self):
     task = MINIGO.task(HP, SIZE.data)
-    task.verify_data('')
+    task.inspect('')
     self.assertIsNone(task.given(''))
 
   @parameterized.parameters((-1, 0.0), (0, 0.0), (1, 0.5))

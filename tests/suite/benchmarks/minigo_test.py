@@ -22,6 +22,7 @@ from suite.run.checkpoint import Checkpoints
 from suite.run.feed import Data
 from suite.run.program import Program, abstract_state
 from suite.run.run_log import RunLog
+from suite.run.task import Facts
 from suite.target import Target
 from tests.suite.run import fake_task
 
@@ -95,6 +96,7 @@ class _Run:
       try:
         return loop.run(
           task_of(HP),
+          Facts(),
           Target(at_least={minigo.METRIC: 1.5}),
           Data(clock, '', 5, self.put, kept=checkpoints.beside),
           mesh=self.mesh,
@@ -326,7 +328,7 @@ class DeclarationTest(parameterized.TestCase):
 
   def test_the_reference_starts_with_generation_18(self):
     task = task_of(REFERENCE.hparams, REFERENCE)
-    self.assertEqual(task.blocks()[0].at, {'epoch_num': 18})
+    self.assertEqual(task.blocks(Facts())[0].at, {'epoch_num': 18})
 
   @parameterized.parameters(
     ('reference', self_play.BOARD_19, net.V07),

@@ -20,6 +20,7 @@ from input_pipelines.movielens import read as movielens
 from models import ncf as model
 from models.parts.functional import Functional
 from suite.benchmarks.ncf import task as ncf_task
+from suite.run.task import Facts
 from tests.suite.benchmarks import spec_table
 
 STEPS = -(-5 * 19_861_770 // 2048)  # the last batch of an epoch is not full
@@ -238,7 +239,7 @@ class NcfSpecTest(spec_table.SpecTest, absltest.TestCase):
     self.assertEqual(self.scored([*others, 0.0], valid), 1)
 
   def test_epochs_and_evals(self):
-    blocks = self.task().blocks()
+    blocks = self.task().blocks(Facts())
     self.assertEqual([b.at['epoch_num'] for b in blocks], [*range(1, 21)])
     self.assertEqual({b.steps for b in blocks}, {STEPS})
 

@@ -20,6 +20,7 @@ from suite.hparams import Division
 from suite.results import audit
 from suite.run import loop, program, sharding
 from suite.run.feed import Data
+from suite.run.task import Facts
 from tests.suite.run import fake_task
 
 REFERENCE = ncf.BENCHMARK.sizes['reference']
@@ -184,7 +185,7 @@ class RulesTest(parameterized.TestCase):
 
 class TrainingTest(parameterized.TestCase):
   def test_a_block_is_an_epoch_of_all_samples_the_last_batch_padded(self):
-    blocks = make_task(REFERENCE.hparams, REFERENCE.data).blocks()
+    blocks = make_task(REFERENCE.hparams, REFERENCE.data).blocks(Facts())
     self.assertLen(blocks, 20)
     self.assertEqual({b.steps for b in blocks}, {-(-99_308_850 // 2048)})
     self.assertEqual([b.at['epoch_num'] for b in blocks], [*range(1, 21)])
@@ -324,7 +325,7 @@ class EvalTest(parameterized.TestCase):
     )
     state = dataclasses.replace(state, params=state.params | {'tower': tower})
     found = [_predict()(state, b) for b in _eval_batches(_candidates())]
-    self.assertEqual(_task().score(found), {'HR@10': 0.0})
+    self.assertEqual(_task()._hit_rate(found), {'HR@10': 0.0})
 
   def test_scores_that_are_no_numbers_have_no_hits(self):
     for value in (np.nan, np.inf):
@@ -336,7 +337,7 @@ class EvalTest(parameterized.TestCase):
         _state(), params=_state().params | {'tables': tables}
       )
       found = [_predict()(state, b) for b in _eval_batches(_candidates())]
-      self.assertEqual(_task().score(found), {'HR@10': 0.0})
+      self.assertEqual(_task()._hit_rate(found), {'HR@10': 0.0})
 
   def test_an_item_that_is_drawn_often_counts_once(self):
     # Twenty draws of one better item put it ahead once: rank 2, a hit. Twenty
@@ -360,9 +361,9 @@ class EvalTest(parameterized.TestCase):
 
   def test_the_hit_rate_is_over_every_user_or_it_is_an_error(self):
     half = {'hits': 10.0, 'users': 25.0}
-    self.assertEqual(_task().score([half, half]), {'HR@10': 0.4})
-    with self.assertRaisesRegex(RuntimeError, 'over 50 users.*saw 25'):
-      _task().score([half])
+    self.assertEqual(_task()._hit_rate([half, half]), {'HR@10': 0.4})
+    with self.assertRaisesRegex(RuntimeError, 'over 50 users.*got 25'):
+      _task()._hit_rate([half])
 
 
 def _data(clock, mesh):
@@ -373,7 +374,7 @@ class FeedTest(absltest.TestCase):
   def _epochs(self, count):
     task = _task(global_batch_size=500)
     rows = task._train_rows(_interactions(), seed=7, threads=0)
-    steps = task.blocks()[0].steps
+    steps = task.blocks(Facts())[0].steps
     for _ in range(count):
       batches = list(itertools.islice(rows, steps))
       columns = {n: np.concatenate([b[n] for b in batches]) for n in batches[0]}
@@ -405,7 +406,7 @@ class FeedTest(absltest.TestCase):
       movielens, 'distinct', side_effect=movielens.distinct
     )
     with load, distinct as found:
-      feed = _task().open(_data(clock, mesh))
+      feed = _task().open(_data(clock, mesh), Facts())
       first, again = list(feed.eval_batches()), list(feed.eval_batches())
     self.assertEqual(found.call_count, 1)
     self.assertLen(first, 2)
@@ -434,6 +435,7 @@ class RunTest(absltest.TestCase):
     ):
       result = loop.run(
         declared.task(size.hparams, size.data),
+        Facts(),
         size.target,
         _data(clock, mesh),
         mesh=mesh,

@@ -17,6 +17,7 @@ from models import resnet
 from models.parts import layers
 from suite.benchmarks.resnet import task as resnet_task
 from suite.metrics import share
+from suite.run.task import Facts
 from tests.suite.benchmarks import spec_table
 
 STEPS = 1_281_167 // 4096  # of an epoch, the remainder dropped
@@ -281,11 +282,11 @@ class ResNetSpecTest(spec_table.SpecTest, absltest.TestCase):
 
   def test_evals(self):
     for offset in range(4):
-      blocks = self.task(**SMALL, eval_offset=offset).blocks()
+      blocks = self.task(**SMALL, eval_offset=offset).blocks(Facts())
       at = [block.at['epoch_num'] for block in blocks]
       self.assertEqual(at[:3], [offset + 1, offset + 5, offset + 9])
     # The batch that holds the last image of an epoch is the epoch's last.
-    blocks = self.task(**SMALL).blocks()
+    blocks = self.task(**SMALL).blocks(Facts())
     steps = np.cumsum([block.steps for block in blocks])
     self.assertEqual(steps[0], -(-3 * 1_281_167 // 4096))
     self.assertEqual(steps[1], -(-7 * 1_281_167 // 4096))

@@ -17,7 +17,7 @@ from suite.hparams import Division
 from suite.run import flops, loop, program, sharding
 from suite.run.feed import Data
 from suite.run.run_log import RunLog
-from suite.run.task import State
+from suite.run.task import Facts, State
 from tests.launch import digits_data
 from tests.suite.run import fake_task
 
@@ -170,14 +170,14 @@ class ResNetTaskTest(parameterized.TestCase):
   def test_evals_come_every_four_epochs_after_the_offset(self):
     # The rules: every 4 epochs, the first after 1, 2, 3 or 4.
     task = ResNetTask(REFERENCE.hparams, REFERENCE.data)
-    at = [block.at['epoch_num'] for block in task.blocks()]
+    at = [block.at['epoch_num'] for block in task.blocks(Facts())]
     self.assertEqual(at[:3], [3, 7, 11])
     self.assertEqual(at[-1], 47)
 
   def test_an_epoch_ends_with_the_batch_that_holds_its_last_image(self):
     data = benchmark.DataSet('digits', train_samples=100, eval_samples=10)
     hp = dataclasses.replace(TINY.hparams, global_batch_size=32, max_epochs=4)
-    steps = [block.steps for block in ResNetTask(hp, data).blocks()]
+    steps = [block.steps for block in ResNetTask(hp, data).blocks(Facts())]
     self.assertEqual(steps, [4, 3, 3, 3])  # 100, 200, 300, 400 images of 32
 
   def test_the_loss_is_cross_entropy_against_smoothed_labels(self):
@@ -223,9 +223,9 @@ class ResNetTaskTest(parameterized.TestCase):
   def test_accuracy_is_over_every_held_out_image_or_it_is_an_error(self):
     task = ResNetTask(TINY.hparams, TINY.data)
     halves = [{'correct': 450, 'seen': 500.0}, {'correct': 500, 'seen': 500.0}]
-    self.assertEqual(task.score(halves), {'accuracy': 0.95})
-    with self.assertRaisesRegex(RuntimeError, '1000 images.*saw 500'):
-      task.score(halves[:1])
+    self.assertEqual(task._accuracy(halves), {'accuracy': 0.95})
+    with self.assertRaisesRegex(RuntimeError, '1000 images.*got 500'):
+      task._accuracy(halves[:1])
 
   @parameterized.parameters(
     ({'model_bn_span': 48}, 'model_bn_span to be a divisor of .*got 48 '),
@@ -268,6 +268,7 @@ class RunTest(absltest.TestCase):
     with fake_task.recorded_compiles(lambda: clock.running) as compiles:
       result = loop.run(
         ResNetTask(hp, TINY.data),
+        Facts(),
         TINY.target,
         Data(clock, directory, 0, lambda r: sharding.put_rows(r, mesh)),
         mesh=mesh,

@@ -169,16 +169,15 @@ class TransformerSpecTest(spec_table.SpecTest, absltest.TestCase):
     self.assertEqual(shapes, [(4096 // end, end - 1) for end in ends])
     self.assertEqual(shapes[-1], (15, 256))
     lengths = np.array([[256, 1], [1, 257], [257, 1], [1, 256]])
-    task.plan_by(lengths)
-    (block, *_) = task.blocks()
+    (block, *_) = task.blocks(task.facts_of(lengths))
     self.assertEqual(block.samples, 2)  # a side of more than 256 is left out
     kept, _ = buckets.pair_lengths(lengths, max_length=256)
     self.assertEqual([*kept], [0, 3])
 
   def test_evals(self):
     task = self.task(**SMALL)
-    task.plan_by(np.full((100, 2), 9))
-    at = [block.at['epoch_num'] for block in task.blocks()]
+    facts = task.facts_of(np.full((100, 2), 9))
+    at = [block.at['epoch_num'] for block in task.blocks(facts)]
     self.assertEqual(at, [*range(1, len(at) + 1)])
 
   def test_the_model(self):

@@ -1,10 +1,12 @@
 """Tests of the Transformer benchmark against the rules of round v0.7."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import os
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import jax
@@ -88,9 +90,11 @@ def _write(data_dir):
 
 
 def _task(**changes):
-  task = TransformerTask(dataclasses.replace(SMALL, **changes), DATA)
-  task.verify_data(DIRECTORY)
-  return task
+  return TransformerTask(dataclasses.replace(SMALL, **changes), DATA)
+
+
+def _blocks(task):
+  return task.blocks(task.inspect(DIRECTORY))
 
 
 def _data(clock, mesh, **how):
@@ -103,8 +107,8 @@ def _batches(task, count, **how):
   clock = Clock()
   clock.start()
   data = Data(clock, DIRECTORY, 7, lambda rows: rows, **how)
-  feed = task.open(data)
-  block = dataclasses.replace(task.blocks()[0], steps=count)
+  feed = task.open(data, task.inspect(DIRECTORY))
+  block = dataclasses.replace(_blocks(task)[0], steps=count)
   found = list(feed.train_block(block, None, None))
   feed.close()
   return found
@@ -184,7 +188,7 @@ class RulesTest(parameterized.TestCase):
     self.assertEqual((shapes[:3], shapes[-1]), (first, last))
     targets = {spec['target'].shape for spec in task.train_specs}
     self.assertEqual(targets, set(shapes))
-    trained = task.described('')['podium_trained_rows']
+    trained = task.facts_of(np.full((9, 2), 9)).logged['podium_trained_rows']
     self.assertLen(trained, len(shapes))
     self.assertEqual((trained[:3], trained[-1]), ([512, 455, 409], 15))
 
@@ -221,19 +225,14 @@ class RulesTest(parameterized.TestCase):
 
 
 class EpochTest(parameterized.TestCase):
-  def test_blocks_are_not_known_before_the_lengths(self):
-    task = TransformerTask(SMALL, DATA)
-    with self.assertRaisesRegex(RuntimeError, 'verify_data'):
-      task.blocks()
-
   def test_a_sentence_to_translate_that_is_too_long_is_refused_at_once(self):
     with self.assertRaisesRegex(ValueError, 'of 12 tokens or fewer'):
-      _task(eval_lengths=(4, 12))
+      _task(eval_lengths=(4, 12)).inspect(DIRECTORY)
 
   @parameterized.parameters('buckets', 'packing')
   def test_an_epoch_trains_on_every_pair_that_is_short_enough(self, batching):
     task = _task(batching=batching)
-    block = task.blocks()[0]
+    block = _blocks(task)[0]
     lengths = translation.train_lengths(DIRECTORY)
     short = lengths[lengths.max(axis=1) <= 16]
     self.assertEqual(block.samples, len(short))
@@ -254,8 +253,7 @@ class EpochTest(parameterized.TestCase):
     task = TransformerTask(dataclasses.replace(hp, global_batch_size=520), DATA)
     batches = []
     for each in (task, task.shared_by(8)):
-      each.verify_data(DIRECTORY)
-      batches.append(_batches(each, each.blocks()[0].steps))
+      batches.append(_batches(each, _blocks(each)[0].steps))
     self.assertLen(batches[1], len(batches[0]))
     for alone, shared in zip(*batches, strict=True):
       rows = len(alone['weight'])
@@ -265,7 +263,8 @@ class EpochTest(parameterized.TestCase):
         self.assertFalse(values[rows:].any())
 
   def test_truncating_trains_on_all_pairs(self):
-    self.assertEqual(_task(length_method='truncate').blocks()[0].samples, PAIRS)
+    block = _blocks(_task(length_method='truncate'))[0]
+    self.assertEqual(block.samples, PAIRS)
 
 
 class LossTest(parameterized.TestCase):
@@ -307,7 +306,7 @@ class LossTest(parameterized.TestCase):
     params, _ = packed.init_model(jax.random.key(0))
 
     def total(task):
-      batches = _batches(task, task.blocks()[0].steps)
+      batches = _batches(task, _blocks(task)[0].steps)
       return sum(
         self._loss(task, batch, params) * batch['weight'].sum()
         for batch in batches
@@ -336,10 +335,10 @@ class LossTest(parameterized.TestCase):
       base_learning_rate=0.05,
       warmup_steps=2,
     )
-    batches = _batches(_verified(hp), 8)
+    batches = _batches(TransformerTask(hp, DATA), 8)
     batches = [*batches[:2], batches[-1]]
     hp = dataclasses.replace(hp, gradient_accumulation_steps=parts)
-    task, mesh = _verified(hp), sharding.make_mesh(axis)
+    task, mesh = TransformerTask(hp, DATA), sharding.make_mesh(axis)
     build = program.Build(spread=spread)
     program.check(task, mesh, build)
     lowered = program.lower(task, mesh, build)
@@ -349,12 +348,6 @@ class LossTest(parameterized.TestCase):
       state, metrics = step(state, sharding.put_rows(batch, mesh))
       losses.append(float(metrics['loss']))
     return losses
-
-
-def _verified(hp):
-  task = TransformerTask(hp, DATA)
-  task.verify_data(DIRECTORY)
-  return task
 
 
 class ScoreTest(parameterized.TestCase):
@@ -377,30 +370,52 @@ class ScoreTest(parameterized.TestCase):
       for i in range(batches)
     ]
 
-  def opened(self):
-    task = _task()
+  def score(self, *hosts):
+    """Of one eval that hosts share; each has some of the batches."""
     clock = Clock()
     clock.start()
-    task.open(_data(clock, sharding.make_mesh())).close()
-    return task
+    task = _task()
+    data = _data(clock, sharding.make_mesh())
+    feed = task.open(data, task.inspect(DIRECTORY))
+    feed.close()
+    told = []
+    for predictions in hosts:
+      maker = mock.Mock(total=lambda numbers: told.append(numbers) or numbers)
+      with contextlib.suppress(RuntimeError):  # one host alone lacks some
+        feed.score(iter(predictions), maker)
+    whole = mock.Mock(total=lambda numbers: np.sum(told, axis=0))
+    return feed.score(iter(()), whole)
 
   def test_it_is_bleu_of_the_texts_as_they_were(self):
     texts = translation.load_texts(DIRECTORY).target
-    task = self.opened()
-    self.assertEqual(task.score(self.predictions(texts)), {'BLEU': 1.0})
+    self.assertEqual(self.score(self.predictions(texts)), {'BLEU': 1.0})
     changed = ['die Katze sieht a small cat', *texts[1:]]
-    found = task.score(self.predictions(changed))['BLEU']
-    self.assertAlmostEqual(found, bleu.bleu(texts, changed))
+    found = self.score(self.predictions(changed))['BLEU']
+    self.assertEqual(found, bleu.bleu(texts, changed))
     self.assertBetween(found, 0.3, 0.99)
+
+  def test_hosts_that_share_the_sentences_find_the_same(self):
+    texts = translation.load_texts(DIRECTORY).target
+    changed = ['die Katze sieht a small cat', *texts[1:]]
+    first, second = self.predictions(changed)
+    found = self.score([first], [second])
+    self.assertEqual(found, {'BLEU': bleu.bleu(texts, changed)})
 
   def test_a_sentence_that_is_missing_or_there_twice_is_an_error(self):
     texts = translation.load_texts(DIRECTORY).target
-    task = self.opened()
-    with self.assertRaisesRegex(RuntimeError, '9 sentences, came 8 of 8'):
-      task.score(self.predictions(texts[:-1]))
+    with self.assertRaisesRegex(RuntimeError, '9 sentences, got 8 of 8'):
+      self.score(self.predictions(texts[:-1]))
     twice = self.predictions(texts)
-    with self.assertRaisesRegex(RuntimeError, '9 sentences, came 18 of 9'):
-      task.score([*twice, *twice])
+    with self.assertRaisesRegex(RuntimeError, '9 sentences, got 18 of 9'):
+      self.score([*twice, *twice])
+    with self.assertRaisesRegex(RuntimeError, '9 sentences, got 18 of 18'):
+      self.score(twice, twice)
+    # As many as there are, but one of them in the place of another.
+    first, second = self.predictions(texts)
+    second['id'] = np.where(second['id'] == 3, 5, second['id'])
+    first['id'] = np.where(first['id'] == 3, 5, first['id'])
+    with self.assertRaisesRegex(RuntimeError, '9 sentences, got 9 of'):
+      self.score([first], [second])
 
 
 class RunTest(absltest.TestCase):
@@ -418,6 +433,7 @@ class RunTest(absltest.TestCase):
     mesh, clock = sharding.make_mesh(), Clock()
     log = fake_task.begun_log(path, clock, declared, size)
     task = _task()
+    facts = task.inspect(DIRECTORY)
     seen = collections.Counter()
     loss = task.predict
 
@@ -429,6 +445,7 @@ class RunTest(absltest.TestCase):
     with fake_task.recorded_compiles(lambda: clock.running) as compiles:
       result = loop.run(
         task,
+        facts,
         size.target,
         _data(clock, mesh),
         mesh=mesh,
@@ -439,10 +456,10 @@ class RunTest(absltest.TestCase):
     log.close()
     self.assertEqual(result.status, 'success')
     self.assertEqual(dict(seen), {(8, 4): 1, (8, 48): 1})
-    steps = task._plan.steps_of_shape
+    steps = facts.plan.steps_of_shape
     self.assertGreater(np.count_nonzero(steps), 1)  # several shapes came
     self.assertLen(result.losses, steps.sum())
-    self.assertEqual(result.samples, task.blocks()[0].samples)
+    self.assertEqual(result.samples, _blocks(task)[0].samples)
     self.assertGreater(result.flops_per_step, 0)
     self.assertNotEmpty(compiles)
     self.assertEqual([event for running, event in compiles if running], [])

@@ -77,10 +77,10 @@ class FakeTask(Task):
     self.evaluated = sum(float(p['seen']) for p in predictions)
     return {self.metric: next(self._qualities)}
 
-  def blocks(self):
+  def blocks(self, facts):
     return self._blocks
 
-  def open(self, data):
+  def open(self, data, facts):
     self.opened_at = data.directory
 
     def train():
@@ -98,7 +98,11 @@ class FakeTask(Task):
 
     # Kept, so that nothing but `close` ends its stream.
     self.feed = SupervisedFeed(
-      train(), evaluation, data.put, first_step=data.first_step
+      train(),
+      evaluation,
+      data.put,
+      score=lambda predictions: self.score(predictions),
+      first_step=data.first_step,
     )
     self.feed.statistics = lambda: self.statistics
     return self.feed

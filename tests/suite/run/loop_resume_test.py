@@ -13,6 +13,7 @@ from suite.clock import Clock
 from suite.run import checkpoint, loop, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.run_log import RunLog, resumes
+from suite.run.task import Facts
 from suite.target import Target
 from tests.suite.run import fake_task
 
@@ -71,6 +72,7 @@ class LoopResumeTest(parameterized.TestCase):
     try:
       return loop.run(
         task,
+        Facts(),
         TARGET,
         fake_task.data_for(self.clock, self.mesh, 5),
         mesh=self.mesh,

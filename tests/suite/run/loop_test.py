@@ -7,11 +7,12 @@ import os
 from absl.testing import absltest
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from suite.run import loop, sharding
 from suite.run.program import Program
-from suite.run.task import Staged, State
+from suite.run.task import Carry, Facts, Staged, State
 from suite.target import Target
 from tests.suite.run import fake_task
 
@@ -35,8 +36,8 @@ class _Maker(fake_task.FakeTask):
   def rehearse(self, state, maker):
     jax.block_until_ready(maker.call('make', state, {}))
 
-  def open(self, data):
-    feed = super().open(data)
+  def open(self, data, facts):
+    feed = super().open(data, facts)
     train = feed.train_block
 
     def train_block(block, state, maker):
@@ -62,6 +63,7 @@ class LoopTest(absltest.TestCase):
     try:
       return loop.run(
         task,
+        Facts(),
         TARGET,
         fake_task.data_for(self.clock, self.mesh, seed),
         mesh=self.mesh,
@@ -115,7 +117,7 @@ class LoopTest(absltest.TestCase):
 
   def test_the_feed_is_closed_after_an_error_too(self):
     task = fake_task.FakeTask([])
-    task.blocks = lambda: [fake_task.FakeTask([0.9]).blocks()[0]]
+    task.blocks = fake_task.FakeTask([0.9]).blocks
     with self.assertRaises(StopIteration):
       self.run_loop(task)
     self.assertEqual([running for running, _ in task.closed_at], [False])
@@ -196,12 +198,12 @@ class LoopTest(absltest.TestCase):
     data = fake_task.data_for(clock, self.mesh)
     task = fake_task.FakeTask([0.5])
     with self.assertRaisesRegex(RuntimeError, 'nowhere was opened before'):
-      task.open(data)
+      task.open(data, Facts())
     clock.start()
-    task.open(data)
+    task.open(data, Facts())
     clock.stop()
     with self.assertRaisesRegex(RuntimeError, 'after run_stop'):
-      task.open(data)
+      task.open(data, Facts())
 
   def test_no_row_is_made_before_run_start(self):
     rows_at = {}
@@ -352,6 +354,93 @@ class LoopTest(absltest.TestCase):
     task.train_specs = [{'x': jax.ShapeDtypeStruct((12,), np.float32)}]
     with self.assertRaisesRegex(ValueError, 'train batch is 12'):
       Program.build(task, self.mesh, fake_task.ready()[0])
+
+  def test_predictions_are_scored_while_later_batches_are_computed(self):
+    class Streams(fake_task.FakeTask):
+      def score(self, predictions):
+        first = next(predictions)
+        self.fed_at_first = self.fed
+        return super().score([first, *predictions])
+
+      def open(self, data, facts):
+        feed = super().open(data, facts)
+        batches = feed.eval_batches
+        self.fed = 0
+
+        def eval_batches():
+          for _ in range(5):
+            for batch in batches():
+              self.fed += 1
+              yield batch
+
+        feed.eval_batches = eval_batches
+        return feed
+
+    task = Streams([0.9])
+    self.run_loop(task)
+    self.assertEqual(task.fed, 10)
+    self.assertEqual(task.fed_at_first, loop.IN_FLIGHT + 1)
+
+  def test_a_score_that_leaves_predictions_is_an_error(self):
+    class Leaves(fake_task.FakeTask):
+      def score(self, predictions):
+        return super().score([next(predictions)])
+
+    with self.assertRaisesRegex(RuntimeError, 'consume all predictions'):
+      self.run_loop(Leaves([0.9]))
+
+  def test_windows_of_one_sample_are_summed_over_batches_on_the_devices(self):
+    class Windows(fake_task.FakeTask):
+      """Two batches hold the windows of a sample; the host gets their sum."""
+
+      carry = Carry(
+        {
+          'sum': jax.ShapeDtypeStruct((fake_task.ROWS,), np.float32),
+          'windows': jax.ShapeDtypeStruct((), np.int32),
+        },
+        {'sum': sharding.ROWS, 'windows': P()},
+      )
+
+      def predict(self, state, batch):
+        return batch['x'] * batch['weight']
+
+      def combine(self, carry, found):
+        summed, windows = carry['sum'] + found, carry['windows'] + 1
+        ends = windows % 2 == 0
+        kept = {'sum': jnp.where(ends, 0, summed), 'windows': windows}
+        return kept, {'sample': jnp.where(ends, summed, 0).sum(), 'ends': ends}
+
+      def score(self, predictions):
+        self.samples = [float(p['sample']) for p in predictions if p['ends']]
+        return {self.metric: next(self._qualities)}
+
+    task = Windows([0.5, 0.9])
+    self.run_loop(task)
+    # 16 rows of 1, then 4 of them, in each of two evals.
+    self.assertEqual(task.samples, [20.0])
+
+  def test_rows_may_stay_with_the_host_that_fed_them(self):
+    class Stays(fake_task.FakeTask):
+      outputs = sharding.ROWS
+
+      def predict(self, state, batch):
+        return {'x': batch['x'], 'weight': batch['weight']}
+
+      def open(self, data, facts):
+        feed = super().open(data, facts)
+        feed.score = self.counted
+        return feed
+
+      def counted(self, predictions, maker):
+        rows = np.concatenate([p['weight'] for p in predictions])
+        self.shares = maker.total([rows.sum(), 2**40 + 1.5, *range(40)])
+        return {self.metric: next(self._qualities)}
+
+    task = Stays([0.9])
+    self.run_loop(task)
+    # One host: what it has is the sum, in float64.
+    wanted = [fake_task.ROWS + 4, 2**40 + 1.5, *range(40)]
+    np.testing.assert_array_equal(task.shares, wanted)
 
   def test_padded_rows_of_an_eval_carry_no_weight(self):
     task = fake_task.FakeTask([0.9])

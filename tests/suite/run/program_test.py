@@ -90,7 +90,7 @@ def _run(spread='none', parts=1, model=1, rules=WHOLE):
     jax.device_get(dataclasses.replace(state, key=np.float32(0))),
     jax.tree.map(lambda x: x.addressable_shards[0].data.shape, state),
     step,
-    float(predict(state, sharding.put_rows(_batch(9), mesh))),
+    float(predict(state, sharding.put_rows(_batch(9), mesh), {})[1]),
     flops.total(lowered['train_step'][0]),
   )
 
