@@ -25,7 +25,6 @@ from launch import check
 from launch.support import flags, score_text
 from suite import benchmark as benchmark_lib
 from suite import files
-from suite.hparams import Division
 from suite.results import audit, convergence, scoring
 from suite.results.audit import reached
 from suite.results.audit.claim import Lookup
@@ -259,8 +258,7 @@ def _run(number: int, each: audit.LogAudit) -> scoring.Run:
   # and publish run_stop - run_start; ours are charged for it.
   allowance = math.inf
   if each.claim.ours:
-    division = Division(each.summary.division or Division.CLOSED.value)
-    allowance = division.startup_allowance
+    allowance = each.claim.startup_allowance
   return scoring.from_summary(number, each.summary, allowance)
 
 

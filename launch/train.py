@@ -390,7 +390,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
   """All that is known of the run, as the report reads it."""
   request, timed = job.request, result.timed_parts
   training = timed.get('compute', 0.0) + timed.get('input', 0.0)
-  allowance = request.division.startup_allowance
+  allowance = request.size.startup_allowance(request.division)
   met = result.status == SUCCESS
   skips = request.reading.skips
   return {

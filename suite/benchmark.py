@@ -12,6 +12,8 @@ import pkgutil
 from typing import Any
 
 from suite import hparams as hparams_lib
+from suite import rounds
+from suite.hparams import Division
 from suite.target import Target
 
 # Found when asked for, not imported: the core knows no benchmark.
@@ -38,6 +40,14 @@ class Size:
   target: Target
   ruleset: str  # the official one where there is one, else 'podium-...'
   data: DataSet
+  # The round whose limits hold, as 'v0.7'; '' is that of an official ruleset,
+  # and otherwise the newest.
+  round: str = ''
+
+  def startup_allowance(self, division: Division) -> float:
+    """Seconds of startup that do not count."""
+    name = self.round or rounds.of_ruleset(self.ruleset)
+    return rounds.startup_allowance(name, division)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,11 +29,6 @@ class Division(enum.Enum):
   CLOSED = 'closed'
   OPEN = 'open'
 
-  @property
-  def startup_allowance(self) -> float:
-    """Seconds of startup that do not count (rules from v2.0 on)."""
-    return {'closed': 30 * 60.0, 'open': 4 * 3600.0}[self.value]
-
 
 class Scales(enum.Enum):
   """How a value follows the global batch; without one, it does not."""

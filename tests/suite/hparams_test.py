@@ -188,10 +188,6 @@ class HparamsTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, next(iter(bad))):
         hparams.require_valid(OfBert(**bad))
 
-  def test_closed_allows_half_an_hour_of_startup_and_open_four_hours(self):
-    self.assertEqual(Division.CLOSED.startup_allowance, 1800)
-    self.assertEqual(Division.OPEN.startup_allowance, 14400)
-
 
 if __name__ == '__main__':
   absltest.main()

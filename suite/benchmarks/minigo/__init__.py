@@ -91,6 +91,7 @@ BENCHMARK = Benchmark(
       hparams=V06,
       target=Target(at_least={METRIC: 0.5}),
       ruleset='podium-minigo-v0.6',
+      round='v0.6',
       data=DataSet('minigo_start/9x9', train_samples=0, eval_samples=100),
     ),
     'tiny': Size(

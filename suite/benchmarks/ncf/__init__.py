@@ -95,6 +95,7 @@ BENCHMARK = Benchmark(
       hparams=Hparams(),
       target=Target(at_least={'HR@10': 0.635}),
       ruleset='podium-ncf-1',
+      round='v0.5',
       data=DataSet(
         'movielens_20m', train_samples=19861770, eval_samples=138493
       ),
@@ -103,6 +104,7 @@ BENCHMARK = Benchmark(
       hparams=EXPANDED,
       target=Target(at_least={'HR@10': 0.51}),
       ruleset='podium-ncf-1',
+      round='v0.5',
       data=DataSet(
         'movielens_20m_16x32', train_samples=1223962043, eval_samples=2197225
       ),

@@ -196,6 +196,7 @@ BENCHMARK = Benchmark(
       hparams=HparamsV06(),
       target=Target(at_least={METRIC: 0.25}),
       ruleset='podium-transformer-v0.6',
+      round='v0.6',
       data=_WMT17,
     ),
     'tiny': Size(

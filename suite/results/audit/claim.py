@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from suite import hparams as hparams_lib
+from suite import rounds
 from suite.benchmark import Benchmark, Size
 from suite.files import is_number
 from suite.hparams import Division
@@ -82,6 +83,15 @@ class Claim:
     if self.verdict and key in self.verdict.once:
       return key not in _NO_SETTINGS
     return self.hparams is not None and key in hparams_lib.logged(self.hparams)
+
+  @property
+  def startup_allowance(self) -> float:
+    """Seconds of startup that do not count, by the rules of the round."""
+    division = self.division or Division.CLOSED
+    if self.size:
+      return self.size.startup_allowance(division)
+    name = rounds.of_ruleset(self.ruleset)
+    return rounds.startup_allowance(name, division)
 
   @property
   def epochs_before(self) -> int:

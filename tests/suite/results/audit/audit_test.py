@@ -370,6 +370,16 @@ class LogTest(audit_logs.LogTestCase):
     self.assert_found(found, 'target', 'SEGM')
     self.assert_found(self.check(good(qualities=(0.5,))), 'quality', 'BBOX')
 
+  @parameterized.parameters(('v0.7', True), ('v0.6', False), ('', False))
+  def test_the_allowance_is_that_of_the_round(self, name, told):
+    size = dataclasses.replace(audit_logs.BENCHMARK.sizes['tiny'], round=name)
+    known = dataclasses.replace(audit_logs.BENCHMARK, sizes={'tiny': size})
+    events = audit_logs.good()
+    _startup_of(25)(events)
+    audit_logs.write(self.path, events)
+    found = audit.examine_log(self.path, get=lambda _: known).findings
+    self.assertEqual('startup allowance' in {f.rule for f in found}, told)
+
   def test_an_official_startup_beyond_the_allowance_is_an_error(self):
     events = audit_logs.good(size='reference')
     _startup_of(29)(events)
