@@ -1,4 +1,4 @@
-"""Reference convergence points: do runs converge suspiciously early?
+"""Reference convergence points: finds runs that converge suspiciously early.
 
 A reference convergence point (RCP) lists after how many epochs or samples each
 of many runs of the reference met the target, at one batch size. A submission
