@@ -24,11 +24,21 @@ _SYSTEM = 'v5e-8'
 _SECONDS = 1200  # on a busy machine
 
 
-def _ask(**job):
-  """Events of a worker in a process of its own, and its exit code."""
+# Answers every job of its input, one a line, as `launch.aot.worker` does.
+_PROGRAM = """
+import io, json, sys
+from launch.aot import worker
+for job in sys.stdin:
+  code = worker.main(io.StringIO(job), sys.stdout)
+  print(json.dumps({'code': code}))
+"""
+
+
+def _ask(*jobs):
+  """Events and exit code of each job, all in one process of their own."""
   done = subprocess.run(
-    [sys.executable, '-m', 'launch.aot.worker'],
-    input=json.dumps({'system': _SYSTEM, **job}),
+    [sys.executable, '-c', _PROGRAM],
+    input='\n'.join(json.dumps({'system': _SYSTEM, **job}) for job in jobs),
     env=os.environ | targets.environment(systems.get(_SYSTEM)),
     capture_output=True,
     text=True,
@@ -36,9 +46,16 @@ def _ask(**job):
     check=False,
   )
   events = [json.loads(s) for s in done.stdout.splitlines() if s[:1] == '{']
-  if not events:
+  answers = [[]]
+  for event in events:
+    if 'code' in event:
+      answers[-1] = (answers[-1], event['code'])
+      answers.append([])
+    else:
+      answers[-1].append(event)
+  if len(answers) != len(jobs) + 1:
     raise AssertionError(done.stderr[-2000:])
-  return events, done.returncode
+  return answers[:-1]
 
 
 class TextTest(parameterized.TestCase):
@@ -69,13 +86,7 @@ class TextTest(parameterized.TestCase):
 
 @unittest.skipUnless(importlib.util.find_spec('libtpu'), 'needs libtpu')
 class TpuTest(parameterized.TestCase):
-  @parameterized.parameters(*benchmark_lib.names())
-  def test_every_benchmark_compiles_in_its_tiny_size(self, name):
-    directory = self.create_tempdir().full_path
-    events, code = _ask(benchmark=name, size='tiny', cache=directory,
-                        programs=['train_step', 'predict'])  # fmt: skip
-    self.assertEqual(code, 0, events[-1])
-    programs = events[-1]['report']['programs']
+  def assert_fits(self, programs):
     self.assertContainsSubset(['train_step', 'predict'], programs)
     for program in programs.values():
       self.assertTrue(program['compiles'], program['why_not'])
@@ -90,14 +101,55 @@ class TpuTest(parameterized.TestCase):
     )
     kinds = {c['kind'] for c in programs['train_step']['collectives']}
     self.assertIn('all-reduce', kinds)
-    self.assertLen(os.listdir(directory), len(programs))
 
+  @parameterized.parameters(*benchmark_lib.names())
+  @pytest.mark.slow
+  def test_every_benchmark_compiles_in_its_tiny_size(self, name):
+    ((events, code),) = _ask(
+      {'benchmark': name, 'size': 'tiny', 'programs': ['train_step', 'predict']}
+    )
+    self.assertEqual(code, 0, events[-1])
+    self.assert_fits(events[-1]['report']['programs'])
+
+  def test_one_compiles_is_kept_and_what_cannot_be_is_refused_in_words(self):
+    directory = self.create_tempdir().full_path
+    job = {'benchmark': 'ncf', 'size': 'tiny', 'cache': directory}
+    refusals = (
+      ({'options': {'xla_tpu_scoped_vmem_limit_kb': 98304}},
+       'xla_tpu_scoped_vmem_limit_kib'),
+      ({'options': {'exec_time_optimization_effort': 'much'}},
+       'refuses the options'),
+      ({'programs': ['train']}, 'train_step'),
+      ({'hp': {'global_batch_size': '1001'}}, 'do not divide'),
+      ({'model_axis': 3}, 'divide'),
+    )  # fmt: skip
+    (first, code), (second, _), *refused = _ask(
+      {**job, 'programs': ['train_step', 'predict']},
+      {**job, 'programs': ['predict']},
+      *({**job, **changes} for changes, _ in refusals),
+    )
+    self.assertEqual(code, 0, first[-1])
+    programs = first[-1]['report']['programs']
+    self.assert_fits(programs)
+    self.assertLen(os.listdir(directory), len(programs))
+    known = second[-1]['report']['programs']['predict']
+    self.assertEqual(programs['predict'] | {'cached': True}, known)
+    self.assertIn(
+      {'program': 'predict', 'cached': True, 'seconds': known['seconds']},
+      second,
+    )
+    for (events, code), (_, says) in zip(refused, refusals, strict=True):
+      self.assertEqual(code, worker.REFUSED)
+      self.assertIn(says, events[-1]['refused'])
+
+  @pytest.mark.slow
   def test_resnet_50_is_what_is_known_of_it(self):
     changes = {'compute_dtype': 'bfloat16', 'global_batch_size': '512'}
     # With the least effort it compiles in a quarter of the time.
     effort = {'exec_time_optimization_effort': -1.0}
-    events, code = _ask(benchmark='resnet', size='reference', hp=changes,
-                        options=effort, programs=['train_step'])  # fmt: skip
+    job = {'benchmark': 'resnet', 'size': 'reference', 'hp': changes,
+           'options': effort, 'programs': ['train_step']}  # fmt: skip
+    ((events, code),) = _ask(job)
     self.assertEqual(code, 0, events[-1])
     step = events[-1]['report']['programs']['train_step']
     # XLA, which counts elementwise operations too, has 24.1 G an image.
@@ -125,8 +177,9 @@ class TpuTest(parameterized.TestCase):
   def test_self_play_copies_no_tree_inside_its_loops(self):
     """It would in each descent, if what is read lay otherwise than written."""
     directory = self.create_tempdir().full_path
-    events, code = _ask(benchmark='minigo', size='tiny', cache=directory,
-                        programs=['staged play'])  # fmt: skip
+    job = {'benchmark': 'minigo', 'size': 'tiny', 'cache': directory,
+           'programs': ['staged play']}  # fmt: skip
+    ((events, code),) = _ask(job)
     self.assertEqual(code, 0, events[-1])
     (path,) = pathlib.Path(directory).rglob('*.json')
     text = cache.Cache(directory).find(path.stem)['text']
@@ -147,35 +200,6 @@ class TpuTest(parameterized.TestCase):
     ]
     self.assertNotEmpty(of_trees)
     self.assertEmpty([each for each in of_trees if each.opcode == 'copy'])
-
-  def test_what_was_compiled_is_known_and_told(self):
-    job = {'benchmark': 'ncf', 'size': 'tiny', 'programs': ['predict'],
-           'cache': self.create_tempdir().full_path}  # fmt: skip
-    first, _ = _ask(**job)
-    second, _ = _ask(**job)
-    was, known = (
-      events[-1]['report']['programs']['predict'] for events in (first, second)
-    )
-    self.assertEqual((was['cached'], known['cached']), (False, True))
-    self.assertEqual(was | {'cached': True}, known)
-    self.assertIn(
-      {'program': 'predict', 'cached': True, 'seconds': known['seconds']},
-      second,
-    )
-
-  @parameterized.parameters(
-    ({'options': {'xla_tpu_scoped_vmem_limit_kb': 98304}},
-     'xla_tpu_scoped_vmem_limit_kib'),
-    ({'options': {'exec_time_optimization_effort': 'much'}},
-     'refuses the options'),
-    ({'programs': ['train']}, 'train_step'),
-    ({'hp': {'global_batch_size': '1001'}}, 'do not divide'),
-    ({'model_axis': 3}, 'divide'),
-  )  # fmt: skip
-  def test_what_cannot_be_is_refused_in_words(self, changes, text):
-    events, code = _ask(benchmark='ncf', size='tiny', **changes)
-    self.assertEqual(code, worker.REFUSED)
-    self.assertIn(text, events[-1]['refused'])
 
 
 if __name__ == '__main__':
