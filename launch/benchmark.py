@@ -27,7 +27,8 @@ from absl import flags as absl_flags
 from input_pipelines.reading import dataset
 from launch import report, score
 from launch.cluster import resuming
-from launch.support import flags, progress, system
+from launch.support import cli, listing, progress, run_flags, system
+from launch.support.live_line import LiveLine
 from suite import files, hparams
 from suite.results.report.format import duration
 from suite.run import run_log
@@ -37,25 +38,29 @@ FLAGS = absl_flags.FLAGS
 
 def define_flags() -> None:
   """The shared flags, and those of a set of runs."""
-  flags.define_run_flags()
-  absl_flags.adopt_module_key_flags(flags)  # so that --help shows them
-  absl_flags.DEFINE_string(
-    'output', '', 'Directory of the set; by default a new one under results/.'
-  )
-  absl_flags.DEFINE_integer(
-    'runs', None, 'How many; by default what the rules want.', lower_bound=1
-  )
-  absl_flags.DEFINE_bool(
-    'resume',
-    False,
-    'Goes on with an unfinished run from its checkpoint. The time since then '
-    'counts, so a set that is finished the next day has a run of a day.',
-  )
+  run_flags.define()
+  with cli.group(cli.WHAT, first=('runs',)):
+    absl_flags.DEFINE_integer(
+      'runs', None, 'How many; by default what the rules want.', lower_bound=1
+    )
+  with cli.group(cli.RESULT, first=('output', 'resume')):
+    absl_flags.DEFINE_string(
+      'output', '', 'Directory of the set; by default a new one under results/.'
+    )
+    absl_flags.DEFINE_bool(
+      'resume',
+      False,
+      'Resumes an unfinished run from its checkpoint. The time since then '
+      'counts, so a set that is finished the next day has a run of a day.',
+    )
 
 
 def main() -> int:
   """Runs the set; see the module."""
-  request = flags.request()
+  if FLAGS.list:
+    print(listing.text(FLAGS.data_dir))
+    return 0
+  request = run_flags.request()
   runs = FLAGS.runs or request.benchmark.runs
   output = FLAGS.output or _new_output(request)
   claim(output, settings(request, runs))
@@ -68,7 +73,7 @@ def main() -> int:
   for run in range(runs):
     ended = runner.run(run)
     if ended:
-      again = ['python', '-m', 'launch.benchmark', *flags.as_arguments()]
+      again = ['python', '-m', 'launch.benchmark', *run_flags.as_arguments()]
       again += [f'--runs={runs}', f'--output={output}']
       again += ['--resume'] if FLAGS.resume else []
       print(f'To go on from here:\n  {shlex.join(again)}', file=sys.stderr)
@@ -76,17 +81,17 @@ def main() -> int:
   return _conclude(output)
 
 
-def _new_output(request: flags.Request) -> str:
+def _new_output(request: run_flags.Request) -> str:
   stamp = time.strftime('%Y%m%d-%H%M%S')
   name = f'{request.benchmark.name}-{request.size_name}-{stamp}'
   return os.path.join('results', name)
 
 
-def settings(request: flags.Request, runs: int) -> dict[str, Any]:
+def settings(request: run_flags.Request, runs: int) -> dict[str, Any]:
   """What must be alike in all runs of a set; checks the data on the way."""
   task = request.benchmark.task(request.hparams, request.size.data)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
-  flags.require_reads(request, task.reads)
+  run_flags.require_reads(request, task.reads)
   task.inspect(directory)
   values = {d.name: d.value for d in hparams.declared(request.hparams)}
   return {
@@ -147,7 +152,7 @@ class Runner:
 
   def __init__(
     self,
-    request: flags.Request,
+    request: run_flags.Request,
     output: str,
     runs: int,
     *,
@@ -174,13 +179,15 @@ class Runner:
     self._target = request.size.target
     self._output = output
     self._runs = runs
-    self._arguments = flags.as_arguments() if arguments is None else arguments
+    if arguments is None:
+      arguments = run_flags.as_arguments()
+    self._arguments = arguments
     self._environment = {**os.environ, **(environment or {})}
     self._start = start
     self._name = name
     self._resume = resume
     self._pace = pace or Pace(runs)
-    self._line = progress.LiveLine(sys.stdout)
+    self._line = LiveLine(sys.stdout)
     self._signal: int | None = None
     self._said = collections.deque(maxlen=15)  # of the run, but not events
 
@@ -309,4 +316,4 @@ def _conclude(output: str) -> int:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

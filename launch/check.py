@@ -17,7 +17,8 @@ import sys
 
 from absl import flags as absl_flags
 
-from launch.support import flags, progress
+from launch.support import cli
+from launch.support.live_line import LiveLine
 from suite.results import audit
 from suite.results.audit.findings import printable
 
@@ -37,7 +38,7 @@ def define_flags() -> None:
 
 def main(path: str, *, werror: bool, ruleset: str | None = None) -> int:
   """Prints what is wrong at `path`; returns the exit code."""
-  line = progress.LiveLine(sys.stderr)
+  line = LiveLine(sys.stderr)
   found = audit.examine(
     path, ruleset=ruleset, tell=lambda text: line.show(printable(text))
   )
@@ -62,7 +63,7 @@ def counted(number: int, noun: str) -> str:
 
 
 if __name__ == '__main__':
-  flags.run(
+  cli.run(
     lambda path: main(path, werror=FLAGS.werror, ruleset=FLAGS.ruleset),
     define=define_flags,
     path_to='a log, a folder of logs or a submission',

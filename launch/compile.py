@@ -25,18 +25,23 @@ from absl import flags as absl_flags
 
 from launch import profiles
 from launch.aot import systems, tables, targets
-from launch.support import flags, progress
+from launch.support import cli, run_flags
+from launch.support.live_line import LiveLine
 from suite import files, hparams
 from suite.results.report.format import duration
 
 FLAGS = absl_flags.FLAGS
 _LINES_SHOWN = 15
+# The shared flags that it reads.
+_READ = (
+  'benchmark', 'size', 'division', 'hp', 'profile', 'compiler_option',
+  'model_axis', 'spread', 'groups_across_hosts', 'compile_cache',
+)  # fmt: skip
 
 
 def define_flags() -> None:
   """The flags that say what is trained, and for what it is compiled."""
-  flags.define_run_flags()
-  absl_flags.adopt_module_key_flags(flags)
+  run_flags.define(only=_READ)
   absl_flags.DEFINE_string(
     'system',
     '',
@@ -69,7 +74,7 @@ def define_flags() -> None:
 
 def main() -> int:
   """Compiles for every system, prints and writes what was asked for."""
-  request = flags.request()
+  request = run_flags.request()
   chosen = systems.several(FLAGS.system)
   if bool(FLAGS.document) != bool(FLAGS.section):
     raise ValueError('--document and --section need each other.')
@@ -82,7 +87,7 @@ def main() -> int:
   for system in chosen:
     report = compile_for(system, job(request, system))
     if 'refused' in report and len(chosen) == 1:
-      return flags.refuse(report['refused'])
+      return cli.refuse(report['refused'])
     reports.append(report)
     print(f'\n{tables.one(report)}\n', flush=True)
   if len(reports) > 1:
@@ -91,9 +96,9 @@ def main() -> int:
   return 0 if all(tables.fits(report) for report in reports) else 1
 
 
-def job(request: flags.Request, system: systems.System) -> dict[str, Any]:
+def job(request: run_flags.Request, system: systems.System) -> dict[str, Any]:
   """What the worker is asked for; ValueError for a batch given twice."""
-  hp = flags.changes(FLAGS.hp)
+  hp = run_flags.changes(FLAGS.hp)
   if FLAGS.per_chip_batch:
     name = hparams.batch(request.hparams).name
     if name in hp:
@@ -138,7 +143,7 @@ def compile_for(
   What it refuses is under 'refused', and so is the compiler's last word where
   it ends without an answer; what it said before goes to standard error.
   """
-  line = progress.LiveLine(sys.stdout)
+  line = LiveLine(sys.stdout)
   with _file() as given, _file() as errors:
     given.write(json.dumps(asked))
     given.seek(0)
@@ -251,4 +256,4 @@ def _read(path: str) -> str:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

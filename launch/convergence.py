@@ -28,7 +28,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch.support import flags
+from launch.support import cli
 from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.benchmark import Benchmark, Size
@@ -406,4 +406,4 @@ def _assemble(
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

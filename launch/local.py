@@ -20,7 +20,7 @@ import time
 from absl import flags as absl_flags
 
 from launch.cluster import supervisor
-from launch.support import flags
+from launch.support import cli
 
 FLAGS = absl_flags.FLAGS
 
@@ -182,4 +182,4 @@ def _first(codes: Sequence[int]) -> int:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags, rest=True)
+  cli.run(main, define=define_flags, rest=True)

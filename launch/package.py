@@ -18,7 +18,7 @@ import json
 from absl import flags as absl_flags
 
 from launch import check
-from launch.support import flags, sources
+from launch.support import cli, sources
 from suite import benchmark as benchmark_lib
 from suite.results import audit, submission
 from suite.results.audit import system, tree
@@ -143,4 +143,4 @@ def _tell(found: audit.FolderAudit) -> int:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

@@ -26,7 +26,7 @@ import tensorflow_datasets as tfds
 from input_pipelines.images import restart_markers
 from input_pipelines.reading import dataset, tfrecord
 from input_pipelines.writing import convert, examples, manifest, recipe, verify
-from launch.support import flags, stages, tfds_environment
+from launch.support import cli, stages, tfds_environment
 from suite import hparams
 
 FLAGS = absl_flags.FLAGS
@@ -98,12 +98,12 @@ def main() -> int:
     return _list(recipes)
   name = FLAGS.dataset
   if name not in recipes:
-    return flags.refuse(_unknown(name, list(recipes)))
+    return cli.refuse(_unknown(name, list(recipes)))
   _end_by_sigterm()
   try:
     return _prepare(recipes[name], os.path.expanduser(FLAGS.data_dir))
   except ImportError as error:
-    return flags.refuse(f'{name}: {error}')
+    return cli.refuse(f'{name}: {error}')
   except KeyboardInterrupt:
     print(
       '\nStopped. What is whole is kept; go on with:\n  '
@@ -332,4 +332,4 @@ def _unknown(name: str | None, names: Sequence[str]) -> str:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

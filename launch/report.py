@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch.support import flags
+from launch.support import cli
 from suite import files
 from suite.results.report import compare, export, page
 
@@ -182,4 +182,4 @@ def _require_one_benchmark(
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from input_pipelines.reading import dataset
-from launch.support import environment, flags, system
+from launch.support import cli, environment, system
 from suite import benchmark as benchmark_lib
 from suite import files
 
@@ -210,4 +210,4 @@ def _train(record: Mapping[str, Any], output: str) -> int:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags, path_to='the record of a run')
+  cli.run(main, define=define_flags, path_to='the record of a run')

@@ -25,7 +25,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from launch import benchmark
-from launch.support import flags, scaling_jobs, scaling_plan
+from launch.support import cli, run_flags, scaling_jobs, scaling_plan
 from launch.support.scaling_plan import Place
 from suite import benchmark as benchmark_lib
 from suite import files, hparams
@@ -48,8 +48,7 @@ _FAKE = (
 
 def define_flags() -> None:
   """The shared flags, and those of a study."""
-  flags.define_run_flags()
-  absl_flags.adopt_module_key_flags(flags)  # so that --help shows them
+  run_flags.define()
   absl_flags.DEFINE_enum(
     'mode',
     'strong',
@@ -98,7 +97,7 @@ def main() -> int:
   """Makes the study, or what was asked of it; see the module."""
   if FLAGS.collect:
     return _conclude(_collected(FLAGS.collect), FLAGS.output or FLAGS.collect)
-  request = flags.request()
+  request = run_flags.request()
   places = scaling_plan.places(request, _asked())
   if FLAGS.jobs:
     places = [scaling_jobs.placed(place, FLAGS.jobs) for place in places]
@@ -134,7 +133,7 @@ def _asked() -> scaling_plan.Asked:
   )
 
 
-def _plan(places: Sequence[Place], request: flags.Request) -> list[str]:
+def _plan(places: Sequence[Place], request: run_flags.Request) -> list[str]:
   head = (
     f'{request.benchmark.name}, size {request.size_name}, until '
     f'{request.size.target}: {scaling.counted(len(places), "point")} of '
@@ -304,4 +303,4 @@ def _notes(folder: str) -> list[str]:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

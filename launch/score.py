@@ -22,7 +22,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from launch import check
-from launch.support import flags, score_text
+from launch.support import cli, score_text
 from suite import benchmark as benchmark_lib
 from suite import files
 from suite.results import audit, convergence, scoring
@@ -454,4 +454,4 @@ def _row(name: str, score: Mapping[str, Any]) -> tuple:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags, path_to='a folder of logs')
+  cli.run(main, define=define_flags, path_to='a folder of logs')

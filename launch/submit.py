@@ -19,7 +19,7 @@ from absl import flags as absl_flags
 
 from launch import jobs
 from launch.jobs import description
-from launch.support import flags
+from launch.support import cli
 from suite import files
 
 FLAGS = absl_flags.FLAGS
@@ -72,4 +72,4 @@ def _submit(target: jobs.Target, path: str) -> int:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

@@ -27,7 +27,15 @@ from launch import profiles
 from launch.cluster import alike, hosts, resuming, supervisor, worker
 from launch.cluster.place import Place
 from launch.cluster.roll import Bounds
-from launch.support import environment, flags, preflight, progress, system
+from launch.support import (
+  cli,
+  environment,
+  listing,
+  preflight,
+  progress,
+  run_flags,
+  system,
+)
 from suite import files, hparams
 from suite.clock import Clock
 from suite.run import checkpoint, loop, program, sharding
@@ -42,38 +50,41 @@ _CACHED_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 
 def define_flags() -> None:
   """The shared flags, and those of one run."""
-  flags.define_run_flags()
-  absl_flags.adopt_module_key_flags(flags)  # so that --help shows them
-  absl_flags.DEFINE_string(
-    'output', '', 'Directory for the log and the result.'
-  )
-  absl_flags.DEFINE_integer(
-    'run', 0, 'Number of this run, from 0.', lower_bound=0
-  )
-  absl_flags.DEFINE_integer(
-    'seed',
-    None,
-    'Seed; by default from the operating system, as the rules want it.',
-    lower_bound=0,
-    upper_bound=2**32 - 1,
-  )
-  absl_flags.DEFINE_enum(
-    'progress', 'text', ['text', 'json', 'none'], 'How progress is printed.'
-  )
-  absl_flags.DEFINE_bool(
-    'resume',
-    False,
-    'Goes on with the unfinished run of this --output and --run from its '
-    'newest checkpoint; the time since then counts.',
-  )
-  absl_flags.DEFINE_bool('list_hp', False, 'List the hyperparameters and end.')
+  run_flags.define()
+  with cli.group(cli.WHAT, first=('list_hp',)):
+    absl_flags.DEFINE_bool(
+      'list_hp', False, 'List the hyperparameters and end.'
+    )
+    absl_flags.DEFINE_integer(
+      'seed',
+      None,
+      'Seed; by default from the operating system, as the rules want it.',
+      lower_bound=0,
+      upper_bound=2**32 - 1,
+    )
+  with cli.group(cli.RESULT, first=('output', 'resume')):
+    absl_flags.DEFINE_string(
+      'output', '', 'Directory for the log and the result.'
+    )
+    absl_flags.DEFINE_integer(
+      'run', 0, 'Number of this run, from 0.', lower_bound=0
+    )
+    absl_flags.DEFINE_bool(
+      'resume',
+      False,
+      'Resumes the unfinished run of this --output and --run from its newest '
+      'checkpoint; the time since then counts.',
+    )
+    absl_flags.DEFINE_enum(
+      'progress', 'text', ['text', 'json', 'none'], 'How progress is printed.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
   """One run, with everything checked that can be checked before it starts."""
 
-  request: flags.Request
+  request: run_flags.Request
   task: Task
   facts: Facts
   mesh: jax.sharding.Mesh
@@ -90,7 +101,10 @@ class Job:
 def main() -> int:
   """Trains once; see the module."""
   clock = Clock()
-  request = flags.request()
+  if FLAGS.list:
+    print(listing.text(FLAGS.data_dir))
+    return 0
+  request = run_flags.request()
   if FLAGS.list_hp:
     print(progress.hparams_table(request))
     return 0
@@ -103,7 +117,7 @@ def main() -> int:
     return _train(request, clock, me)
 
 
-def _watched(request: flags.Request, place: Place) -> supervisor.Job:
+def _watched(request: run_flags.Request, place: Place) -> supervisor.Job:
   log_path = files.log_path(FLAGS.output, FLAGS.run)
   settings = alike.settings(request)
   return supervisor.Job(place, _bounds(), settings, FLAGS.output, log_path)
@@ -114,7 +128,7 @@ def _bounds() -> Bounds:
   return Bounds(FLAGS.join_seconds, FLAGS.startup_seconds, watched)
 
 
-def _train(request: flags.Request, clock: Clock, me: worker.Worker) -> int:
+def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
   with clock.spent_on('build'):
     job = _prepare(request)
   if preflight.is_wanted(job.mesh, FLAGS.preflight):
@@ -156,7 +170,7 @@ def _train(request: flags.Request, clock: Clock, me: worker.Worker) -> int:
   return me.finished(0 if result.status == SUCCESS else 1)
 
 
-def _prepare(request: flags.Request) -> Job:
+def _prepare(request: run_flags.Request) -> Job:
   """Checks all that can be checked; raises ValueError or OSError in words."""
   for kept in profiles.apply(request.profile):
     print(kept, file=sys.stderr)
@@ -171,7 +185,7 @@ def _prepare(request: flags.Request) -> Job:
   task = request.benchmark.task(
     request.hparams, request.size.data, devices=mesh.shape[sharding.DATA]
   )
-  flags.require_reads(request, task.reads)
+  run_flags.require_reads(request, task.reads)
   build = program.Build(
     request.profile.compiler_options,
     spread=FLAGS.spread,
@@ -208,7 +222,7 @@ def _prepare(request: flags.Request) -> Job:
 
 
 def _checkpoints(
-  request: flags.Request, directory: str
+  request: run_flags.Request, directory: str
 ) -> tuple[Checkpoints, bool]:
   """Those of this run, and whether it goes on from them."""
   checkpoints = Checkpoints(
@@ -304,7 +318,7 @@ def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
     log.event(key, value)
 
 
-def settings(request: flags.Request, seed: int) -> dict[str, Any]:
+def settings(request: run_flags.Request, seed: int) -> dict[str, Any]:
   """What the log says between init_start and init_stop, by key."""
   versions = system.versions()
   return {
@@ -330,7 +344,7 @@ def settings(request: flags.Request, seed: int) -> dict[str, Any]:
   }
 
 
-def _may_skip(request: flags.Request) -> dict[str, int]:
+def _may_skip(request: run_flags.Request) -> dict[str, int]:
   skips = request.reading.skips
   return {'podium_may_skip_records': skips.limit} if skips else {}
 
@@ -435,7 +449,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
       'skipped_records': skips.records if skips else [],
     },
     'command': ['python', '-m', 'launch.train', *sys.argv[1:]],
-    'flags': flags.as_arguments(),
+    'flags': run_flags.as_arguments(),
     'environment': environment.variables(),
     'started': time.strftime(
       '%Y-%m-%dT%H:%M:%S+00:00', time.gmtime(clock.created)
@@ -443,7 +457,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
   }
 
 
-def _compared(request: flags.Request) -> Mapping[str, Mapping[str, Any]]:
+def _compared(request: run_flags.Request) -> Mapping[str, Mapping[str, Any]]:
   """Every hyperparameter beside the reference's value."""
   return {
     given.name: {
@@ -462,4 +476,4 @@ def _compared(request: flags.Request) -> Mapping[str, Mapping[str, Any]]:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from input_pipelines.images import crops, decode
 from input_pipelines.reading import batching, dataset
+from input_pipelines.reading.settings import Skips
 
 NAME = 'imagenet2012'
 SPLITS = {'train': 1281167, 'validation': 50000}
@@ -229,7 +230,7 @@ class _Training:
   split: dataset.Split
   preprocessing: Preprocessing
   seed: int
-  skips: batching.Skips | None = None
+  skips: Skips | None = None
 
   def __call__(self, rows: batching.Rows) -> batching.Batch:
     batch = _blank(rows, self.preprocessing.image_size)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import hashlib
 import json
 import os
-import re
 
 from etils import epath
 from google.protobuf import json_format, message
@@ -18,48 +17,16 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from input_pipelines.reading import shards, tfrecord
+from input_pipelines.reading.places import INFO
+from input_pipelines.reading.places import find as find
 
 CorruptRecordError = shards.CorruptRecordError
 
-_INFO = 'dataset_info.json'
 _FEATURES = 'features.json'
 MANIFEST = 'manifest.json'
 _BLOCK = 65536  # bytes; ArrayRecord fills its last one up
-_VERSION = re.compile(r'\d+\.\d+\.\d+$')
 _SPARE_FILES = 256  # what the process may open beside the shards of a split
 _MOST_FILES = 65536
-
-
-def find(data_dir: epath.PathLike, name: str) -> str:
-  """The directory of the newest version of a prepared data set.
-
-  Args:
-    data_dir: the directory that holds the data sets.
-    name: `name` or `name/config`, with or without a `/version`; '' is none, of
-      what makes its own data.
-
-  Returns:
-    The directory that holds the metadata and the shards; '' of no data set.
-  """
-  if not name:
-    return ''
-  root = epath.Path(data_dir).expanduser() / name
-  versions = _versions(root)
-  if (root / _INFO).exists():
-    return os.fspath(root)
-  if versions:
-    return os.fspath(root / versions[-1])
-  configs = [p.name for p in _children(root) if _versions(p)]
-  if configs:
-    raise ValueError(
-      f'Expected one of the configurations {sorted(configs)} of {name!r}, as '
-      f'{name}/{min(configs)}, came {name!r} alone.'
-    )
-  raise FileNotFoundError(
-    f'Expected a prepared data set {name!r} in {data_dir}, found none. Prepare '
-    f'it with: python -m launch.prepare_data --dataset={name} '
-    f'--data_dir={data_dir}'
-  )
 
 
 def load(directory: epath.PathLike) -> tfds.core.DatasetBuilder:
@@ -67,7 +34,7 @@ def load(directory: epath.PathLike) -> tfds.core.DatasetBuilder:
   path = epath.Path(directory)
   if not path.is_dir():
     raise FileNotFoundError(f'Expected a data set in {path}, found nothing.')
-  missing = [f for f in (_INFO, _FEATURES) if not (path / f).exists()]
+  missing = [f for f in (INFO, _FEATURES) if not (path / f).exists()]
   if missing:
     raise ValueError(
       f'Expected a TFDS data set in {path}, found no {" and no ".join(missing)}'
@@ -193,10 +160,10 @@ def fingerprint(directory: epath.PathLike) -> str:
     return 'none'
   path = epath.Path(directory)
   digest = hashlib.sha256()
-  for name in (_INFO, _FEATURES):
+  for name in (INFO, _FEATURES):
     digest.update((path / name).read_bytes())
   for name, size in sorted(shards.sizes(directory).items()):
-    if name not in (_INFO, _FEATURES, MANIFEST, tfrecord.INDEX):
+    if name not in (INFO, _FEATURES, MANIFEST, tfrecord.INDEX):
       digest.update(f'{name} {size}\n'.encode())
   return digest.hexdigest()[:16]
 
@@ -323,20 +290,6 @@ def _verify_manifest(directory, sizes: Mapping[str, int]) -> None:
         f'Expected {size} bytes in {name} of {directory}, as in {MANIFEST}, '
         f'came {sizes.get(name, "no such file")}.'
       )
-
-
-def _children(root: epath.Path) -> list[epath.Path]:
-  return [p for p in root.iterdir() if p.is_dir()] if root.is_dir() else []
-
-
-def _versions(root: epath.Path) -> list[str]:
-  """The prepared versions under a directory, oldest first."""
-  names = [
-    p.name
-    for p in _children(root)
-    if _VERSION.match(p.name) and (p / _INFO).exists()
-  ]
-  return sorted(names, key=lambda name: [int(n) for n in name.split('.')])
 
 
 def _allow_open_files(shards: int) -> None:

@@ -7,7 +7,7 @@ import platform
 
 from absl import flags as absl_flags
 
-from launch.support import flags, system
+from launch.support import run_flags, system
 from suite import hparams
 
 _ROOT = os.path.dirname(
@@ -25,7 +25,7 @@ _VARIABLES_OF_A_HOST = (
 )  # fmt: skip
 
 
-def settings(request: flags.Request) -> dict[str, str]:
+def settings(request: run_flags.Request) -> dict[str, str]:
   """This rank's settings by name; ranks that differ cannot make one run."""
   return {
     'code': source_hash(),
@@ -50,7 +50,7 @@ def source_hash(root: str = _ROOT) -> str:
 
 
 def _flags() -> dict[str, str]:
-  module = absl_flags.FLAGS.flags_by_module_dict()[flags.__name__]
+  module = absl_flags.FLAGS.flags_by_module_dict()[run_flags.__name__]
   return {
     f'--{flag.name}': str(flag.value)
     for flag in module

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from launch.cluster import alike, hosts
-from launch.support import flags
+from launch.support import run_flags
 from suite import files, hparams
 from suite.hparams import Division
 from suite.run import run_log
@@ -20,7 +20,7 @@ _NEW, _LEFT, _FINISHED, _NO_LOG = range(4)
 SET_ASIDE = 'interrupted'  # the folder of attempts that were given up
 
 
-def origin(request: flags.Request, seed: int, data: str) -> dict[str, Any]:
+def origin(request: run_flags.Request, seed: int, data: str) -> dict[str, Any]:
   """What a run is: one that differs in any of it is another run."""
   values = {d.name: d.value for d in hparams.declared(request.hparams)}
   return {

@@ -36,7 +36,8 @@ from input_pipelines.self_play import start as minigo_start
 from input_pipelines.writing import recipe
 from launch import profiles
 from launch.cluster import hosts
-from launch.support import flags, progress, stages, system
+from launch.support import cli, run_flags, stages, system
+from launch.support.live_line import LiveLine
 from suite import hparams as hparams_lib
 from suite.benchmarks.minigo.hparams import Hparams
 from suite.clock import Clock
@@ -48,14 +49,18 @@ from suite.run.task import State, Task
 FLAGS = absl_flags.FLAGS
 _CACHED_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 
+# The shared flags that it reads.
+_READ = (
+  'benchmark', 'size', 'division', 'hp', 'data_dir', 'platform', 'profile',
+  'compiler_option', 'compile_cache',
+)  # fmt: skip
 _STOPPED = 128 + signal.SIGINT
 _KEPT = 2  # generations to go on from
 
 
 def define_flags() -> None:
   """The shared flags, and those of this command."""
-  flags.define_run_flags()
-  absl_flags.adopt_module_key_flags(flags)  # so that --help shows them
+  run_flags.define(only=_READ)
   absl_flags.DEFINE_integer(
     'generations',
     None,
@@ -87,7 +92,7 @@ def define_flags() -> None:
 class Plan:
   """What is to be made, and by what."""
 
-  request: flags.Request
+  request: run_flags.Request
   generations: int  # runs start from this one
   target: int  # the one that is the target
   seed: int
@@ -139,7 +144,7 @@ class Plan:
 def main() -> int:
   """Makes it, or goes on making it; see the module."""
   signal.signal(signal.SIGTERM, _as_ctrl_c)
-  plan = _plan(flags.request())
+  plan = _plan(run_flags.request())
   try:
     directory = make(plan)
   except KeyboardInterrupt:
@@ -155,7 +160,7 @@ def main() -> int:
   return 0
 
 
-def _plan(request: flags.Request) -> Plan:
+def _plan(request: run_flags.Request) -> Plan:
   """Checks all that can be checked; raises ValueError in words."""
   if not isinstance(request.hparams, Hparams):
     raise ValueError(
@@ -228,7 +233,7 @@ class _Run:
     """From what is kept of a generation; 0: from a random net."""
     self.generation = generation
     self._plan = plan
-    self._line = progress.LiveLine(sys.stdout)
+    self._line = LiveLine(sys.stdout)
     location = plan.kept(generation) if generation else ''
     task = _task(plan, generation)
     facts = task.inspect(location)
@@ -398,4 +403,4 @@ def _as_ctrl_c(number, frame):
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

@@ -6,7 +6,8 @@ import sys
 import time
 from typing import Any, TextIO
 
-from launch.support import flags
+from launch.support import run_flags
+from launch.support.live_line import LiveLine
 from suite import hparams
 from suite.clock import RESTART
 from suite.results.report.format import duration
@@ -19,7 +20,7 @@ _SECONDS_BETWEEN = 0.5
 
 
 def watcher(
-  kind: str, blocks: Sequence[Block], request: flags.Request
+  kind: str, blocks: Sequence[Block], request: run_flags.Request
 ) -> 'RunWatcher':
   """Returns the watcher for `--progress=kind`."""
   steps = [block.steps for block in blocks]
@@ -130,29 +131,6 @@ class TextWatcher(RunWatcher):
     print(outcome(record), file=self._out, flush=True)
 
 
-class LiveLine:
-  """One line at the bottom that is redrawn; left out where output is a file."""
-
-  def __init__(self, out: TextIO):
-    self._out = out
-    self._live = out.isatty()
-
-  def show(self, text: str) -> None:
-    """Redraws the live line."""
-    if self._live:
-      print(f'\r\033[K{text}', end='', file=self._out, flush=True)
-
-  def keep(self, text: str) -> None:
-    """Prints a line that stays."""
-    self.clear()
-    print(text, file=self._out, flush=True)
-
-  def clear(self) -> None:
-    """Takes the live line away."""
-    if self._live:
-      print('\r\033[K', end='', file=self._out, flush=True)
-
-
 def step_text(
   step: int,
   steps: int | None,
@@ -226,7 +204,7 @@ def _resumed(record: Mapping[str, Any]) -> str:
   return f'; resumed {count} {times}, {duration(lost)} lost'
 
 
-def hparams_table(request: flags.Request) -> str:
+def hparams_table(request: run_flags.Request) -> str:
   """The hyperparameters, one line each, with what Closed allows."""
   lines = []
   for each in hparams.declared(request.hparams):

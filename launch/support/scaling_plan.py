@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from launch.support import flags
+from launch.support import run_flags
 from suite import hparams
 from suite.benchmark import Size
 from suite.results import convergence, scaling
@@ -24,7 +24,7 @@ class Place:
   devices: int
   processes: int
   batch: int  # global
-  request: flags.Request
+  request: run_flags.Request
   changes: Mapping[str, str]  # hyperparameters, as --hp takes them
 
   @property
@@ -35,7 +35,7 @@ class Place:
   @property
   def arguments(self) -> list[str]:
     """The shared flags of its runs, this point's hyperparameters included."""
-    kept = [a for a in flags.as_arguments() if not a.startswith('--hp=')]
+    kept = [a for a in run_flags.as_arguments() if not a.startswith('--hp=')]
     return kept + [f'--hp={name}={text}' for name, text in self.changes.items()]
 
   @property
@@ -64,7 +64,7 @@ class Asked:
   at: Mapping[int, Mapping[str, str]]  # --hp_at, by batch
 
 
-def places(request: flags.Request, asked: Asked) -> list[Place]:
+def places(request: run_flags.Request, asked: Asked) -> list[Place]:
   """The points in order; ValueError for what cannot be, before any is run."""
   batch_name = hparams.batch(request.size.hparams).name
   if batch_name in asked.changes:
@@ -174,7 +174,7 @@ def _spots(asked: Asked, size: Size) -> Iterator[tuple[int, int, int]]:
 
 
 def _changes(
-  request: flags.Request, asked: Asked, batch: int
+  request: run_flags.Request, asked: Asked, batch: int
 ) -> dict[str, str]:
   """By name: the rule's, over them those of --hp, over them --hp_at."""
   carried: Mapping[str, Any]

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TextIO
 
-from launch.support import progress
+from launch.support.live_line import LiveLine
 from suite.results.report.format import duration
 
 # A terminal's line is redrawn this often; a file gets a line this often.
@@ -21,7 +21,7 @@ class Stage:
     self._name = name
     self._unit = unit
     self._out = out or sys.stdout
-    self._line = progress.LiveLine(self._out)
+    self._line = LiveLine(self._out)
     self._every = _SECONDS_LIVE if self._out.isatty() else _SECONDS_PLAIN
     self._began = self._told = time.monotonic()
     self._first: int | None = None  # done before this process

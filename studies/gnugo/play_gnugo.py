@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from launch.support import flags
+from launch.support import cli, run_flags
 from launch.support.progress import LiveLine
 from models.minigo import go, self_play
 from models.minigo import net as minigo
@@ -271,7 +271,7 @@ def _side() -> Side:
       copied = Checkpoints(_copied(FLAGS.checkpoint, folder), minutes=0)
       with contextlib.closing(copied):
         return _of_checkpoint(benchmark, size, copied)
-  changes = flags.changes(FLAGS.hp)
+  changes = run_flags.changes(FLAGS.hp)
   hp = hparams.override(size.hparams, changes, Division.OPEN)
   if FLAGS.playouts:
     settings = _settings(hp, hp.opponent_readouts)
@@ -392,4 +392,4 @@ def state_spec(task: Task) -> State:
 
 
 if __name__ == '__main__':
-  flags.run(main, define=define_flags)
+  cli.run(main, define=define_flags)

@@ -9,7 +9,7 @@ from mlperf_logging.compliance_checker import mlp_compliance
 import numpy as np
 
 from launch import train
-from launch.support import flags
+from launch.support import run_flags
 from suite import benchmark, hparams
 from suite.clock import Clock
 from suite.hparams import Division
@@ -58,7 +58,7 @@ class OfficialCheckerTest(parameterized.TestCase):
     found = benchmark.get(name)
     size = found.size('reference')
     hp = hparams.override(size.hparams, changes, Division.CLOSED)
-    request = flags.Request(found, 'reference', size, Division.CLOSED, hp)
+    request = run_flags.Request(found, 'reference', size, Division.CLOSED, hp)
     task = found.task(hp, size.data)
     blocks = [
       dataclasses.replace(block, steps=2) for block in task.blocks(facts(task))

@@ -36,6 +36,17 @@ def start(
   )
 
 
+def run_program(text: str) -> subprocess.CompletedProcess:
+  """`python -c text`, to its end: its code, stdout and stderr."""
+  return subprocess.run(
+    [sys.executable, '-c', text],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
 def run(
   module: str, *arguments: object, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess:

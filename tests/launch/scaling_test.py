@@ -11,7 +11,7 @@ import yaml
 
 from launch import scaling
 from launch.jobs import description
-from launch.support import flags, scaling_jobs, scaling_plan
+from launch.support import run_flags, scaling_jobs, scaling_plan
 from suite import benchmark
 from suite.hparams import Division
 from tests.launch import digits_data, processes
@@ -28,7 +28,7 @@ def _asked(**more):
 def _request(name='resnet', division=Division.CLOSED):
   known = benchmark.get(name)
   size = known.size('tiny')
-  return flags.Request(known, 'tiny', size, division, size.hparams)
+  return run_flags.Request(known, 'tiny', size, division, size.hparams)
 
 
 def _spots(asked, **more):

@@ -31,7 +31,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 ALPHA = 0.05  # how often chance alone may reject the reference itself
 PASSES = 'passes'
@@ -276,7 +276,7 @@ def _least_mean(mean: float, std: float, reference: int, runs: int) -> float:
 
 @functools.cache
 def _critical(freedom: int) -> float:
-  return float(stats.t.ppf(1 - ALPHA, freedom))
+  return float(special.stdtrit(freedom, 1 - ALPHA))
 
 
 def _olympic(ordered: Sequence[float], dropped: int) -> float:

@@ -6,7 +6,7 @@ import math
 import statistics
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from suite import clock
 from suite.results.audit import LogSummary
@@ -174,7 +174,7 @@ def _interval(
   count = len(kept) + 2 * dropped
   winsorised = [kept[0]] * dropped + list(kept) + [kept[-1]] * dropped
   error = statistics.stdev(winsorised) * math.sqrt(count) / len(kept)
-  half = stats.t.ppf((1 + CONFIDENCE) / 2, len(kept) - 1) * error
+  half = special.stdtrit(len(kept) - 1, (1 + CONFIDENCE) / 2) * error
   middle = statistics.fmean(kept)
   return float(middle - half), float(middle + half)
 

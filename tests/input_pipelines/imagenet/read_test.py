@@ -15,6 +15,7 @@ import simplejpeg
 
 from input_pipelines.imagenet import read as imagenet
 from input_pipelines.reading import batching, dataset
+from input_pipelines.reading.settings import Skips
 from tests.input_pipelines.imagenet import fake_imagenet
 
 _SMALL = imagenet.Preprocessing(image_size=16, resize_size=20)
@@ -274,23 +275,21 @@ class SkippingTest(absltest.TestCase):
     return _stack(itertools.islice(stream, steps))
 
   def test_the_next_readable_record_takes_the_place(self):
-    labels = self.batches(batching.Skips(2), 1, shuffle=False)['label'][0]
+    labels = self.batches(Skips(2), 1, shuffle=False)['label'][0]
     np.testing.assert_array_equal(labels, [0, 1, 4, 4, 4, 5, 6, 7])
 
   def test_each_is_counted_once(self):
-    skips = batching.Skips(2)
+    skips = Skips(2)
     self.batches(skips)
     self.assertEqual(skips.records, [2, 3])
 
   def test_more_than_allowed_end_the_run_with_the_error(self):
     with self.assertRaisesRegex(ValueError, 'skip 1 .*came 2: .*train'):
-      self.batches(batching.Skips(1))
+      self.batches(Skips(1))
 
   def test_hosts_side_by_side_make_the_batches_of_one(self):
-    alone = self.batches(batching.Skips(2))
-    shares = [
-      self.batches(batching.Skips(2), host=host, hosts=2) for host in range(2)
-    ]
+    alone = self.batches(Skips(2))
+    shares = [self.batches(Skips(2), host=host, hosts=2) for host in range(2)]
     together = {
       name: np.concatenate([share[name] for share in shares], axis=1)
       for name in alone
@@ -298,7 +297,7 @@ class SkippingTest(absltest.TestCase):
     _assert_equal(together, alone)
 
   def test_where_all_can_be_read_nothing_changes(self):
-    _assert_equal(_train(4, reading=batching.Reading(skips=batching.Skips(1))),
+    _assert_equal(_train(4, reading=batching.Reading(skips=Skips(1))),
                   _train(4))  # fmt: skip
 
   def test_an_eval_skips_nothing(self):
@@ -308,7 +307,7 @@ class SkippingTest(absltest.TestCase):
           self.validation,
           batch_size=8,
           preprocessing=_SMALL,
-          reading=batching.Reading(0, skips=batching.Skips(8)),
+          reading=batching.Reading(0, skips=Skips(8)),
         )
       )
 

@@ -10,6 +10,7 @@ import grain
 import numpy as np
 
 from input_pipelines.reading import batching
+from input_pipelines.reading.settings import Skips
 
 
 def _stream(records, steps, *, batch_size=8, host=0, hosts=1, **kwargs):
@@ -177,12 +178,12 @@ class BatchesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, '0 processes or more, came -1'):
       batching.Reading(processes=-1)
     with self.assertRaisesRegex(ValueError, 'no worker processes .* came 2'):
-      batching.Reading(processes=2, skips=batching.Skips(1))
+      batching.Reading(processes=2, skips=Skips(1))
     with self.assertRaisesRegex(ValueError, 'skip a record or more, came 0'):
-      batching.Skips(0)
+      Skips(0)
 
   def test_skips_are_counted_once_each_up_to_a_limit(self):
-    skips = batching.Skips(2)
+    skips = Skips(2)
     error = ValueError('record 7 is broken')
     for record in (7, 3, 7, 7):
       skips.count(record, error)

@@ -81,6 +81,21 @@ class FindTest(DatasetTest):
       dataset.find(self.data_dir, 'imagenet2012'), self.directory
     )
 
+  def test_the_set_itself_or_a_version_of_it_is_understood(self):
+    for given in (os.path.dirname(self.directory), self.directory):
+      self.assertEqual(dataset.find(given, 'imagenet2012'), self.directory)
+
+  def test_a_folder_too_high_or_too_low_is_told_the_right_one(self):
+    high = os.path.join(self.data_dir, 'high')
+    data = os.path.join(high, 'data')
+    os.makedirs(data)
+    shutil.move(os.path.join(self.data_dir, 'imagenet2012'), f'{data}/')
+    for given in (high, os.path.join(data, 'elsewhere')):
+      with self.assertRaisesRegex(
+        FileNotFoundError, f'Did you mean --data_dir={data}[?]'
+      ):
+        dataset.find(given, 'imagenet2012')
+
   def test_what_is_missing_comes_with_the_command_that_prepares_it(self):
     with self.assertRaisesRegex(
       FileNotFoundError, 'launch.prepare_data --dataset=digits --data_dir='

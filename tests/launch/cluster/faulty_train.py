@@ -8,7 +8,7 @@ import signal
 import threading
 
 from launch import train
-from launch.support import flags
+from launch.support import cli
 from suite.run import sharding
 
 
@@ -39,4 +39,4 @@ def _break(fault: str) -> None:
 
 if __name__ == '__main__':
   _break(os.environ['PODIUM_FAULT'])
-  flags.run(train.main, define=train.define_flags)
+  cli.run(train.main, define=train.define_flags)

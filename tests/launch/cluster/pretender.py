@@ -12,7 +12,7 @@ import time
 
 from launch.cluster import beats, hosts, supervisor, worker
 from launch.cluster.roll import Bounds
-from launch.support import flags
+from launch.support import cli
 
 _BOUNDS = Bounds(join=20, startup=20, watchdog=2, settle=0.5)
 
@@ -77,4 +77,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(flags.run(main, rest=True))
+  sys.exit(cli.run(main, rest=True))

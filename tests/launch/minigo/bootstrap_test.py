@@ -19,7 +19,7 @@ import numpy as np
 from input_pipelines.self_play import start as minigo_start
 from launch import profiles
 from launch.minigo import bootstrap
-from launch.support import flags
+from launch.support import run_flags
 from suite import benchmark
 from suite.benchmarks.minigo import METRIC
 from suite.benchmarks.minigo.task import MinigoTask
@@ -57,7 +57,7 @@ QUICK = {'xla_backend_optimization_level': 0}  # compiles in half the time
 
 def plan(data_dir, **changes):
   profile = dataclasses.replace(profiles.NONE, compiler_options=QUICK)
-  request = flags.Request(
+  request = run_flags.Request(
     MINIGO, 'tiny', SIZE, Division.OPEN, HP, profile=profile
   )
   made = bootstrap.Plan(

@@ -10,12 +10,13 @@ import pathlib
 import shutil
 from unittest import mock
 
+from absl import flags as absl_flags
 from absl.testing import absltest, parameterized
 import jax
 import pytest
 
 from launch.cluster import resuming
-from launch.support import flags
+from launch.support import run_flags
 from studies.gnugo import go_match, gtp, play_gnugo
 from suite import benchmark, hparams
 from suite.clock import Moment
@@ -81,7 +82,7 @@ class _Runs(parameterized.TestCase):
     if habit:
       given = [f'--gnugo={gtp_program.command(self.folder, habit)}']
     path = os.path.join(self.folder, 'found.json')
-    values = flags.flags.FLAGS
+    values = absl_flags.FLAGS
     out, errors = io.StringIO(), io.StringIO()
     for name in _flags:
       values[name].unparse()
@@ -247,7 +248,7 @@ class SidesTest(_Runs):
       jax.jit(task.init)(jax.random.key(5, impl=program.GENERATOR)),
       jax.tree.map(lambda leaf: leaf.sharding, spec),
     )
-    request = flags.Request(
+    request = run_flags.Request(
       dataclasses.replace(made, name=benchmark_name), 'tiny', size,
       Division.OPEN, hp,
     )  # fmt: skip
