@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from suite.results.report import format as fmt
 from suite.results.report import svg
-from suite.results.report.figures import FONT, time_unit, x_axis
+from suite.results.report.figures import time_unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,14 @@ def bars(
 ) -> Markup:
   """Stacked horizontal bars, one a run, the parts in the same order."""
   thick, gap = (26, 12) if len(rows) <= 12 else (14, 5)
-  left = max(svg.text_width(row.label, FONT) for row in rows) + 12
+  left = max(svg.text_width(row.label) for row in rows) + 12
   totals = [fmt.duration(row.seconds) for row in rows]
-  right = max(svg.text_width(total, FONT) for total in totals) + 10
+  right = max(svg.text_width(total) for total in totals) + 10
   longest = max([row.seconds for row in rows] + [1e-9])
   unit, size = time_unit(longest)
   x = svg.Scale(0.0, longest / size, left, width - right)
   bottom = len(rows) * (thick + gap) + 2.0
-  children = x_axis(x, bottom, width, unit, grid_top=0)
+  children = svg.x_ticks(x, bottom, unit, grid_top=0)
   for index, (row, total) in enumerate(zip(rows, totals, strict=True)):
     y = index * (thick + gap) + gap / 2
     children.append(_bar(row, total, x, y, thick, size))
@@ -80,7 +80,7 @@ def _segment(
     svg.tag('rect', x=left, y=y, width=width, height=thick, rx=1.5),
   ]
   for words in (f'{part.name} {share * 100:.0f} %', f'{share * 100:.0f} %'):
-    if thick > 20 and svg.text_width(words, FONT) + 12 < width:
+    if thick > 20 and svg.text_width(words) + 12 < width:
       middle = y + thick / 2 + 4.5
       children.append(svg.text(left + 7, middle, words, 'share'))
       break

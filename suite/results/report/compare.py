@@ -86,7 +86,7 @@ class History:
   """Sets of one system in the order of their start."""
 
   system: str
-  picture: pictures.Picture
+  picture: Markup
   rows: Sequence[tuple[Set, str, str]]  # set, change of time, what is new
 
 
@@ -97,7 +97,7 @@ class Group:
   key: str  # for the ids of its figures
   sets: Sequence[Set]  # the fastest first, those without a score last
   target: str
-  times: pictures.Picture
+  times: Markup
   curves: Sequence[pictures.Curves]
   band: figures.Band | None
   units: tuple[str, str]  # what training is counted in, one and several
@@ -214,7 +214,7 @@ def _spending(each: Set) -> pictures.Spending:
 
 def _rows(
   name: str, sets: Sequence[Set], title: str, *, dates: bool = False
-) -> pictures.Picture:
+) -> Markup:
   drawn = [
     rows_lib.Row(
       f'{each.letter} {each.date}' if dates else each.label,
@@ -225,13 +225,9 @@ def _rows(
     )
     for each in sets
   ]
-
-  def draw(name: str, width: int) -> Markup:
-    return rows_lib.rows(
-      name, drawn, width=width, title=title, from_zero=not dates
-    )
-
-  return pictures.picture(draw, name, pictures.WIDE)
+  return rows_lib.rows(
+    name, drawn, width=pictures.WIDE, title=title, from_zero=not dates
+  )
 
 
 def _histories(key: str, sets: Sequence[Set]) -> list[History]:
@@ -301,7 +297,7 @@ def _date(text: str) -> str:
 
 
 def _figures(groups: Sequence[Group]) -> dict[str, Markup]:
-  drawn: dict[str, pictures.Picture] = {}
+  drawn: dict[str, Markup] = {}
   for group in groups:
     first = group.sets[0].first
     name = fmt.slug(f'{first["benchmark"]} {first["size"]}')
@@ -313,7 +309,7 @@ def _figures(groups: Sequence[Group]) -> dict[str, Markup]:
       drawn[f'{name}-progress-{fmt.slug(curve.metric)}'] = curve.progress
     for number, history in enumerate(group.histories):
       drawn[f'{name}-history-{number}'] = history.picture
-  return {name: each.wide for name, each in drawn.items()}
+  return drawn
 
 
 def _tables(groups: Sequence[Group]) -> dict[str, list[dict]]:

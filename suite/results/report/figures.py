@@ -10,7 +10,6 @@ from suite.results.report import format as fmt
 from suite.results.report import svg
 
 STYLES = 6  # colours that stay apart for every kind of colour vision
-FONT = 12.5
 _ROW = 17  # height of a row of labels
 MARKERS = (  # one shape a style, drawn around 0, 0 with a radius near 1
   'M-1 0A1 1 0 1 0 1 0A1 1 0 1 0-1 0Z',
@@ -113,10 +112,12 @@ def times(
     children.append(
       svg.line(x(mean / size), top + 8, x(mean / size), bottom, 'mean')
     )
-  children += x_axis(x, bottom, width, unit, grid_top=None)
+  children += svg.x_ticks(x, bottom, unit)
   ends = [_End(*spot) for spot in zip(places, heights, lines, strict=True)]
   children.append(_end_labels(ends, words, rows, start=0, end=width, top=0))
-  children += [_mark(end.line, end.x, end.y, radius) for end in ends]
+  children += [
+    _run(end.line, _marker(end.line, end.x, end.y, radius)) for end in ends
+  ]
   return svg.figure(
     name,
     *children,
@@ -147,10 +148,10 @@ def curves(
   words, rows = _label_rows(drawn, width - 30)
   top = _ROW + 4 + rows * _ROW
   x, y = _axes(drawn, bound, band, width, (height, top + 10), logarithmic)
-  characters = int(width / (FONT * svg.CHARACTER))
-  children = [svg.text(0, 12, fmt.shorten(y_label, characters), 'axis-name')]
-  children += x_axis(x, y.start, width, x_label, grid_top=y.end)
-  children += _y_axis(x, y)
+  y_name = fmt.shorten(y_label, svg.letters(width))
+  children = [svg.text(0, 12, y_name, 'axis-name')]
+  children += svg.x_ticks(x, y.start, x_label, grid_top=y.end)
+  children += svg.y_axis(x, y)
   if band:
     children += _band(band, x, y)
   ends = [
@@ -180,25 +181,6 @@ def curves(
     title=title,
     description=description,
   )
-
-
-def x_axis(
-  x: svg.Scale, y: float, width: int, label: str, *, grid_top: float | None
-) -> list[Markup]:
-  """The axis at height `y`; its grid lines reach up to `grid_top`."""
-  values = x.ticks(9 if width > 600 else 5)
-  children = [svg.line(x.start, y, x.end, y, 'axis')]
-  for value, words in zip(values, svg.tick_texts(values), strict=True):
-    if grid_top is not None:
-      children.append(svg.line(x(value), grid_top, x(value), y, 'grid'))
-    children.append(svg.line(x(value), y, x(value), y + 4, 'axis'))
-    children.append(
-      svg.text(x(value), y + 18, words, 'tick', text_anchor='middle')
-    )
-  children.append(
-    svg.text(x.end, y + 36, label, 'axis-name', text_anchor='end')
-  )
-  return children
 
 
 def thinned(
@@ -250,35 +232,23 @@ def _axes(
       low = max(low, 0.0)
     if max(ys) <= 1 and min(ys) >= 0 and bound:
       high = min(high, 1.0)  # a share: there is nothing above 1
-  y_texts = svg.tick_texts(svg.Scale(low, high, 0, 1, logarithmic).ticks(5))
-  left = max([svg.text_width(words, FONT) for words in y_texts] + [20]) + 10
-  x = svg.Scale(0.0, max(xs) * 1.02 or 1.0, left, width - 12.0)
   height, top = depth
-  return x, svg.Scale(low, high, height - 46.0, top, logarithmic)
-
-
-def _y_axis(x: svg.Scale, y: svg.Scale) -> list[Markup]:
-  values = y.ticks(5)
-  children = []
-  for value, words in zip(values, svg.tick_texts(values), strict=True):
-    children.append(svg.line(x.start, y(value), x.end, y(value), 'grid'))
-    children.append(
-      svg.text(x.start - 8, y(value) + 4, words, 'tick', text_anchor='end')
-    )
-  return children
+  y = svg.Scale(low, high, height - 46.0, top, logarithmic)
+  x = svg.Scale(0.0, max(xs) * 1.02 or 1.0, svg.y_room(y), width - 12.0)
+  return x, y
 
 
 def _bound(
   bound: Bound, x: svg.Scale, y: svg.Scale, width: int
 ) -> list[Markup]:
   level = y(bound.value)
-  below = level + FONT + 4
+  below = level + svg.FONT + 4
   return [
     svg.line(x.start, level, x.end, level, 'target'),
     svg.text(
       x.start + 8,
       below if bound.from_below else level - 7,
-      fmt.shorten(bound.words, int(width / 2 / (FONT * svg.CHARACTER))),
+      fmt.shorten(bound.words, svg.letters(width / 2)),
       'target-name',
     ),
   ]
@@ -307,38 +277,21 @@ def _curve(line: Line, x: svg.Scale, y: svg.Scale, marks: bool) -> Markup:
   children = [svg.tag('path', d=svg.path(points), class_='curve')]
   if marks and line.style is not None and len(points) <= 40:
     small = 3.2 if x.end > 600 else 2.4
-    children += [_shape(line, a, b, small) for a, b in points[:-1]]
+    children += [_marker(line, a, b, small) for a, b in points[:-1]]
   if line.failed:
-    children.append(_shape(line, *points[-1], 5.0, cross=True))
+    children.append(svg.shape(_CROSS, *points[-1], 5.0, 'cross'))
   elif marks:
-    children.append(_shape(line, *points[-1], 4.8))
-  return svg.tag(
-    'g',
-    svg.tag('title', line.tooltip or line.label),
-    *children,
-    class_=_classes(line),
-  )
+    children.append(_marker(line, *points[-1], 4.8))
+  return _run(line, *children)
 
 
-def _mark(line: Line, x: float, y: float, size: float) -> Markup:
-  return svg.tag(
-    'g',
-    svg.tag('title', line.tooltip or line.label),
-    _shape(line, x, y, size),
-    class_=_classes(line),
-  )
+def _run(line: Line, *children: Markup) -> Markup:
+  title = svg.tag('title', line.tooltip or line.label)
+  return svg.tag('g', title, *children, class_=_classes(line))
 
 
-def _shape(
-  line: Line, x: float, y: float, size: float, cross: bool = False
-) -> Markup:
-  shape = _CROSS if cross else MARKERS[line.style or 0]
-  return svg.tag(
-    'path',
-    d=shape,
-    transform=f'translate({x:.1f} {y:.1f}) scale({size})',
-    class_='cross' if cross else 'marker',
-  )
+def _marker(line: Line, x: float, y: float, size: float) -> Markup:
+  return svg.shape(MARKERS[line.style or 0], x, y, size, 'marker')
 
 
 def _classes(line: Line) -> str:
@@ -367,7 +320,7 @@ def _label_rows(
 
 
 def _label_width(words: str) -> float:
-  return svg.text_width(words, FONT) + 8
+  return svg.text_width(words) + 8
 
 
 def _end_labels(

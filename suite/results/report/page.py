@@ -70,7 +70,7 @@ def _figures(content: Mapping) -> dict[str, Markup]:
   for curve in content['curves']:
     drawn[f'clock-{fmt.slug(curve.metric)}'] = curve.clock
     drawn[f'progress-{fmt.slug(curve.metric)}'] = curve.progress
-  return {name: each.wide for name, each in drawn.items() if each}
+  return {name: each for name, each in drawn.items() if each}
 
 
 def _headline(runs: Sequence[Run], score: Mapping) -> dict:

@@ -1,6 +1,6 @@
-"""The pictures of a report: each drawn for a wide screen and for a phone."""
+"""The pictures of a report, drawn from runs and scores."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 
 from markupsafe import Markup
@@ -11,8 +11,7 @@ from suite.results.report import format as fmt
 from suite.results.report import runs as runs_lib
 from suite.results.report.runs import Run
 
-WIDE = 1000  # widths that figures are drawn for
-HALF, PHONE = 480, 350
+WIDE, HALF = 1000, 480  # widths that figures are drawn for
 _PARTS = {  # in the order of the bars
   'startup': ('build', 'preflight', 'compile', 'warm-up', 'init', 'restore'),
   'timed': ('compute', 'self-play', 'input', 'eval', 'checkpoint', 'restart'),
@@ -20,14 +19,6 @@ _PARTS = {  # in the order of the bars
 _PART_NAMES = {'input': 'waiting for input'}
 _LAST = {'other': figures.STYLES, 'not accounted for': figures.STYLES + 1}
 _SLACK = 0.005  # parts may miss their whole by this share before we say so
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-  """A figure drawn twice, so that its text stays readable on a phone."""
-
-  wide: Markup
-  phone: Markup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +44,8 @@ class Curves:
   """How one metric grew, on the clock and by epochs."""
 
   metric: str
-  clock: Picture
-  progress: Picture
+  clock: Markup
+  progress: Markup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +54,7 @@ class Breakdown:
 
   parts: tuple[tuple[str, int], ...]  # name and style
   rows: tuple[tuple[str, tuple[float | None, ...]], ...]  # total comes last
-  picture: Picture
+  picture: Markup
   notes: tuple[str, ...]
 
 
@@ -93,32 +84,21 @@ def interval(score: Mapping) -> tuple[float, float] | None:
   return bounds[0], bounds[1]
 
 
-def picture(draw: Callable[..., Markup], name: str, wide: int) -> Picture:
-  """Draws twice: draw(name, width=...)."""
-  return Picture(
-    draw(f'{name}-wide', width=wide), draw(f'{name}-phone', width=PHONE)
-  )
-
-
-def times(runs: Sequence[Run], score: Mapping) -> Picture | None:
-  """All times on one axis; nothing to see with fewer than two."""
+def times(runs: Sequence[Run], score: Mapping) -> Markup | None:
+  """All times on one axis; None with fewer than two."""
   lines = [
     run.line([(run.seconds, 0.0)]) for run in runs if run.seconds is not None
   ]
   if len(lines) < 2:
     return None
   mean = score['score_seconds']
-
-  def draw(name: str, width: int) -> Markup:
-    return figures.times(
-      name,
-      lines,
-      mean=mean if fmt.is_finite(mean) else None,
-      interval=interval(score),
-      width=width,
-    )
-
-  return picture(draw, 'times', WIDE)
+  return figures.times(
+    'times',
+    lines,
+    mean=mean if fmt.is_finite(mean) else None,
+    interval=interval(score),
+    width=WIDE,
+  )
 
 
 def learning_curves(
@@ -172,7 +152,7 @@ def reference_band(score: Mapping) -> figures.Band | None:
   )
 
 
-def loss_curves(runs: Sequence[Run]) -> Picture | None:
+def loss_curves(runs: Sequence[Run]) -> Markup | None:
   """The training loss of every run; None where none was recorded."""
   lines = [run.loss_curve() for run in runs]
   values = [y for line in lines for _, y in line.points]
@@ -189,12 +169,12 @@ def _curves(
   lines: Sequence[figures.Line],
   y_label: str,
   x_label: str,
-  wide: int,
+  width: int,
   bound: figures.Bound | None,
   band: figures.Band | None = None,
   *,
   logarithmic: bool = False,
-) -> Picture:
+) -> Markup:
   ends = [
     f'{line.label} ends at {fmt.quality(line.points[-1][1])} '
     f'after {fmt.count(round(line.points[-1][0], 1))} {x_label}'
@@ -206,24 +186,20 @@ def _curves(
     low, high = fmt.count(band.low), fmt.count(band.high)
     ends.append(f'the reference took {low} to {high} {x_label}')
   scale = ', logarithmic' if logarithmic else ''
-
-  def draw(name: str, width: int) -> Markup:
-    return figures.curves(
-      name,
-      lines,
-      width=width,
-      height=420 if width == WIDE else 330,
-      title=f'{y_label} over {x_label}',
-      description='; '.join(ends) + '.',
-      x_label=x_label,
-      y_label=y_label + scale,
-      bound=bound,
-      band=band,
-      logarithmic=logarithmic,
-      marks=bound is not None,
-    )
-
-  return picture(draw, name, wide)
+  return figures.curves(
+    name,
+    lines,
+    width=width,
+    height=420 if width == WIDE else 330,
+    title=f'{y_label} over {x_label}',
+    description='; '.join(ends) + '.',
+    x_label=x_label,
+    y_label=y_label + scale,
+    bound=bound,
+    band=band,
+    logarithmic=logarithmic,
+    marks=bound is not None,
+  )
 
 
 def spending(runs: Sequence[Run], phase: str) -> list[Spending]:
@@ -324,20 +300,17 @@ def _column_means(
   )
 
 
-def _bars(name: str, phase: str, rows: Sequence[bars_lib.Bar]) -> Picture:
+def _bars(name: str, phase: str, rows: Sequence[bars_lib.Bar]) -> Markup:
   when = 'on the clock' if phase == 'timed' else 'before the clock'
 
   def words(row: bars_lib.Bar) -> str:
     parts = [f'{part.name} {fmt.duration(part.seconds)}' for part in row.parts]
     return f'{row.label}: {", ".join(parts)}'
 
-  def draw(name: str, width: int) -> Markup:
-    return bars_lib.bars(
-      name,
-      rows,
-      width=width,
-      title=f'Where the time {when} went',
-      description='; '.join(words(row) for row in rows) + '.',
-    )
-
-  return picture(draw, name, WIDE)
+  return bars_lib.bars(
+    name,
+    rows,
+    width=WIDE,
+    title=f'Where the time {when} went',
+    description='; '.join(words(row) for row in rows) + '.',
+  )

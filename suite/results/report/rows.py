@@ -7,15 +7,10 @@ from markupsafe import Markup
 
 from suite.results.report import format as fmt
 from suite.results.report import svg
-from suite.results.report.figures import (
-  FONT,
-  MARKERS,
-  STYLES,
-  time_unit,
-  x_axis,
-)
+from suite.results.report.figures import MARKERS, STYLES, time_unit
 
 _HEIGHT = 40
+_LETTERS = 26  # of a label
 _CIRCLE, _DIAMOND = MARKERS[0], MARKERS[3]
 
 
@@ -49,14 +44,13 @@ def rows(
   low, high = svg.widen(
     min(seen, default=0) / size, max(seen, default=1) / size
   )
-  letters = 26 if width > 600 else 12
-  labels = [fmt.shorten(row.label, letters) for row in sets]
+  labels = [fmt.shorten(row.label, _LETTERS) for row in sets]
   totals = [_total(row) for row in sets]
-  left = max(svg.text_width(label, FONT) for label in labels) + 14
-  right = max(svg.text_width(total, FONT) for total in totals) + 12
+  left = max(svg.text_width(label) for label in labels) + 14
+  right = max(svg.text_width(total) for total in totals) + 12
   x = svg.Scale(0.0 if from_zero else max(low, 0.0), high, left, width - right)
   bottom = len(sets) * _HEIGHT + 4.0
-  children = x_axis(x, bottom, int(x.end - x.start), unit, grid_top=0)
+  children = svg.x_ticks(x, bottom, unit, grid_top=0)
   for index, row in enumerate(sets):
     middle = index * _HEIGHT + _HEIGHT / 2 + 2
     children.append(svg.text(0, middle + 4.5, labels[index], 'row-name'))
@@ -86,15 +80,12 @@ def _row(row: Row, x: svg.Scale, middle: float, size: float) -> Markup:
               height=14, rx=2, class_='span')
     )  # fmt: skip
   for value in row.values:
-    children.append(_shape(_CIRCLE, place(value), middle, 3.0, 'dot'))
+    children.append(svg.shape(_CIRCLE, place(value), middle, 3.0, 'dot'))
   if row.seconds is not None:
-    children.append(_shape(_DIAMOND, place(row.seconds), middle, 6.0, 'marker'))
+    children.append(
+      svg.shape(_DIAMOND, place(row.seconds), middle, 6.0, 'marker')
+    )
   return svg.tag('g', *children, class_=f'run run-{row.style % STYLES}')
-
-
-def _shape(shape: str, x: float, y: float, size: float, kind: str) -> Markup:
-  place = f'translate({x:.1f} {y:.1f}) scale({size})'
-  return svg.tag('path', d=shape, transform=place, class_=kind)
 
 
 def _total(row: Row) -> str:

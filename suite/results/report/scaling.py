@@ -8,7 +8,7 @@ from suite.results import scaling
 from suite.results.report import facts, pictures, published_curves, trends
 from suite.results.report import format as fmt
 from suite.results.report.page import Report, environment
-from suite.results.report.pictures import HALF, Picture
+from suite.results.report.pictures import HALF, WIDE
 from suite.results.report.trends import Trend
 from suite.results.scaling import Efficiency, Measured, Point
 
@@ -57,8 +57,8 @@ def build(
     source=published_curves.SOURCE,
     command=facts.command(command),
   )  # fmt: skip
-  figures = {name: each.wide for name, each in drawn.items() if each}
-  figures['spent'] = spent.picture.wide
+  figures = {name: each for name, each in drawn.items() if each}
+  figures['spent'] = spent.picture
   tables = {'points': table(points), 'runs': _runs(points)}
   return Report(html=html, figures=figures, tables=tables)
 
@@ -144,7 +144,7 @@ def _pictures(
   found: Sequence[tuple[Point, Measured, Efficiency]],
   mode: str,
   benchmark: str,
-) -> dict[str, Picture | None]:
+) -> dict[str, Markup | None]:
   rate = [(_x(p, mode), m.throughput) for p, m, _ in found]
   kinds = {
     part: [(_x(p, mode), v) for p, _, e in found
@@ -186,7 +186,7 @@ def _pictures(
       [Trend(part, tuple(kinds[part]), style=_STYLES[part]) for part in _PARTS],
       x,
       'against the first point, 1 is as good',
-      pictures.WIDE,
+      WIDE,
     ),
     'published-efficiency': _beside(
       'efficiency', benchmark, [(x, e.total) for x, (p, _, e) in
@@ -210,7 +210,7 @@ def _trend(
 
 def _beside(
   kind: str, benchmark: str, ours: Sequence[tuple[float, float]]
-) -> Picture | None:
+) -> Markup | None:
   """Ours and the published curves, as multiples of the smallest of each."""
   others = published_curves.of(benchmark, kind)
   xs = {x for x, _ in ours}
@@ -226,19 +226,15 @@ def _beside(
     'efficiency': ('times the devices', 'total efficiency'),
     'epochs': ('times the batch', 'times the epochs'),
   }[kind]
-  return _draw(f'published-{kind}', drawn, x, y, pictures.WIDE)
+  return _draw(f'published-{kind}', drawn, x, y, WIDE)
 
 
 def _draw(
-  name: str, drawn: Sequence[Trend], x: str, y: str, wide: int = HALF
-) -> Picture | None:
+  name: str, drawn: Sequence[Trend], x: str, y: str, width: int = HALF
+) -> Markup | None:
   drawn = [line for line in drawn if line.points]
   if not drawn:
     return None
-
-  def draw(name: str, width: int) -> Markup:
-    return trends.trends(
-      name, drawn, width=width, title=f'{y} by {x}', x_label=x, y_label=y
-    )
-
-  return pictures.picture(draw, name, wide)
+  return trends.trends(
+    name, drawn, width=width, title=f'{y} by {x}', x_label=x, y_label=y
+  )

@@ -1,4 +1,4 @@
-"""What every SVG figure is made of: tags, scales, ticks and label rows."""
+"""Parts of SVG figures: tags, scales, axes and rows of labels."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -6,7 +6,10 @@ import math
 
 from markupsafe import Markup, escape
 
+FONT = 12.5
 CHARACTER = 0.58  # mean width of a character, as a share of the font size
+_Y_TICKS = 5
+_SHRINKS = 0.725  # the smallest share of its width that a figure is shown at
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
@@ -34,7 +37,10 @@ def figure(
   title: str,
   description: str,
 ) -> Markup:
-  """A whole figure that a screen reader can name and describe."""
+  """A whole figure that a screen reader can name and describe.
+
+  It shrinks with its box down to letters of 9 pixels; then the box scrolls.
+  """
   return tag(
     'svg',
     tag('title', title, id=f'{name}-title'),
@@ -46,6 +52,7 @@ def figure(
     viewBox=f'0 0 {_text(width)} {_text(height)}',
     width=width,
     height=height,
+    style=f'min-width: {_SHRINKS * width:.0f}px',
   )
 
 
@@ -137,8 +144,72 @@ def spread(
   return centres
 
 
-def text_width(words: str, size: float) -> float:
-  return len(words) * size * CHARACTER
+def text_width(words: str) -> float:
+  return len(words) * FONT * CHARACTER
+
+
+def letters(width: float) -> int:
+  """How many characters a text of that width has."""
+  return int(width / (FONT * CHARACTER))
+
+
+def shape(outline: str, x: float, y: float, size: float, kind: str) -> Markup:
+  """An outline drawn around 0, 0, put at a place in a size."""
+  place = f'translate({x:.1f} {y:.1f}) scale({size})'
+  return tag('path', d=outline, transform=place, class_=kind)
+
+
+def x_axis(
+  x: Scale,
+  y: float,
+  label: str,
+  values: Sequence[float],
+  texts: Sequence[str],
+  *,
+  grid_top: float | None = None,
+) -> list[Markup]:
+  """The axis at height `y`; its grid lines reach up to `grid_top`.
+
+  Values whose texts would overlap the text before are left out.
+  """
+  children, edge = [line(x.start, y, x.end, y, 'axis')], -math.inf
+  for value, words in zip(values, texts, strict=True):
+    half = text_width(words) / 2 + 5
+    if x(value) - half < edge:
+      continue
+    edge = x(value) + half
+    if grid_top is not None:
+      children.append(line(x(value), grid_top, x(value), y, 'grid'))
+    children.append(line(x(value), y, x(value), y + 4, 'axis'))
+    children.append(text(x(value), y + 18, words, 'tick', text_anchor='middle'))
+  name = text(x.end, y + 36, label, 'axis-name', text_anchor='end')
+  return [*children, name]
+
+
+def x_ticks(
+  x: Scale, y: float, label: str, *, grid_top: float | None = None
+) -> list[Markup]:
+  """An `x_axis` with round numbers, as many as there is room for."""
+  values = x.ticks(9 if x.end - x.start > 560 else 5)
+  return x_axis(x, y, label, values, tick_texts(values), grid_top=grid_top)
+
+
+def y_room(y: Scale) -> float:
+  """The width of the labels of a `y_axis`."""
+  texts = tick_texts(y.ticks(_Y_TICKS))
+  return max([20.0, *map(text_width, texts)]) + 10
+
+
+def y_axis(x: Scale, y: Scale) -> list[Markup]:
+  """Labels beside the figure, and grid lines across it."""
+  values = y.ticks(_Y_TICKS)
+  children = []
+  for value, words in zip(values, tick_texts(values), strict=True):
+    children.append(line(x.start, y(value), x.end, y(value), 'grid'))
+    children.append(
+      text(x.start - 8, y(value) + 4, words, 'tick', text_anchor='end')
+    )
+  return children
 
 
 def _text(value: object) -> str:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from suite.results.report import format as fmt
 from suite.results.report import svg
-from suite.results.report.figures import FONT, MARKERS, STYLES
+from suite.results.report.figures import MARKERS, STYLES
 
 _HEIGHT = 330
 _TOP = 34
@@ -43,20 +43,12 @@ def trends(
   seen = [spot for line in lines for spot in (*line.points, *line.dots)]
   letters = 22 if width > 600 else 15
   labels = [fmt.shorten(line.label, letters) for line in lines]
-  right = max(svg.text_width(label, FONT) for label in labels) + 16
+  right = max(svg.text_width(label) for label in labels) + 16
   y = svg.Scale(
     0.0, max(y for _, y in seen) * 1.06 or 1.0, _HEIGHT - 46.0, _TOP
   )
-  y_values = y.ticks(5)
-  y_texts = svg.tick_texts(y_values)
-  left = max([svg.text_width(words, FONT) for words in y_texts] + [20]) + 10
-  x = _across([x for x, _ in seen], left, width - right)
-  children = [svg.text(0, 12, y_label, 'axis-name')]
-  for value, words in zip(y_values, y_texts, strict=True):
-    children.append(svg.line(left, y(value), x.end, y(value), 'grid'))
-    children.append(
-      svg.text(left - 8, y(value) + 4, words, 'tick', text_anchor='end')
-    )
+  x = _across([x for x, _ in seen], svg.y_room(y), width - right)
+  children = [svg.text(0, 12, y_label, 'axis-name'), *svg.y_axis(x, y)]
   children += _x_axis(x, y.start, [a for a, _ in seen], x_label)
   children += [_line(line, x, y) for line in lines]
   children += _labels(lines, labels, x, y)
@@ -82,25 +74,11 @@ def _x_axis(
   x: svg.Scale, y: float, values: Sequence[float], label: str
 ) -> list[Markup]:
   """Ticks at the values themselves, or where those are not round, by twos."""
-  children = [svg.line(x.start, y, x.end, y, 'axis')]
-  edge = -1.0
   if any(value != int(value) for value in values):
     powers = range(math.ceil(math.log2(x.low)), int(math.log2(x.high)) + 1)
     values = [2.0**power for power in powers]
-  for value in sorted(set(values)):
-    words = f'{value:,.6g}'
-    half = svg.text_width(words, FONT) / 2 + 5
-    if x(value) - half < edge:
-      continue
-    edge = x(value) + half
-    children.append(svg.line(x(value), y, x(value), y + 4, 'axis'))
-    children.append(
-      svg.text(x(value), y + 18, words, 'tick', text_anchor='middle')
-    )
-  children.append(
-    svg.text(x.end, y + 36, label, 'axis-name', text_anchor='end')
-  )
-  return children
+  values = sorted(set(values))
+  return svg.x_axis(x, y, label, values, [f'{v:,.6g}' for v in values])
 
 
 def _line(line: Trend, x: svg.Scale, y: svg.Scale) -> Markup:
@@ -110,10 +88,13 @@ def _line(line: Trend, x: svg.Scale, y: svg.Scale) -> Markup:
   children = [
     svg.tag('title', _words(line)), svg.tag('path', d=route, class_='curve')
   ]  # fmt: skip
-  children += [_shape(0, x(a), y(b), 3.0, 'dot') for a, b in line.dots]
+  children += [
+    svg.shape(MARKERS[0], x(a), y(b), 3.0, 'dot') for a, b in line.dots
+  ]
   size = 3.2 if line.context else 5.0
   children += [
-    _shape(line.style, x(a), y(b), size, 'marker') for a, b in line.points
+    svg.shape(MARKERS[line.style], x(a), y(b), size, 'marker')
+    for a, b in line.points
   ]
   return svg.tag('g', *children, class_=_classes(line))
 
@@ -132,11 +113,6 @@ def _labels(lines, labels, x: svg.Scale, y: svg.Scale) -> list[Markup]:
     name = svg.text(x.end + 10, centre + 4, labels[i], 'run-name')
     found.append(svg.tag('g', name, class_=_classes(lines[i])))
   return found
-
-
-def _shape(style: int, x: float, y: float, size: float, kind: str) -> Markup:
-  place = f'translate({x:.1f} {y:.1f}) scale({size})'
-  return svg.tag('path', d=MARKERS[style], transform=place, class_=kind)
 
 
 def _classes(line: Trend) -> str:

@@ -173,7 +173,7 @@ class PageTest(parameterized.TestCase):
                   'v2.0, A100', 'make it'):  # fmt: skip
       self.assertIn(words, report.html)
     for name, figure in report.figures.items():
-      self.assertEqual(ET.fromstring(str(figure)).get('id'), f'{name}-wide')
+      self.assertEqual(ET.fromstring(str(figure)).get('id'), name)
     self.assertContainsSubset(
       ('throughput', 'epochs', 'seconds', 'efficiency', 'spent'), report.figures
     )

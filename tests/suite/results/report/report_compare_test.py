@@ -53,14 +53,14 @@ class SideBySideTest(parameterized.TestCase):
     self.assertEqual(rows, ['A gpu', 'B after', 'C before'])
 
   def test_every_set_has_a_row_a_diamond_and_its_runs(self):
-    found = drawings(compare.build(several()).html)['g0-times-wide']
+    found = drawings(compare.build(several()).html)['g0-times']
     self.assertLen(classed(found, 'row-name'), 3)
     self.assertLen(classed(found, 'marker'), 3)
     self.assertLen(classed(found, 'dot'), 15)
     self.assertLen(classed(found, 'span'), 3)
 
   def test_times_begin_at_zero_so_that_lengths_can_be_compared(self):
-    found = drawings(compare.build(several()).html)['g0-times-wide']
+    found = drawings(compare.build(several()).html)['g0-times']
     ticks = [e.text for e in classed(found, 'tick')]
     self.assertEqual(ticks[0], '0')
     fast, _, slow = (
@@ -73,7 +73,7 @@ class SideBySideTest(parameterized.TestCase):
     self.assertAlmostEqual((fast - start) / (slow - start), 0.109, places=2)
 
   def test_curves_are_of_the_median_run_of_each_set(self):
-    found = drawings(compare.build(several()).html)['g0-clock-0-wide']
+    found = drawings(compare.build(several()).html)['g0-clock-0']
     self.assertLen(classed(found, 'curve'), 3)
     names = sorted(e.text for e in classed(found, 'run-name'))
     self.assertEqual(names, ['A', 'B', 'C'])
@@ -88,7 +88,7 @@ class SideBySideTest(parameterized.TestCase):
     ]
     found = drawings(compare.build(sets).html)
     for group in range(5):
-      self.assertLen(classed(found[f'g{group}-times-wide'], 'marker'), 1)
+      self.assertLen(classed(found[f'g{group}-times'], 'marker'), 1)
 
   def test_a_set_without_a_score_comes_last_and_says_why(self):
     sets = several()
@@ -103,11 +103,11 @@ class SideBySideTest(parameterized.TestCase):
     sets = several()
     for each in sets:
       each.score['convergence'] = sample_results.convergence()
-    found = drawings(compare.build(sets).html)['g0-progress-0-wide']
+    found = drawings(compare.build(sets).html)['g0-progress-0']
     self.assertLen(classed(found, 'interval'), 1)
     for result in sets[0].results:
       result['hyperparameters'] = sample_results.settings(global_batch_size=64)
-    found = drawings(compare.build(sets).html)['g0-progress-0-wide']
+    found = drawings(compare.build(sets).html)['g0-progress-0']
     self.assertEmpty(classed(found, 'interval'))
 
   def test_nothing_to_compare_is_refused(self):
@@ -116,7 +116,7 @@ class SideBySideTest(parameterized.TestCase):
 
   def test_more_sets_than_letters_can_be_told_apart(self):
     page = compare.build([made(f's{i}', 1 + i / 100) for i in range(30)])
-    found = drawings(page.html)['g0-times-wide']
+    found = drawings(page.html)['g0-times']
     self.assertLen({e.text for e in classed(found, 'row-name')}, 30)
     ids = Document(page.html).ids
     self.assertLen(set(ids), len(ids))

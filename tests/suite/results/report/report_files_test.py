@@ -66,8 +66,8 @@ class BandTest(absltest.TestCase):
   def test_the_reference_is_a_band_of_two_deviations_by_epochs_only(self):
     report = build(convergence=sample_results.convergence(10.0, 1.0))
     found = drawings(report.html)
-    self.assertEmpty(classed(found['clock-0-wide'], 'interval'))
-    drawing = found['progress-0-wide']
+    self.assertEmpty(classed(found['clock-0'], 'interval'))
+    drawing = found['progress-0']
     (band,), (middle,) = (classed(drawing, n) for n in ('interval', 'mean'))
     ticks = {e.text: float(e.get('x')) for e in classed(drawing, 'tick')}
     epoch = (ticks['10'] - ticks['0']) / 10
@@ -76,12 +76,12 @@ class BandTest(absltest.TestCase):
 
   def test_a_slow_reference_does_not_leave_the_figure(self):
     report = build(convergence=sample_results.convergence(40.0, 5.0))
-    (band,) = classed(drawings(report.html)['progress-0-wide'], 'interval')
+    (band,) = classed(drawings(report.html)['progress-0'], 'interval')
     self.assertLess(float(band.get('x')) + float(band.get('width')), 480)
 
   def test_without_a_reference_there_is_none(self):
     text = build().html
-    self.assertEmpty(classed(drawings(text)['progress-0-wide'], 'interval'))
+    self.assertEmpty(classed(drawings(text)['progress-0'], 'interval'))
     self.assertNotIn('runs of the reference', text)
 
 
