@@ -1,8 +1,8 @@
 """The official rules of every round, as data, and a log held to them.
 
 The files come with mlperf-logging. The engine that evaluates them is ours: it
-executes nothing that a file or a log holds (see `expressions`), tells faults
-in words, and never raises on a value of a log.
+evaluates only rules that a short list of constructs allows (see `expressions`),
+tells faults in words, and never raises on a value of a log.
 """
 
 from suite.results.audit.official.choice import choose

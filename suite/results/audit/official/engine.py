@@ -131,7 +131,7 @@ class _Pass:
       rule = file.rules.get(record.key)
       if rule is None:
         continue
-      scope = expressions.Scope(state, expressions.Line(record), queue.append)
+      scope = expressions.Scope(state, record, queue.append)
       if rule.key not in done:
         self._line(rule, rule.checks, scope)
         try:
@@ -155,7 +155,7 @@ class _Pass:
 
   def _line(self, rule: Rule, checks: Sequence[Check], scope) -> None:
     for check_ in checks:
-      record = scope.line.record
+      record = scope.record
       try:
         holds = expressions.value(check_.tree, scope)
       except expressions.FaultError:
@@ -168,7 +168,7 @@ class _Pass:
     try:
       return bool(expressions.value(rule.at_least_one.tree, scope))
     except expressions.FaultError:
-      record = scope.line.record
+      record = scope.record
       text = f'expected a number as {rule.key}, got {show(record.value)}'
       self._others.append(Fault(record.line, rule.key, text, rule.name))
       return False

@@ -1,13 +1,15 @@
 """A small, closed language: what the official rule files say in Python.
 
 Their checks are Python that the official engine hands to `eval` and `exec`,
-together with values from a log. Nothing is evaluated that way here: a walk
-over the syntax tree knows a few dozen constructs, and refuses all others when
-a rule is read, before any log is.
+together with values from a log. Here a rule is evaluated only after a walk over
+its syntax tree has found nothing but what a short list allows, and with no
+other names than those of the list; arithmetic goes through functions that
+refuse texts and absurd sizes.
 """
 
 import ast
 from collections.abc import Callable, Mapping
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -15,13 +17,20 @@ import io
 import math
 import operator
 import tokenize
+import types
 from typing import Any
 
 from suite.results.audit.log import Record
 
 # What wrong types and absurd values raise in sums and look-ups.
-_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-_LONG = 1 << 14  # items of a list or characters of a text worth comparing
+_FAULTS = (
+  ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError
+)  # fmt: skip
+_LONG = 1 << 14  # items of a list worth sorting or adding to
+_AGGREGATIONS = {  # digest of the tokens -> unit
+  '359e50c14931c298': 'samples_count',
+  '0c24317a8539f65f': 'step_num',
+}
 
 
 class UnknownError(ValueError):
@@ -33,47 +42,24 @@ class FaultError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-  """What a rule sees of a line: its value, metadata and time."""
-
-  record: Record
-
-  @property
-  def v(self) -> dict[str, Any]:
-    """As the rules know it."""
-    return {'value': self.record.value, 'metadata': self.record.metadata}
-
-
-@dataclasses.dataclass(frozen=True)
 class Scope:
   """The names of a rule: the state of its file, and the line that it is for."""
 
   state: dict[str, Any]
-  line: Line | None = None
+  record: Record | None = None
   enqueue: Callable[[str], None] | None = None
 
 
 @functools.lru_cache(maxsize=4096)
 def expression(source: str) -> ast.expr:
   """A condition, checked to be one that `value` knows."""
-  try:
-    tree = ast.parse(source.strip(), mode='eval').body
-  except (SyntaxError, ValueError, RecursionError) as error:
-    raise UnknownError(f'no expression: {source!r}') from error
-  _require_known(tree, _EXPRESSIONS)
-  return tree
+  return _parsed(source, 'eval').body
 
 
 @functools.lru_cache(maxsize=4096)
-def program(source: str) -> tuple[ast.stmt, ...]:
+def program(source: str) -> ast.Module:
   """Statements, checked to be ones that `run` knows."""
-  try:
-    tree = ast.parse(source.strip())
-  except (SyntaxError, ValueError, RecursionError) as error:
-    raise UnknownError(f'no statements: {source!r}') from error
-  for statement in tree.body:
-    _require_known(statement, {**_EXPRESSIONS, **_STATEMENTS})
-  return tuple(tree.body)
+  return _parsed(source, 'exec')
 
 
 def aggregation(source: str) -> str | None:
@@ -81,291 +67,186 @@ def aggregation(source: str) -> str | None:
 
   The rules of one benchmark begin with a loop over the log that joins the
   metrics of a checkpoint into one event. It is recognised as a whole, by the
-  digest of its tokens; what it does stands in `engine`.
+  digest of its tokens; the engine does the same.
   """
-  return _AGGREGATIONS.get(_digest(source))
-
-
-def value(tree: ast.expr, scope: Scope) -> Any:
-  """What an expression comes to; FaultError where a log's values forbid it."""
-  try:
-    return _value(tree, scope)
-  except _FAULTS as error:
-    raise FaultError(str(error)) from None
-
-
-def run(statements: tuple[ast.stmt, ...], scope: Scope) -> None:
-  """Executes statements, which change the scope's state or enqueue a file."""
-  try:
-    for statement in statements:
-      _STATEMENTS[type(statement)](statement, scope)
-  except _FAULTS as error:
-    raise FaultError(str(error)) from None
-
-
-_AGGREGATIONS = {  # digest of the tokens -> unit
-  '359e50c14931c298': 'samples_count',
-  '0c24317a8539f65f': 'step_num',
-}
-
-
-def _digest(source: str) -> str:
   tokens = tokenize.generate_tokens(io.StringIO(source.strip()).readline)
   words = [
     token.string
     for token in tokens
     if token.type != tokenize.COMMENT and token.string.strip()
   ]
-  return hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]
+  digest = hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]
+  return _AGGREGATIONS.get(digest)
 
 
-def _require_known(tree: ast.AST, known: Mapping[type, Any]) -> None:
+def value(tree: ast.expr, scope: Scope) -> Any:
+  """The value of an expression; FaultError where a log's values forbid it."""
+  try:
+    return eval(_code(tree), _names(scope))
+  except _FAULTS as error:
+    raise FaultError(str(error)) from None
+
+
+def run(statements: ast.Module, scope: Scope) -> None:
+  """Executes statements, which change the scope's state or enqueue a file."""
+  try:
+    exec(_code(statements), _names(scope))
+  except _FAULTS as error:
+    raise FaultError(str(error)) from None
+
+
+def _parsed(source: str, mode: str) -> Any:
+  try:
+    tree = ast.parse(source.strip(), mode=mode)
+    _require_known(tree, mode)
+    _code(tree.body if mode == 'eval' else tree)
+  except UnknownError:
+    raise
+  except (SyntaxError, ValueError, RecursionError) as error:
+    kind = 'expression' if mode == 'eval' else 'statements'
+    raise UnknownError(f'no {kind}: {source!r}') from error
+  return tree
+
+
+def _require_known(tree: ast.AST, mode: str) -> None:
+  known = _EXPRESSIONS if mode == 'eval' else _EXPRESSIONS + _STATEMENTS
   for node in ast.walk(tree):
+    if not isinstance(node, known):
+      raise UnknownError(f'unknown construct {type(node).__name__}')
     if isinstance(node, ast.Call):
-      if _called(node) is None:
+      known_name = ast.unparse(node.func) in _FUNCTIONS
+      if node.keywords or not (known_name or _is_format(node.func)):
         raise UnknownError(f'unknown function: {ast.unparse(node)}')
-    elif isinstance(node, ast.Name):
-      if node.id not in _NAMES:
-        raise UnknownError(f'unknown name {node.id!r}')
+    elif isinstance(node, ast.Name) and node.id not in _NAMES:
+      raise UnknownError(f'unknown name {node.id!r}')
     elif isinstance(node, ast.Attribute):
       if ast.unparse(node) not in _ATTRIBUTES and not _is_format(node):
         raise UnknownError(f'unknown attribute: {ast.unparse(node)}')
-    elif isinstance(node, _OPERATORS):
-      if type(node) not in _BINARY and type(node) not in _COMPARE:
-        raise UnknownError(f'unknown operator {type(node).__name__}')
-    elif not isinstance(node, _PLAIN) and type(node) not in known:
-      raise UnknownError(f'unknown construct {type(node).__name__}')
-    elif isinstance(node, ast.Compare) or not isinstance(node, _WRITES):
-      continue
-    else:
-      _require_writable(node)
+    elif isinstance(node, ast.Assign | ast.AugAssign):
+      targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+      for target in targets:
+        into = target.value if isinstance(target, ast.Subscript) else target
+        if into is target or ast.unparse(into) != 's':
+          raise UnknownError(f'unknown target: {ast.unparse(node)}')
 
 
-def _require_writable(node: ast.Assign | ast.AugAssign) -> None:
-  targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-  for target in targets:
-    if not (isinstance(target, ast.Subscript) and _is_state(target.value)):
-      raise UnknownError(f'unknown target: {ast.unparse(node)}')
+def _is_format(node: ast.expr) -> bool:
+  """Whether it is the method of a constant, 'a text with {}'.format."""
+  return (
+    isinstance(node, ast.Attribute)
+    and node.attr == 'format'
+    and isinstance(node.value, ast.Constant)
+  )
 
 
-def _is_state(node: ast.expr) -> bool:
-  return isinstance(node, ast.Name) and node.id == 's'
+@functools.lru_cache(maxsize=8192)
+def _code(tree: ast.expr | ast.Module) -> types.CodeType:
+  tree = _Guarded().visit(copy.deepcopy(tree))
+  whole = tree if isinstance(tree, ast.Module) else ast.Expression(tree)
+  mode = 'exec' if isinstance(tree, ast.Module) else 'eval'
+  return compile(ast.fix_missing_locations(whole), '<rule>', mode)
 
 
-def _is_format(node: ast.Attribute) -> bool:
-  return node.attr == 'format' and isinstance(node.value, ast.Constant)
+class _Guarded(ast.NodeTransformer):
+  """Puts our functions in place of operators, and of `format`."""
+
+  def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+    """a + b -> _binary('Add', a, b)."""
+    self.generic_visit(node)
+    return _call('_binary', _name_of(node.op), node.left, node.right)
+
+  def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
+    """s['x'] += b -> s['x'] = _added('Add', s['x'], b)."""
+    self.generic_visit(node)
+    before = ast.Subscript(node.target.value, node.target.slice, ast.Load())
+    added = _call('_added', _name_of(node.op), before, node.value)
+    return ast.Assign([node.target], added)
+
+  def visit_Call(self, node: ast.Call) -> ast.expr:
+    """'a {}'.format(b) -> _formatted('a {}', b)."""
+    self.generic_visit(node)
+    if _is_format(node.func):
+      return _call('_formatted', node.func.value, *node.args)
+    return node
 
 
-def _value(node: ast.expr, scope: Scope) -> Any:
-  return _EXPRESSIONS[type(node)](node, scope)
+def _call(function: str, *arguments: ast.expr) -> ast.Call:
+  return ast.Call(ast.Name(function, ast.Load()), list(arguments), [])
 
 
-def _name(node: ast.Name, scope: Scope) -> Any:
-  if node.id == 's':
-    return scope.state
-  if node.id == 'v' and scope.line:
-    return scope.line.v
-  if node.id in _TYPES:
-    return _TYPES[node.id]
-  raise LookupError(f'no {node.id} here')
+def _name_of(op: ast.operator) -> ast.Constant:
+  return ast.Constant(type(op).__name__)
 
 
-def _attribute(node: ast.Attribute, scope: Scope) -> Any:
-  if ast.unparse(node) != 'll.timestamp' or not scope.line:
-    raise LookupError(ast.unparse(node))
-  return scope.line.record.time_ms
+def _names(scope: Scope) -> dict[str, Any]:
+  names = {'__builtins__': {}, 's': scope.state, **_KNOWN}
+  names['enqueue_config'] = scope.enqueue or (lambda name: None)
+  if scope.record:
+    names |= {
+      'v': {'value': scope.record.value, 'metadata': scope.record.metadata},
+      'll': types.SimpleNamespace(timestamp=scope.record.time_ms),
+    }
+  return names
 
 
-def _subscript(node: ast.Subscript, scope: Scope) -> Any:
-  return _value(node.value, scope)[_value(node.slice, scope)]
+def _binary(kind: str, left: Any, right: Any) -> Any:
+  if not (isinstance(left, list) and isinstance(right, list)):
+    for side in (left, right):
+      # A text times a number, or a text with % in it, is never meant.
+      if not isinstance(side, int | float):
+        raise TypeError(f'no number: {type(side).__name__}')
+    if kind == 'Pow' and abs(right) > 8:
+      raise ValueError('a power beyond 8')
+  return _OPERATORS[kind](left, right)
 
 
-def _compare(node: ast.Compare, scope: Scope) -> bool:
-  left = _value(node.left, scope)
-  for kind, right_node in zip(node.ops, node.comparators, strict=True):
-    right = _value(right_node, scope)
-    if not _COMPARE[type(kind)](left, right):
-      return False
-    left = right
-  return True
+def _added(kind: str, before: Any, added: Any) -> Any:
+  if isinstance(before, list) and len(before) > _LONG:
+    raise ValueError('too many items')
+  return _binary(kind, before, added)
 
 
-def _boolean(node: ast.BoolOp, scope: Scope) -> Any:
-  result = None
-  for part in node.values:
-    result = _value(part, scope)
-    if bool(result) is isinstance(node.op, ast.Or):
-      return result
-  return result
-
-
-def _choice(node: ast.IfExp, scope: Scope) -> Any:
-  return _value(node.body if _value(node.test, scope) else node.orelse, scope)
-
-
-def _binary(node: ast.BinOp, scope: Scope) -> Any:
-  left, right = _value(node.left, scope), _value(node.right, scope)
-  if isinstance(left, list) and isinstance(right, list):
-    return left + right
-  for side in (left, right):
-    # A text times a number, or a text with % in it, is never meant.
-    if not isinstance(side, int | float):
-      raise TypeError(f'no number: {type(side).__name__}')
-  if isinstance(node.op, ast.Pow) and abs(right) > 8:
-    raise ValueError('a power beyond 8')
-  return _BINARY[type(node.op)](left, right)
-
-
-def _unary(node: ast.UnaryOp, scope: Scope) -> Any:
-  operand = _value(node.operand, scope)
-  return not operand if isinstance(node.op, ast.Not) else -operand
-
-
-def _call(node: ast.Call, scope: Scope) -> Any:
-  function = _called(node)
-  return function(scope, *(_value(argument, scope) for argument in node.args))
-
-
-def _called(node: ast.Call) -> Callable[..., Any] | None:
-  """The function of a call; None for one that is unknown."""
-  if node.keywords:
-    return None
-  if isinstance(node.func, ast.Attribute) and _is_format(node.func):
-    return functools.partial(_formatted, node.func.value.value)
-  return _FUNCTIONS.get(ast.unparse(node.func))
-
-
-def _formatted(text: str, scope: Scope, part: Any) -> str:
+def _formatted(text: str, part: Any) -> str:
   """Names a file: only of what may stand in the name of one."""
   if not isinstance(part, str) or not part.isidentifier():
     raise ValueError('no part of a name')
   return text.replace('{}', part)
 
 
-def _enqueue(scope: Scope, name: str) -> None:
-  if scope.enqueue:
-    scope.enqueue(name)
-
-
-def _append(scope: Scope, item: Any) -> None:
-  scope.state['save_model_ts'].append(item)
-
-
-def _length(scope: Scope, items: Any) -> int:
-  return len(items)
-
-
-def _sorted(scope: Scope, items: Any) -> list:
+def _sorted(items: Any) -> list:
   if not isinstance(items, list) or len(items) > _LONG:
     raise TypeError('no list to sort')
   return sorted(items)
 
 
-def _is_integer(scope: Scope, number: Any) -> bool:
+def _is_integer(number: Any) -> bool:
   return abs(round(number) - number) < 0.00001
 
 
-def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-  return lambda scope, *arguments: function(*arguments)
-
-
-def _expression_statement(node: ast.Expr, scope: Scope) -> None:
-  _value(node.value, scope)
-
-
-def _assign(node: ast.Assign, scope: Scope) -> None:
-  result = _value(node.value, scope)
-  for target in node.targets:
-    scope.state[_value(target.slice, scope)] = result
-
-
-def _augment(node: ast.AugAssign, scope: Scope) -> None:
-  key = _value(node.target.slice, scope)
-  added = _value(node.value, scope)
-  before = scope.state[key]
-  if isinstance(before, list) and len(before) > _LONG:
-    raise ValueError('too many items')
-  scope.state[key] = _BINARY[type(node.op)](before, added)
-
-
-def _if(node: ast.If, scope: Scope) -> None:
-  chosen = node.body if _value(node.test, scope) else node.orelse
-  run(tuple(chosen), scope)
-
-
-_TYPES = {'bool': bool, 'int': int, 'float': float}
-_NAMES = frozenset({
-  's', 'v', 'll', 'math', 'is_integer', 'sorted', 'enqueue_config', 'min',
-  'max', 'len', 'abs', 'isinstance', 'type', 'print', *_TYPES,
+_FUNCTIONS = frozenset({
+  'is_integer', 'sorted', 'len', 'min', 'max', 'abs', 'int', 'float',
+  'isinstance', 'type', 'print', 'enqueue_config', 'math.ceil', 'math.floor',
+  'math.log2', 's.get', 's.update', "s['save_model_ts'].append",
 })  # fmt: skip
-_ATTRIBUTES = frozenset({
-  'll.timestamp', 'math.ceil', 'math.floor', 'math.log2', 's.get', 's.update',
-  "s['save_model_ts'].append",
-})  # fmt: skip
-_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-  'is_integer': _is_integer,
-  'sorted': _sorted,
-  'len': _length,
-  'min': _plain(min),
-  'max': _plain(max),
-  'abs': _plain(abs),
-  'int': _plain(int),
-  'float': _plain(float),
-  'isinstance': _plain(isinstance),
-  'type': _plain(type),
-  'print': lambda scope, *arguments: None,
-  'math.ceil': _plain(math.ceil),
-  'math.floor': _plain(math.floor),
-  'math.log2': _plain(math.log2),
-  's.get': lambda scope, key: scope.state.get(key),
-  's.update': lambda scope, other: scope.state.update(other),
-  "s['save_model_ts'].append": _append,
-  'enqueue_config': _enqueue,
-}
-_BINARY: Mapping[type, Callable[[Any, Any], Any]] = {
-  ast.Add: operator.add,
-  ast.Sub: operator.sub,
-  ast.Mult: operator.mul,
-  ast.Div: operator.truediv,
-  ast.Mod: operator.mod,
-  ast.Pow: operator.pow,
-  ast.BitOr: operator.or_,
-}
-_COMPARE: Mapping[type, Callable[[Any, Any], bool]] = {
-  ast.Eq: operator.eq,
-  ast.NotEq: operator.ne,
-  ast.Lt: operator.lt,
-  ast.LtE: operator.le,
-  ast.Gt: operator.gt,
-  ast.GtE: operator.ge,
-  ast.In: lambda item, items: item in items,
-  ast.NotIn: lambda item, items: item not in items,
-  ast.Is: operator.is_,
-  ast.IsNot: operator.is_not,
-}
-_EXPRESSIONS: Mapping[type, Callable[[Any, Scope], Any]] = {
-  ast.Constant: lambda node, scope: node.value,
-  ast.Name: _name,
-  ast.Attribute: _attribute,
-  ast.Subscript: _subscript,
-  ast.Compare: _compare,
-  ast.BoolOp: _boolean,
-  ast.IfExp: _choice,
-  ast.BinOp: _binary,
-  ast.UnaryOp: _unary,
-  ast.Call: _call,
-  ast.List: lambda node, scope: [_value(item, scope) for item in node.elts],
-  ast.Dict: lambda node, scope: {
-    _value(key, scope): _value(item, scope)
-    for key, item in zip(node.keys, node.values, strict=True)
-  },
-}
-_STATEMENTS: Mapping[type, Callable[[Any, Scope], None]] = {
-  ast.Expr: _expression_statement,
-  ast.Assign: _assign,
-  ast.AugAssign: _augment,
-  ast.If: _if,
-}
-_OPERATORS = (ast.operator, ast.cmpop)
-_PLAIN = (ast.expr_context, ast.boolop, ast.Not, ast.USub)
-_WRITES = (ast.Assign, ast.AugAssign)
+_ATTRIBUTES = _FUNCTIONS | {'ll.timestamp'}
+_KNOWN: Mapping[str, Any] = {
+  'is_integer': _is_integer, 'sorted': _sorted, 'len': len, 'min': min,
+  'max': max, 'abs': abs, 'int': int, 'float': float, 'bool': bool,
+  'isinstance': isinstance, 'type': type, 'print': lambda *arguments: None,
+  'math': math, '_binary': _binary, '_added': _added, '_formatted': _formatted,
+}  # fmt: skip
+_NAMES = frozenset({'s', 'v', 'll', 'enqueue_config', *_KNOWN}) - {
+  '_binary', '_added', '_formatted',
+}  # fmt: skip
+_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+  'Add': operator.add, 'Sub': operator.sub, 'Mult': operator.mul,
+  'Div': operator.truediv, 'Mod': operator.mod, 'Pow': operator.pow,
+  'BitOr': operator.or_,
+}  # fmt: skip
+_EXPRESSIONS = (
+  ast.Expression, ast.Constant, ast.Name, ast.Attribute, ast.Subscript,
+  ast.Compare, ast.BoolOp, ast.IfExp, ast.BinOp, ast.UnaryOp, ast.Call,
+  ast.List, ast.Dict, ast.expr_context, ast.boolop, ast.Not, ast.USub,
+  ast.cmpop, *(getattr(ast, name) for name in _OPERATORS),
+)  # fmt: skip
+_STATEMENTS = (ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.If)

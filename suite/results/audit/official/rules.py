@@ -48,7 +48,7 @@ class Rule:
   checks: tuple[Check, ...]
   first_checks: tuple[Check, ...]  # of the first line of the key alone
   at_least_one: Check | None  # one line of the key must meet it: the target
-  post: tuple[ast.stmt, ...]
+  post: ast.Module
 
   @property
   def name(self) -> str:
@@ -62,7 +62,7 @@ class File:
 
   name: str
   rules: Mapping[str, Rule]
-  begin: tuple[ast.stmt, ...]
+  begin: ast.Module
   aggregates_by: str | None  # see `expressions.aggregation`
   end: tuple[Check, ...]
   unknown: tuple[str, ...]  # what could not be understood, and is not checked
@@ -148,7 +148,7 @@ def _names(ruleset: str) -> frozenset[str]:
 
 def _file(name: str, text: str) -> File:
   rules, unknown = {}, []
-  begin, end, unit = (), (), None
+  begin, end, unit = expressions.program(''), (), None
   for kind, fields in _entries(text):
     try:
       if kind == 'KEY':
@@ -156,7 +156,8 @@ def _file(name: str, text: str) -> File:
         rules[rule.key] = rule
       elif kind == 'BEGIN':
         unit = expressions.aggregation(fields['CODE'][-1])
-        begin = () if unit else expressions.program(fields['CODE'][-1])
+        if not unit:
+          begin = expressions.program(fields['CODE'][-1])
       elif kind == 'END':
         end = tuple(_checks(fields, 'CHECK'))
     except expressions.UnknownError as error:

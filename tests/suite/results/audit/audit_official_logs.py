@@ -230,7 +230,7 @@ def _formulas(key: str, state: dict) -> Iterator[Any]:
 
 def _scope(key: str, value: Any, metadata: dict, state: dict):
   record = Record(1, NOON, 'POINT_IN_TIME', key, value, metadata)
-  return expressions.Scope(state, expressions.Line(record), lambda name: None)
+  return expressions.Scope(state, record, lambda name: None)
 
 
 def _tensors(case: Case) -> list[str]:
