@@ -45,6 +45,8 @@ from models.minigo import net as minigo
 from models.minigo.self_play import evaluation
 from models.minigo.tree_search import trees
 from models.parts import functional
+from suite import benchmark
+from suite.benchmarks.minigo import settings as settings_lib
 
 _count = partial(flags.DEFINE_integer, lower_bound=1)
 _BOARD = flags.DEFINE_enum('board', '9', ['5', '9', '19'], 'Points in a row.')
@@ -96,10 +98,14 @@ def case() -> Case:
         fast_readouts=32,
         no_resign_share=1.0,
         noise_alpha=0.3,
+        early_plies=2,
       ),
     ),
-    9: (minigo.V06, self_play.BOARD_9),
-    19: (dataclasses.replace(minigo.V07, planes=17), self_play.BOARD_19),
+    9: (minigo.Size(side=9, planes=17, width=32, blocks=9), _settings('9x9')),
+    19: (
+      minigo.Size(side=19, planes=17, width=64, blocks=6),
+      _settings('reference'),
+    ),
   }[board]
   readouts = _READOUTS.value or settings.full_readouts
   leaves = _LEAVES.value or settings.tree.leaves
@@ -108,6 +114,7 @@ def case() -> Case:
   )
   settings = dataclasses.replace(
     settings,
+    rules=dataclasses.replace(settings.rules, max_plies=2 * board**2),
     tree=tree,
     planes='agz',
     full_readouts=readouts,
@@ -116,6 +123,11 @@ def case() -> Case:
     looks=_LOOKS.value,
   )
   return Case(size, settings, _THEIR_LEAVES.value)
+
+
+def _settings(size: str) -> self_play.Settings:
+  """Settings of games of a size of the benchmark."""
+  return settings_lib.settings(benchmark.get('minigo').size(size).hparams)
 
 
 def the_net(size: minigo.Size):

@@ -59,10 +59,6 @@ class Size:
     return self.side**2 + 1
 
 
-V07 = Size(side=19, planes=13, width=64, blocks=6)
-V06 = Size(side=9, planes=17, width=32, blocks=9)
-
-
 class Minigo(nnx.Module):
   """A trunk of residual blocks, a policy head and a value head.
 
@@ -180,8 +176,8 @@ def l2(params: Any, strength: float = 1e-4) -> jax.Array:
 def tensor_names(size: Size) -> dict[str, str]:
   """The reference's name of every trained tensor, by its path here.
 
-  With `global_step` they are the tensors whose initialization a Closed log
-  must hold: 48 for V07.
+  With `global_step` they are the tensors whose initialization a Closed log must
+  hold: 48 for the net of 19x19.
   """
   trunk = ['conv']
   norms = ['bn']
@@ -219,7 +215,7 @@ def transform_moves(moves: jax.Array, symmetry: jax.Array) -> jax.Array:
   side = round((moves.shape[1] - 1) ** 0.5)
   if side**2 + 1 != moves.shape[1]:
     raise ValueError(
-      'Expected every point of a square board and a pass; came '
+      'Expected every point of a square board and a pass, got '
       f'{moves.shape[1]} moves.'
     )
   points = moves[:, :-1].reshape(-1, side, side)

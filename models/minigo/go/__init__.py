@@ -1,4 +1,4 @@
-"""Go on the device: rules, area and feature planes of one game, for vmap."""
+"""Go on the device: rules, area and feature planes of one game, for `vmap`."""
 
 from models.minigo.go.area import forbidden, pass_alive, score, settle, winner
 from models.minigo.go.game import (

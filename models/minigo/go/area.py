@@ -1,11 +1,18 @@
-"""Who owns what: pass-alive regions, the score, and rules that follow of them.
+"""Area: pass-alive regions, the score, and the rules that depend on them.
 
-A region of a player is a greatest connected set of points without a stone of
+A region of a player is a maximal connected set of points without a stone of
 theirs. It is vital to a chain if all its empty points are liberties of that
-chain. Chains with two vital regions each, all of whose borders are such chains,
-live though their owner always passes (Benson, 1976). As the reference does, a
-region that only such chains enclose counts for the owner, with all in it, if at
-most one of its empty points touches none of them.
+chain. Chains with two vital regions each, whose vital regions border on such
+chains alone, are alive even if their owner always passes (Benson, 1976). As in
+the reference, a region enclosed by such chains alone is credited to the owner,
+with all stones in it, if at most one of its empty points touches none of them.
+
+Where a chain turns out not to be alive, the reference (position.cc) discards
+the regions that hold a liberty of it, Benson all regions that it borders on.
+They differ where a dead chain touches a region at stones of the opponent only:
+the reference then credits chains that can be captured. Its comments describe
+Benson's algorithm, and that is what is implemented here. Scores can differ only
+if such a chain is still on the board when a game is scored.
 
 These are loops over whole boards, a hundred times the work of a move: for the
 end of a game and once a move, not for every leaf of a search.
@@ -21,13 +28,13 @@ from models.minigo.go.game import BLACK, WHITE, Rules, State, board
 
 
 def score(state: State, rules: Rules) -> jax.Array:
-  """Black's area less White's less komi, as the board stands: float32 []."""
+  """Black's area minus White's minus komi, as the board stands: float32 []."""
   owned = _owned(state, rules)
   return jnp.sum(owned).astype(jnp.float32) - rules.komi
 
 
 def winner(state: State, rules: Rules) -> jax.Array:
-  """BLACK, WHITE or, if no one, 0: int32 []."""
+  """BLACK, WHITE, or 0 for a draw: int32 []."""
   return jnp.sign(score(state, rules)).astype(jnp.int32)
 
 
@@ -43,9 +50,9 @@ def pass_alive(state: State, rules: Rules) -> jax.Array:
 
 
 def settle(state: State, rules: Rules) -> State:
-  """The game, over if it is late enough and all empty points are pass-alive.
+  """Ends a game that is late enough if all empty points are pass-alive.
 
-  It stands for the passes that both would play; the ply does not count them.
+  The reference has both players pass; those passes are not counted as plies.
   """
   is_open = (board(state) == 0) & (pass_alive(state, rules) == 0)
   is_settled = (state.ply >= rules.settled_from) & ~is_open.any()
@@ -54,20 +61,20 @@ def settle(state: State, rules: Rules) -> State:
 
 
 def forbidden(state: State, rules: Rules) -> jax.Array:
-  """What the player may search but not choose: bool [A].
+  """Actions that the player may search but not choose: bool [A].
 
-  Those are the pass-alive regions, of either player, once the opponent has
-  passed often enough in a row.
+  They are the points of pass-alive regions, of either player, once the opponent
+  has passed often enough in a row.
   """
   theirs = jnp.where(
     state.to_play == BLACK, state.pass_runs[1], state.pass_runs[0]
   )
-  is_shut = theirs >= rules.passes_to_forbid
-  return jnp.append(is_shut & (pass_alive(state, rules) != 0), False)
+  is_closed = theirs >= rules.passes_to_forbid
+  return jnp.append(is_closed & (pass_alive(state, rules) != 0), False)
 
 
 def _owned(state: State, rules: Rules) -> jax.Array:
-  """Whose each point is: int32 [P]."""
+  """Owner of each point: int32 [P], BLACK, WHITE or 0."""
   alive = pass_alive(state, rules)
   owner = jnp.where(alive != 0, alive, board(state))
   masks = jnp.stack([owner == BLACK, owner == WHITE])
@@ -84,7 +91,7 @@ def _owned(state: State, rules: Rules) -> jax.Array:
 
 
 def _alive_regions(chain: jax.Array, size: int) -> jax.Array:
-  """Regions of the player whose chains are > 0: int32 [P] -> bool [P]."""
+  """Pass-alive regions of the player with chains > 0: int32 [P] -> bool [P]."""
   own = jnp.maximum(chain, 0)
   walls = points.around(own, size)
   region = _regions(chain, size)
@@ -104,16 +111,16 @@ def _alive_regions(chain: jax.Array, size: int) -> jax.Array:
   inner = _totals(region, (chain == 0) & ~is_border)
   border = _totals(region, is_border)
   credited = jnp.append(is_alive, False) & (inner <= 1) & (border > 0)
-  # Stones of the player are in no region: their name is P.
+  # Stones of the player belong to no region: their name is P.
   return credited[region] & (chain <= 0)
 
 
 def _vital(chain, region, walls):
-  """Chains int32 [P, 4] that touch the point that names a region: is it vital?
+  """Chains around the point that names a region, and those it is vital to.
 
-  A vital region borders at each of its empty points on the chain that it is
-  vital to, so also at that point, which has but four neighbours. -> chains
-  int32 [P, 4], bool [P, 4].
+  Every empty point of a region touches the chains that the region is vital to.
+  The point that names it is one, so those are among its four neighbours. ->
+  chains int32 [P, 4], bool [P, 4].
   """
   is_first = jnp.stack(points.firsts(walls), axis=1)
   walls = jnp.stack(walls, axis=1)
@@ -128,9 +135,9 @@ def _vital(chain, region, walls):
 
 
 def _regions(chain: jax.Array, size: int) -> jax.Array:
-  """The name of each point's region: int32 [P]; P for the player's stones.
+  """Name of the region of each point: int32 [P]; P for the player's stones.
 
-  It is one of the region's own points, and empty.
+  It is the number of one of the region's empty points.
   """
   area = size**2
   far = 2 * area
@@ -142,7 +149,7 @@ def _regions(chain: jax.Array, size: int) -> jax.Array:
     above, below, left, right = points.around(name, size, far)
     low = jnp.minimum(jnp.minimum(above, below), jnp.minimum(left, right))
     low = jnp.where(is_in, jnp.minimum(low, name), far)
-    # What the point is called whose name it bears: halves the way.
+    # The name of the point that it is named after: halves the steps.
     low = jnp.where(is_in, jnp.minimum(low, low[low % area]), far)
     return low, (low != name).any()
 
@@ -152,6 +159,6 @@ def _regions(chain: jax.Array, size: int) -> jax.Array:
 
 
 def _totals(names: jax.Array, counted: jax.Array) -> jax.Array:
-  """How many are counted of each name: both [P, ...] -> int32 [P + 1]."""
+  """Sums of `counted` for each name: both [P, ...] -> int32 [P + 1]."""
   found = jnp.zeros(names.shape[0] + 1, jnp.int32)
   return found.at[names].add(counted.astype(jnp.int32))

@@ -9,16 +9,18 @@ move.
 
 Every stone knows its chain, that chain's liberties and hash, so that a move
 only compares chain numbers, and all legal moves follow from four shifts. Only
-chains that captured stones leave room to must be counted anew; that is a loop
-over them, seldom more than a few.
+the liberties of chains beside captured stones are counted again; that is a loop
+over them, rarely more than a few.
 
-A position may not come back (positional superko). Positions are compared by
-64 bits, one random number for each stone, exclusive or. A game of M moves on P
-points makes P M^2 / 2 comparisons: 1e8 for the longest on 19x19, so that in one
-of 2e11 such games a move is forbidden in error.
+No position may repeat (positional superko). Positions are compared by 64 bits,
+one random number for each stone, exclusive or. A game of M moves on P points
+makes P M^2 / 2 comparisons: 1e8 for 722 moves on 19x19, so in one of 2e11 such
+games a move is forbidden in error. A state holds a fixed number of positions,
+the most recent ones: a cycle of more plies than that goes unnoticed. The
+reference remembers all of them.
 """
 
-# P points (size * size), A actions (P + 1, the last is the pass), M plies.
+# P points (size * size), A actions (P + 1, the last is the pass), M positions.
 
 import dataclasses
 
@@ -32,40 +34,53 @@ BLACK, WHITE = 1, -1
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-  """What the players agree on: area counting, no suicide, positional superko.
+  """Rules of a game: area scoring, no suicide, positional superko.
 
-  What is left None follows from the size, as the reference has it.
+  From v0.7 on the reference's games have no limit of plies: they end by passes,
+  by resignation, or once nothing is left to play. `max_plies` is by default the
+  most that 16 bits hold, which records use. (In v0.6 games ended after 2 N^2.)
 
   Attributes:
     size: points in a row.
     komi: points that White is given.
-    max_plies: moves and passes until the game ends and is counted as it stands.
-    settled_from: plies until `settle` ends a game with nothing left to play.
-    passes_to_forbid: passes in a row by which a player shuts the pass-alive
-      regions to the other, for the rest of the game.
+    max_plies: moves and passes until the game ends and is scored as it stands.
+    remembered: most recent positions that may not repeat; None: 2 N^2.
+    settled_from: plies until `settle` ends a game with nothing left to play;
+      None: as the reference computes it.
+    passes_to_forbid: passes in a row by which a player closes the pass-alive
+      regions to the opponent, for the rest of the game.
   """
 
   size: int
   komi: float = 7.5
-  max_plies: int | None = None
+  max_plies: int = 2**15 - 1
+  remembered: int | None = None
   settled_from: int | None = None
   passes_to_forbid: int = 4
 
   def __post_init__(self):
     if not 2 <= self.size <= 25:
-      raise ValueError(f'Expected a board of 2 to 25 rows; came {self.size}.')
+      raise ValueError(f'Expected a board of 2 to 25 rows, got {self.size}.')
     defaults = {
-      'max_plies': 2 * self.size**2,
+      'remembered': 2 * self.size**2,
       'settled_from': self.size * -(-self.size // 3),
     }
     for name, value in defaults.items():
       if getattr(self, name) is None:
         object.__setattr__(self, name, value)
-    if min(self.max_plies, self.passes_to_forbid) < 1 or self.settled_from < 0:
+    for name, least in (
+      ('max_plies', 1),
+      ('remembered', 1),
+      ('settled_from', 0),
+      ('passes_to_forbid', 1),
+    ):
+      if getattr(self, name) < least:
+        raise ValueError(
+          f'Expected {name} of at least {least}, got {getattr(self, name)}.'
+        )
+    if self.max_plies >= 2**15:
       raise ValueError(
-        'Expected max_plies and passes_to_forbid of at least 1, settled_from '
-        f'of at least 0; came {self.max_plies}, {self.passes_to_forbid}, '
-        f'{self.settled_from}.'
+        f'Expected max_plies that 16 bits hold, got {self.max_plies}.'
       )
 
 
@@ -83,7 +98,9 @@ class State:
   chain_hash: jax.Array  # uint32 [2, P], of the stone's chain; 0 where empty
   recent: jax.Array  # uint8 [2, P], Black's and White's; bit t: t plies ago
   hash: jax.Array  # uint32 [2], of the position
-  history: jax.Array  # uint32 [2, M], `hash` after each ply; 0 if not yet
+  # uint32 [2, M], `hash` after recent plies, that of ply p at (p - 1) % M; 0,
+  # the hash of the empty board, where there was none yet.
+  history: jax.Array
 
 
 def initial(rules: Rules) -> State:
@@ -99,7 +116,7 @@ def initial(rules: Rules) -> State:
     chain_hash=jnp.zeros((2, area), jnp.uint32),
     recent=jnp.zeros((2, area), jnp.uint8),
     hash=jnp.zeros(2, jnp.uint32),
-    history=jnp.zeros((2, rules.max_plies), jnp.uint32),
+    history=jnp.zeros((2, rules.remembered), jnp.uint32),
   )
 
 
@@ -108,27 +125,27 @@ def board(state: State) -> jax.Array:
   return jnp.sign(state.chain)
 
 
-def is_over(state: State) -> jax.Array:
-  """Whether both passed in turn, or the plies are spent: bool []."""
-  return (state.passes >= 2) | (state.ply >= state.history.shape[-1])
+def is_over(state: State, rules: Rules) -> jax.Array:
+  """True after two passes in a row or the last ply: bool []."""
+  return (state.passes >= 2) | (state.ply >= rules.max_plies)
 
 
 def legal(state: State, rules: Rules) -> jax.Array:
-  """What the player may do next, the game not being over: bool [A]."""
+  """Legal actions of the player, in a game that is not over: bool [A]."""
   size = rules.size
   empty = state.chain == 0
   side = state.chain * state.to_play
   in_atari = state.liberties == 1
   taken = (side < 0) & in_atari
   breathes = points.beside(empty | taken | ((side > 0) & ~in_atari), size)
-  # Else XLA would compute the hashes anew for each position of the history.
+  # Otherwise XLA computes the hashes again for each position of the history.
   after = jax.lax.optimization_barrier(_hashes_after(state, taken, size))
   allowed = empty & breathes & ~_is_in(after, state.history)
   return jnp.append(allowed, True)
 
 
 def play(state: State, action: jax.Array, rules: Rules) -> State:
-  """The game after a legal action int32 []; it must not be over."""
+  """State after a legal action int32 []; the game must not be over."""
   size, to_play = rules.size, state.to_play
   near = jnp.asarray(points.neighbours(size))[action]
   ids = jnp.append(state.chain, 0)[near]
@@ -138,7 +155,8 @@ def play(state: State, action: jax.Array, rules: Rules) -> State:
   joined = _union(state.chain, ids, mine) | (jnp.arange(size**2) == action)
   pressed = _union(state.chain, ids, theirs)
 
-  # No living chain has this number: it names a stone, and this point was empty.
+  # No chain on the board has this number: it names a stone of the chain, and
+  # this point was empty.
   chain = jnp.where(joined, (action + 1) * to_play, state.chain)
   chain = jnp.where(captured, 0, chain)
   liberties = state.liberties - pressed.astype(jnp.int32)
@@ -152,6 +170,7 @@ def play(state: State, action: jax.Array, rules: Rules) -> State:
   new_hash = state.hash ^ stone ^ _hash_of(state.chain_hash, ids, near, taken)
   now = jnp.stack([chain > 0, chain < 0]).astype(jnp.uint8)
   is_pass = action == size**2
+  place = state.ply % state.history.shape[-1]
   return State(
     to_play=-to_play,
     ply=state.ply + 1,
@@ -163,13 +182,13 @@ def play(state: State, action: jax.Array, rules: Rules) -> State:
     recent=(state.recent << 1) | now,
     hash=new_hash,
     history=jax.lax.dynamic_update_slice(
-      state.history, new_hash[:, None], (0, state.ply)
+      state.history, new_hash[:, None], (0, place)
     ),
   )
 
 
 def _union(chain: jax.Array, ids: jax.Array, which: jax.Array) -> jax.Array:
-  """Stones of those of four chains: int32 [4], bool [4] -> bool [P]."""
+  """Stones of the selected chains: ids int32 [4], bool [4] -> bool [P]."""
   found = jnp.zeros(chain.shape, bool)
   for side in range(4):
     found |= (chain == ids[side]) & which[side]
@@ -177,13 +196,13 @@ def _union(chain: jax.Array, ids: jax.Array, which: jax.Array) -> jax.Array:
 
 
 def _liberties(stones: jax.Array, chain: jax.Array, size: int) -> jax.Array:
-  """How many empty points the stones touch: bool [P] -> int32 []."""
+  """Number of empty points beside the stones: bool [P] -> int32 []."""
   free = (chain == 0) & points.beside(stones, size)
   return jnp.sum(free, dtype=jnp.int32)
 
 
 def _recount(liberties, pending, chain, size) -> jax.Array:
-  """Liberties int32 [P], those of the chains in `pending` bool [P] anew."""
+  """Liberties int32 [P], counted again for chains in `pending` bool [P]."""
   lowest = jnp.iinfo(jnp.int32).min
 
   def count_one(carry):
@@ -197,7 +216,7 @@ def _recount(liberties, pending, chain, size) -> jax.Array:
 
 
 def _hash_of(chain_hash, ids, near, which) -> jax.Array:
-  """Of those of the four chains `ids`, each once: uint32 [2]."""
+  """Hash of the selected ones of four chains `ids`, each once: uint32 [2]."""
   padded = jnp.pad(chain_hash, [(0, 0), (0, 1)])
   is_first = jnp.stack(points.firsts([ids[side] for side in range(4)]))
   each = jnp.where((which & is_first)[None, :], padded[:, near], 0)
@@ -212,7 +231,7 @@ def _chain_hash(state, stone, joined, captured, near, mine) -> jax.Array:
 
 
 def _pass_runs(state: State, is_pass: jax.Array, rules: Rules) -> jax.Array:
-  """Passes in a row of each player; what reached the limit stays there."""
+  """Passes in a row of each player; a count at the limit stays there."""
   player = jnp.array([BLACK, WHITE]) == state.to_play
   counts = player & (state.pass_runs < rules.passes_to_forbid)
   grown = jnp.where(is_pass, state.pass_runs + 1, 0)
@@ -220,9 +239,9 @@ def _pass_runs(state: State, is_pass: jax.Array, rules: Rules) -> jax.Array:
 
 
 def _hashes_after(state: State, taken: jax.Array, size: int) -> jax.Array:
-  """The position's hash after a stone on each point: uint32 [2, P].
+  """Hash of the position after a stone on each point: uint32 [2, P].
 
-  `taken` bool [P] are the stones that a move beside them takes.
+  `taken` bool [P] are stones that any move beside them captures.
   """
   own = points.stone_hashes(size)[:-1]
   ids = points.around(jnp.where(taken, state.chain, 0), size)
@@ -239,7 +258,7 @@ def _hashes_after(state: State, taken: jax.Array, size: int) -> jax.Array:
 
 
 def _is_in(hashes: jax.Array, history: jax.Array) -> jax.Array:
-  """Which of hashes uint32 [2, P] the history [2, M] holds: bool [P]."""
+  """True for hashes uint32 [2, P] that the history [2, M] holds: bool [P]."""
   first = hashes[0][None, :] == history[0][:, None]
   second = hashes[1][None, :] == history[1][:, None]
   return (first & second).any(axis=0)

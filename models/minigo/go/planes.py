@@ -1,4 +1,4 @@
-"""What the network sees of a game: feature planes, from the player's side."""
+"""Feature planes: the input of the net, seen by the player to move."""
 
 # N rows, P points (N * N).
 
@@ -14,9 +14,10 @@ PLANES = {'mlperf07': 13, 'agz': 17}
 def mlperf07(state: State, rules: Rules) -> jax.Array:
   """The planes of rounds v0.7 to v2.1: bool [N, N, 13].
 
-  Own stones and the opponent's now, and one, two and three plies ago, in pairs;
-  whether Black plays; stones of chains with one, two, and three or more
-  liberties; points where a legal move captures. Before the game, no stones.
+  Own and opponent's stones now, and one, two and three plies ago, in pairs; all
+  ones if Black is to play; stones of chains with one, two, and three or more
+  liberties; points where a legal move captures. Before the first move there are
+  no stones.
   """
   liberties = state.liberties
   planes = [
@@ -33,8 +34,8 @@ def mlperf07(state: State, rules: Rules) -> jax.Array:
 def agz(state: State, rules: Rules) -> jax.Array:
   """The planes of round v0.6: bool [N, N, 17].
 
-  Own stones and the opponent's, in pairs, now and up to seven plies ago; and
-  whether Black plays.
+  Own and opponent's stones in pairs, now and up to seven plies ago; all ones if
+  Black is to play.
   """
   return _image([*_stones(state, 8), _is_black(state)], rules)
 

@@ -1,7 +1,7 @@
-"""The points of a board: their neighbours, and a random number for each stone.
+"""Points of a board: their neighbours, and a random number for each stone.
 
-A board of P points lies row by row from the upper left. Point P stands for the
-pass and for whatever is off the board.
+The P points of a board are numbered row by row from the upper left. Point P
+stands for the pass and for everything off the board.
 """
 
 import functools
@@ -15,7 +15,7 @@ _SEED = 20_181_207
 
 @functools.cache
 def neighbours(size: int) -> np.ndarray:
-  """Who lies above, below, left and right: int32 [P + 1, 4], P if nobody."""
+  """Points above, below, left and right: int32 [P + 1, 4], P off the board."""
   outside = size * size
   rows, columns = np.divmod(np.arange(outside), size)
   found = np.full((outside + 1, 4), outside, np.int32)
@@ -32,10 +32,10 @@ def neighbours(size: int) -> np.ndarray:
 
 @functools.cache
 def stone_hashes(size: int) -> np.ndarray:
-  """64 random bits of each stone, uint32 [P + 1, 2 colours, 2], Black first.
+  """64 random bits for each stone: uint32 [P + 1, 2 colours, 2], Black first.
 
-  The pass has zeros. NumPy keeps this stream from release to release, so the
-  hashes in a checkpoint stay true.
+  Those of the pass are zeros. NumPy guarantees that this stream is the same in
+  all its releases.
   """
   area = size * size
   raw = np.random.PCG64(_SEED).random_raw(2 * area).astype('<u8')
@@ -45,9 +45,9 @@ def stone_hashes(size: int) -> np.ndarray:
 
 
 def around(values: jax.Array, size: int, outside=0) -> list[jax.Array]:
-  """What lies above, below, left and right of each point: [P] -> four of [P].
+  """Values above, below, left and right of each point: [P] -> four of [P].
 
-  These are shifts: gathers of the same would not become vector instructions.
+  These are shifts: gathers would not become vector instructions.
   """
   fill = jnp.asarray(outside, values.dtype)
   column = np.arange(size * size) % size
@@ -67,7 +67,7 @@ def beside(mask: jax.Array, size: int) -> jax.Array:
 
 
 def firsts(ids: list[jax.Array]) -> list[jax.Array]:
-  """Which of the ids are not 0 and equal none before them: bool, as `ids`."""
+  """True for ids that are not 0 and equal no earlier one: bool, as `ids`."""
   found = []
   for place, here in enumerate(ids):
     is_new = here != 0

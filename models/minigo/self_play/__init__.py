@@ -1,4 +1,4 @@
-"""Go games that are played on the device: a net against itself, and matches."""
+"""Go games on the device: a net against itself, and matches."""
 
 from models.minigo.self_play.evaluation import Net, keys_of, on_each_device
 from models.minigo.self_play.games import Games, Played, Tally, begin, play
@@ -13,16 +13,14 @@ from models.minigo.self_play.matches import (
 from models.minigo.self_play.playouts import player as of_playouts
 from models.minigo.self_play.records import Ends, Positions, examples
 from models.minigo.self_play.settings import (
-  BOARD_9,
-  BOARD_19,
   MatchSettings,
   Settings,
   bootstrap,
 )
 
 __all__ = [
-  'BOARD_9', 'BOARD_19', 'Ends', 'Games', 'MatchSettings', 'Net', 'Played',
-  'Player', 'Positions', 'Settings', 'Tally', 'begin', 'bootstrap', 'examples',
-  'keys_of', 'match', 'moved', 'of_net', 'of_playouts', 'on_each_device',
-  'planted', 'play', 'searched',
+  'Ends', 'Games', 'MatchSettings', 'Net', 'Played', 'Player', 'Positions',
+  'Settings', 'Tally', 'begin', 'bootstrap', 'examples', 'keys_of', 'match',
+  'moved', 'of_net', 'of_playouts', 'on_each_device', 'planted', 'play',
+  'searched',
 ]  # fmt: skip

@@ -29,7 +29,7 @@ def go_game(rules: go.Rules) -> Game:
   return Game(
     play=jax.vmap(lambda state, action: go.play(state, action, rules)),
     legal=jax.vmap(lambda state: go.legal(state, rules)),
-    is_over=jax.vmap(go.is_over),
+    is_over=jax.vmap(lambda state: go.is_over(state, rules)),
     value_at_end=jax.vmap(lambda state: go.winner(state, rules)),
     to_play=lambda states: states.to_play,
   )

@@ -152,7 +152,7 @@ def _moved(games: Games, played: Played, settings: Settings):
   )
   tree = trees.advance(games.tree, actions, game, moved)
   after = evaluation.settled(trees.root_states(tree), moved, rules)
-  counted = moved & jax.vmap(go.is_over)(after)
+  counted = moved & game.is_over(after)
   ended = counted | resigned
   ends = records.put(
     played.ends,

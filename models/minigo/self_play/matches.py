@@ -13,7 +13,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from models.minigo import go
 from models.minigo.self_play import evaluation
 from models.minigo.self_play.evaluation import Net
 from models.minigo.self_play.settings import MatchSettings
@@ -47,7 +46,7 @@ def match(
   if keys.shape[0] % 2:
     raise ValueError(
       'Expected an even number of games on each device, as many with either '
-      f'colour; came {keys.shape[0]}.'
+      f'colour, got {keys.shape[0]}.'
     )
   salts = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
   first_is_black = jnp.arange(keys.shape[0]) % 2 == 0
@@ -93,10 +92,10 @@ def moved(
 
   Also those of the games that go on after them: bool [N].
   """
-  rules = settings.rules
-  tree = trees.advance(tree, actions, evaluation.go_game(rules), games)
-  after = evaluation.settled(trees.root_states(tree), games, rules)
-  return tree, games & ~jax.vmap(go.is_over)(after)
+  game = evaluation.go_game(settings.rules)
+  tree = trees.advance(tree, actions, game, games)
+  after = evaluation.settled(trees.root_states(tree), games, settings.rules)
+  return tree, games & ~game.is_over(after)
 
 
 def _played(players: tuple[Player, Player], first_is_black, salts, settings):

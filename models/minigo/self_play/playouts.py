@@ -1,14 +1,14 @@
-"""An opponent that nobody trained: a search that values leaves by random games.
+"""An untrained opponent: a search that values leaves by random games.
 
 From a leaf, both sides play any legal move that does not fill an own eye, until
-neither has one; the leaf's value is the mean of who won. That is Monte Carlo Go
-as it was before nets. Its strength is set by the readouts alone, and needs no
-file, so it can be a fixed measure of nets that learn.
+neither has one; the value of the leaf is the mean outcome. This is Monte Carlo
+Go from before neural nets. Its strength depends on the readouts alone, and it
+needs no file, so it is a fixed yardstick for nets that learn.
 
-These games are Go but in three things. They forget all but the last few
+Random games differ from Go in three ways. They remember only the last few
 positions, so only short cycles are forbidden. They end after three plies for
-each point of the board, wherever the game itself would. And what is counted is
-plain area, without pass-alive regions: hardly a dead stone is left by then.
+each point of the board, whatever limit the game itself has. And they are scored
+by plain area, without pass-alive regions: hardly a dead stone is left by then.
 """
 
 # B games, K states to value, N random games, P points, A actions (P + 1).
@@ -23,27 +23,26 @@ from models.minigo import go
 from models.minigo.go import points
 
 _PLIES_PER_POINT = 3
-# Positions that may not come back: even, so that a simple ko is among them.
+# Positions that may not repeat.
 _REMEMBERED = 4
-# Below a point's: a pass, and then a move that fills an own eye, are searched
-# only if all else is worse or there is nothing else.
+# Logits; those of points are 0. A pass, and below it a move that fills an own
+# eye, are searched only if everything else is worse or illegal.
 _PASS, _EYE = -10.0, -20.0
-# As in `evaluation`: each key's draws are its own.
+# As in `evaluation`: draws depend on their key alone, even vectorized.
 _GENERATOR = 'threefry2x32'
 
 
 def player(rules: go.Rules, playouts: int = 1):
-  """A side of `matches.match`, with so many random games for each leaf."""
+  """Player of `matches.match` with `playouts` random games for each leaf."""
   if playouts < 1:
-    raise ValueError(f'Expected at least one playout; came {playouts}.')
+    raise ValueError(f'Expected at least one playout, got {playouts}.')
   return lambda salts: evaluator(salts, rules, playouts)
 
 
 def evaluator(salts: jax.Array, rules: go.Rules, playouts: int = 1):
   """Random games as `search.grow` calls them: Go states [K] -> logits, values.
 
-  What is drawn depends on the position, its ply and the game's salt, uint32
-  [B], alone.
+  Draws depend on the position, its ply and the game's salt, uint32 [B], alone.
   """
 
   def evaluate(states: go.State):
@@ -58,22 +57,19 @@ def evaluator(salts: jax.Array, rules: go.Rules, playouts: int = 1):
 
 
 def finish(keys: jax.Array, states: go.State, rules: go.Rules) -> jax.Array:
-  """Who wins a random game from each of states [N]: int32 [N], 1 Black.
+  """Winner of a random game from each of states [N]: int32 [N], 1 Black.
 
-  A game that is over is counted as it stands.
+  A game that is over is scored as it stands.
   """
-  is_over = jax.vmap(go.is_over)(states)
+  is_over = jax.vmap(lambda state: go.is_over(state, rules))(states)
   states = _remembering(states)
   most = _PLIES_PER_POINT * rules.size**2
 
   def move(carry):
     states, going, ply = carry
     actions = _drawn(keys, states, ply, rules)
-    # A pass changes no board.
+    # A pass does not change the board.
     actions = jnp.where(going, actions, rules.size**2)
-    states = dataclasses.replace(
-      states, ply=jnp.full_like(states.ply, ply % _REMEMBERED)
-    )
     states = jax.vmap(lambda state, a: go.play(state, a, rules))(
       states, actions
     )
@@ -90,8 +86,8 @@ def finish(keys: jax.Array, states: go.State, rules: go.Rules) -> jax.Array:
 def own_eyes(stones: jax.Array, to_play: jax.Array, size: int) -> jax.Array:
   """Points of a board, int32 [P], that the player should not fill: bool [P].
 
-  All beside such a point is the player's own, and of the points diagonal to it
-  the opponent has at most one, and none at the edge of the board.
+  All neighbours of such a point are the player's own, and of the points
+  diagonal to it the opponent has at most one, at the edge of the board none.
   """
   own, theirs = stones == to_play, stones == -to_play
   above, below, left, right = points.around(own, size, True)
@@ -103,14 +99,14 @@ def own_eyes(stones: jax.Array, to_play: jax.Array, size: int) -> jax.Array:
 
 
 def _at_edge(size: int) -> np.ndarray:
-  """bool [P]."""
+  """Points at the edge: bool [P]."""
   inner = np.zeros((size, size), bool)
   inner[1:-1, 1:-1] = True
   return ~inner.ravel()
 
 
 def _keys(salts: jax.Array, states: go.State, playouts: int) -> jax.Array:
-  """Keys [K, playouts]."""
+  """Keys of the random games: [K, playouts]."""
 
   def of_one(salt, words, ply):
     key = jax.random.key(salt, impl=_GENERATOR)
@@ -122,12 +118,11 @@ def _keys(salts: jax.Array, states: go.State, playouts: int) -> jax.Array:
 
 
 def _remembering(states: go.State) -> go.State:
-  """With room for few positions, which the last ones are written over.
+  """States with room for few positions, filled with the last but one.
 
-  The room holds the one before the last already: nothing can come back to the
-  last one but by a pass, or in many moves.
+  That one a simple ko could repeat; the last one only a pass or many moves.
   """
-  at = jnp.maximum(states.ply - 2, 0)
+  at = (states.ply - 2) % states.history.shape[-1]
   before = jnp.take_along_axis(states.history, at[:, None, None], axis=2)
   before = jnp.where((states.ply >= 2)[:, None, None], before, 0)
   shape = (*before.shape[:2], _REMEMBERED)
@@ -135,7 +130,7 @@ def _remembering(states: go.State) -> go.State:
 
 
 def _drawn(keys, states: go.State, ply, rules: go.Rules) -> jax.Array:
-  """A move in each of states [N]: int32 [N], a pass if there is no other."""
+  """Random move in each of states [N]: int32 [N], a pass if there is none."""
 
   def draw(key, state):
     sensible = go.legal(state, rules)[:-1] & ~own_eyes(
@@ -151,7 +146,7 @@ def _drawn(keys, states: go.State, ply, rules: go.Rules) -> jax.Array:
 
 
 def _logits(states: go.State, rules: go.Rules) -> jax.Array:
-  """float32 [K, A], of which the search drops what is not legal."""
+  """Logits float32 [K, A]; the search drops those of illegal moves."""
 
   def of_one(state):
     eyes = own_eyes(go.board(state), state.to_play, rules.size)
@@ -161,7 +156,7 @@ def _logits(states: go.State, rules: go.Rules) -> jax.Array:
 
 
 def _winners(chain: jax.Array, rules: go.Rules) -> jax.Array:
-  """Who has more area, int32 [N], of boards int32 [N, P]."""
+  """Owner of the larger area, int32 [N], on boards int32 [N, P]."""
   beside = jax.vmap(lambda mask: points.beside(mask, rules.size))
   empty = chain == 0
 

@@ -48,16 +48,16 @@ class Settings:
     if self.leaves < 1 or self.capacity < max(2, self.leaves):
       raise ValueError(
         'Expected at least one leaf a round and room for two nodes and for '
-        f'every leaf; came leaves={self.leaves}, capacity={self.capacity}.'
+        f'every leaf, got leaves={self.leaves}, capacity={self.capacity}.'
       )
     if self.attempts is not None and self.attempts < self.leaves:
       raise ValueError(
-        'Expected at least as many attempts as leaves; came '
+        'Expected at least as many attempts as leaves, got '
         f'attempts={self.attempts}, leaves={self.leaves}.'
       )
     if self.value_init_penalty < 0 or not 0 <= self.noise_mix <= 1:
       raise ValueError(
-        'Expected a penalty of at least 0 and a share of noise in [0, 1]; came '
+        'Expected a penalty of at least 0 and a share of noise in [0, 1], got '
         f'value_init_penalty={self.value_init_penalty}, '
         f'noise_mix={self.noise_mix}.'
       )

@@ -94,6 +94,11 @@ class Hparams:
   )
   board_size: int = fixed(19, 'Points in a row.')
   komi: float = fixed(7.5, 'Points that White is given.', valid=NOT_NEGATIVE)
+  max_plies: int = fixed(
+    2**15 - 1,
+    'Plies after which a game is scored as it stands.',
+    valid=numbers('from 1 to 32767', lambda value: 1 <= value < 2**15),
+  )
   planes: str = fixed(
     'mlperf07',
     'What the net sees of a position.',

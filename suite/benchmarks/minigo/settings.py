@@ -50,7 +50,7 @@ def net_size(hp: Hparams) -> minigo.Size:
 
 
 def _rules(hp: Hparams) -> go.Rules:
-  return go.Rules(hp.board_size, komi=hp.komi)
+  return go.Rules(hp.board_size, komi=hp.komi, max_plies=hp.max_plies)
 
 
 def _tree(hp: Hparams, capacity: int) -> TreeSettings:

@@ -8,6 +8,7 @@ import numpy as np
 
 from models.minigo import go
 from tests.models.minigo import go_boards as boards
+from tests.models.minigo import go_peer
 
 FIVE, NINE = go.Rules(5), go.Rules(9)
 
@@ -77,6 +78,17 @@ class PassAliveTest(parameterized.TestCase):
       _alive(text.translate(swapped)), expected.translate(swapped)
     )
 
+  def test_a_dead_chain_ends_all_regions_that_it_borders_on(self):
+    # The stone in the corner, which White can take, touches the eye beside it
+    # at White's stone only; then White can take the other one too.
+    text = '.XaOX XXXX. ..... ..... .....'
+    self.assertEqual(_alive(text), '..... ..... ..... ..... .....')
+    stones = boards.stones(text)
+    self.assertEmpty(go_peer.pass_alive(5, stones, go.BLACK))
+    # The reference keeps that eye, and credits what is left of the chain.
+    found = go_peer.pass_alive(5, stones, go.BLACK, by_liberties=True)
+    self.assertEqual(found, {0})
+
   @parameterized.parameters('.', 'O')
   def test_a_region_counts_with_one_inner_point_not_with_two(self, inner):
     room = f"""
@@ -143,10 +155,10 @@ class SettleTest(absltest.TestCase):
     return boards.compiled(go.settle, FIVE)(state)
 
   def test_a_game_ends_where_all_is_pass_alive_and_not_before_its_time(self):
-    self.assertTrue(go.is_over(self._settled(self.SETTLED, 10)))
-    self.assertTrue(go.is_over(self._settled(self.SETTLED, 11, passes=1)))
-    self.assertFalse(go.is_over(self._settled(self.SETTLED, 9)))
-    self.assertFalse(go.is_over(self._settled(self.OPEN, 30)))
+    self.assertTrue(go.is_over(self._settled(self.SETTLED, 10), FIVE))
+    self.assertTrue(go.is_over(self._settled(self.SETTLED, 11, passes=1), FIVE))
+    self.assertFalse(go.is_over(self._settled(self.SETTLED, 9), FIVE))
+    self.assertFalse(go.is_over(self._settled(self.OPEN, 30), FIVE))
 
   def test_what_is_not_over_stays_as_it_was(self):
     state = self._settled(self.OPEN, 30, passes=1)

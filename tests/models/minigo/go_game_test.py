@@ -25,6 +25,10 @@ def _after(state, moves, rules):
   return state
 
 
+def _is_over(state, moves, rules=FIVE):
+  return bool(go.is_over(_after(state, moves, rules), rules))
+
+
 @functools.cache
 def _random_games(rules, games, plies):
   """States after each ply, [plies, games, ...], actions and legal sets before.
@@ -170,14 +174,14 @@ class MovesTest(parameterized.TestCase):
 
   def test_two_passes_in_turn_end_the_game(self):
     state = go.initial(FIVE)
-    self.assertFalse(go.is_over(_after(state, [None, 3, None], FIVE)))
-    self.assertTrue(go.is_over(_after(state, [3, None, None], FIVE)))
+    self.assertFalse(_is_over(state, [None, 3, None]))
+    self.assertTrue(_is_over(state, [3, None, None]))
 
   def test_the_last_ply_ends_the_game(self):
     rules = go.Rules(5, max_plies=3)
-    state = _after(go.initial(rules), [1, 2], rules)
-    self.assertFalse(go.is_over(state))
-    self.assertTrue(go.is_over(_after(state, [3], rules)))
+    self.assertFalse(_is_over(go.initial(rules), [1, 2], rules))
+    self.assertTrue(_is_over(go.initial(rules), [1, 2, 3], rules))
+    self.assertFalse(_is_over(go.initial(FIVE), [1, 2, 3]))
 
   def test_passes_in_a_row_are_counted_for_each_player_up_to_the_limit(self):
     rules = go.Rules(5, passes_to_forbid=2)
@@ -190,16 +194,34 @@ class MovesTest(parameterized.TestCase):
 
   def test_rules_that_cannot_be_are_refused(self):
     for wrong in ({'size': 1}, {'size': 26}):
-      with self.assertRaisesRegex(ValueError, '2 to 25 rows; came'):
+      with self.assertRaisesRegex(ValueError, '2 to 25 rows, got'):
         go.Rules(**wrong)
-    for wrong in ({'max_plies': 0}, {'passes_to_forbid': 0}):
-      with self.assertRaisesRegex(ValueError, 'at least 1, settled_from'):
-        go.Rules(5, **wrong)
+    for name, least in (
+      ('max_plies', 1),
+      ('remembered', 1),
+      ('passes_to_forbid', 1),
+      ('settled_from', 0),
+    ):
+      says = f'{name} of at least {least}, got {least - 1}'
+      with self.assertRaisesRegex(ValueError, says):
+        go.Rules(5, **{name: least - 1})
+    with self.assertRaisesRegex(ValueError, '16 bits hold, got 32768'):
+      go.Rules(5, max_plies=2**15)
 
   @parameterized.parameters((19, 722, 133), (9, 162, 27), (5, 50, 10))
-  def test_limits_follow_from_the_size(self, size, plies, settled):
+  def test_limits_follow_from_the_size(self, size, remembered, settled):
     rules = go.Rules(size)
-    self.assertEqual((rules.max_plies, rules.settled_from), (plies, settled))
+    self.assertEqual(
+      (rules.remembered, rules.settled_from), (remembered, settled)
+    )
+    self.assertEqual(rules.max_plies, 32_767)  # none, as in the reference
+
+  def test_a_position_may_repeat_once_it_is_no_longer_remembered(self):
+    text = '.XO.. XOaO. .XO.. ..... .....'
+    for remembered, legal in ((4, False), (3, True)):
+      rules = go.Rules(5, remembered=remembered)
+      state = _after(boards.drawn(text, rules), [7, None, None], rules)
+      self.assertEqual(boards.can_play(state, 6, rules), legal)
 
 
 class RandomGamesTest(parameterized.TestCase):
@@ -207,7 +229,7 @@ class RandomGamesTest(parameterized.TestCase):
 
   @parameterized.parameters((3, 24, 60), (5, 12, 90), (9, 2, 200))
   def test_states_agree_with_a_plain_engine(self, size, games, plies):
-    rules = go.Rules(size, max_plies=plies + 1)
+    rules = go.Rules(size, remembered=plies)
     states, actions, legal = _random_games(rules, games, plies)
     for game in range(games):
       peer = go_peer.Game(size)
@@ -238,7 +260,7 @@ class RandomGamesTest(parameterized.TestCase):
       )
 
   def test_hashes_are_equal_where_boards_are(self):
-    rules = go.Rules(5, max_plies=91)
+    rules = go.Rules(5, remembered=90)
     states, _, _ = _random_games(rules, 12, 90)
     signs = np.sign(states.chain).reshape(-1, 25)
     hashes = states.hash.reshape(-1, 2)
@@ -251,7 +273,7 @@ class RandomGamesTest(parameterized.TestCase):
     self.assertGreater(len(pairs), 500)
 
   def test_the_last_eight_boards_are_kept(self):
-    rules = go.Rules(5, max_plies=91)
+    rules = go.Rules(5, remembered=90)
     states, _, _ = _random_games(rules, 12, 90)
     signs = np.sign(states.chain)
     for ago in range(8):

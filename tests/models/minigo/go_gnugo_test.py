@@ -47,7 +47,7 @@ def _recorded(size: int) -> Games:
 
 
 def _rules(size: int) -> go.Rules:
-  return go.Rules(size, komi=0.0, max_plies=recorded.LONGEST[size] + 1)
+  return go.Rules(size, komi=0.0, remembered=recorded.LONGEST[size])
 
 
 @functools.cache

@@ -94,8 +94,14 @@ class Game:
     return total + sum(owner)
 
 
-def pass_alive(size: int, stones, colour: int) -> set[int]:
-  """Points in the regions that `colour` holds though it always passes."""
+def pass_alive(
+  size: int, stones, colour: int, *, by_liberties: bool = False
+) -> set[int]:
+  """Points in the regions that `colour` holds even if it always passes.
+
+  A chain that dies takes along the regions that it borders on, or, as in the
+  reference's position.cc, those that hold a liberty of it (`by_liberties`).
+  """
   chains, regions = [], []
   for kind, found in ((True, chains), (False, regions)):
     left = {p for p in range(size**2) if (stones[p] == colour) == kind}
@@ -121,11 +127,15 @@ def pass_alive(size: int, stones, colour: int) -> set[int]:
       for chain in alive
       if sum(is_vital(region, chain) for region in eyes) >= 2
     }
-    walls = set().union(*kept)
+    dead = set(chains) - kept
     still = {
       region
       for region in eyes
-      if all(p in walls for p in border(region) if stones[p] == colour)
+      if not any(
+        p in border(chain) and not (by_liberties and stones[p])
+        for chain in dead
+        for p in region
+      )
     }
     if (kept, still) == (alive, eyes):
       break
@@ -133,6 +143,8 @@ def pass_alive(size: int, stones, colour: int) -> set[int]:
   found = set()
   for region in eyes:
     walls = border(region)
+    if not walls <= set().union(*alive):
+      continue
     inner = [
       p
       for p in region

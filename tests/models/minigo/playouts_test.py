@@ -206,7 +206,7 @@ class ValuesTest(parameterized.TestCase):
     self.assertLess(logits[0, [0, 24]].max(), logits[0, 25] - 5)
 
   def test_a_side_without_a_playout_is_refused(self):
-    with self.assertRaisesRegex(ValueError, 'at least one playout; came 0'):
+    with self.assertRaisesRegex(ValueError, 'at least one playout, got 0'):
       self_play.of_playouts(RULES, 0)
 
 

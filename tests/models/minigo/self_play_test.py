@@ -29,6 +29,9 @@ SETTINGS = self_play.Settings(
   rounds=2,
   looks=1,
 )
+BOARD_19 = self_play.Settings(
+  rules=go.Rules(19), tree=TreeSettings(capacity=1603), looks=20, rounds=5
+)
 PLACES, LOOKS = 16, 240
 QUICK = {'xla_backend_optimization_level': 0}  # compiles in half the time
 
@@ -163,7 +166,7 @@ def last_moves(state):
   for move in np.flatnonzero(go_boards.legal(RULES)(state)):
     after = go_boards.play(RULES)(state, jnp.int32(move))
     after = go_boards.compiled(go.settle, RULES)(after)
-    if go.is_over(after):
+    if go.is_over(after, RULES):
       found.add(int(go_boards.compiled(go.winner, RULES)(after)))
   return found
 
@@ -406,36 +409,31 @@ class MatchTest(absltest.TestCase):
 
   def test_an_odd_number_of_games_on_a_device_is_refused(self):
     settings = self_play.MatchSettings(RULES, TreeSettings(capacity=120))
-    with self.assertRaisesRegex(ValueError, 'even number of games.*came 3'):
+    with self.assertRaisesRegex(ValueError, 'even number of games.*got 3'):
       player = self_play.of_net(net, settings)
       self_play.match(player, player, keys()[:3], settings)
 
 
 class SettingsTest(parameterized.TestCase):
   def test_a_call_records_no_more_than_its_rounds_can_search(self):
-    got = dataclasses.replace(self_play.BOARD_19, looks=20, rounds=5)
     # 100 rounds of at most 8 visits: one search, and one that was under way.
-    self.assertEqual(got.most_per_call, 2)
-    self.assertEqual(dataclasses.replace(got, looks=1).most_per_call, 1)
-
-  def test_the_first_plies_are_those_of_the_reference(self):
-    self.assertEqual(self_play.BOARD_19.early_plies, 30)
-    self.assertEqual(self_play.BOARD_9.early_plies, 6)
+    self.assertEqual(BOARD_19.most_per_call, 2)
+    self.assertEqual(dataclasses.replace(BOARD_19, looks=1).most_per_call, 1)
 
   @parameterized.parameters(
-    ({'fast_share': 1.5}, r'fast_share in \[0, 1\]; came 1.5'),
+    ({'fast_share': 1.5}, r'fast_share in \[0, 1\], got 1.5'),
     ({'no_resign_share': -1}, 'no_resign_share'),
     ({'full_readouts': 400}, 'room for 99 reads with full_readouts=400'),
     ({'fast_readouts': 0}, 'at least one readout'),
-    ({'resign_from': (0.0, -1.0)}, 'resign_from to rise'),
-    ({'planes': 'alphago'}, "agz.*mlperf07.*came 'alphago'"),
+    ({'resign_from': (0.0, -1.0)}, 'ascending resign_from'),
+    ({'planes': 'alphago'}, "agz.*mlperf07.*got 'alphago'"),
   )
   def test_what_does_not_fit_is_refused(self, change, says):
     with self.assertRaisesRegex(ValueError, says):
       dataclasses.replace(SETTINGS, **change)
 
   def test_games_of_a_random_net_have_no_fast_moves_and_few_passes(self):
-    got = self_play.bootstrap(self_play.BOARD_19)
+    got = self_play.bootstrap(BOARD_19)
     self.assertEqual(got.fast_share, 0)
     self.assertFalse(got.tree.may_pass)
 

@@ -309,7 +309,7 @@ class BoundsTest(parameterized.TestCase):
     {'capacity': 8, 'value_init_penalty': -0.2},
   )
   def test_settings_that_cannot_work_are_refused(self, **settings):
-    with self.assertRaisesRegex(ValueError, 'Expected .* came'):
+    with self.assertRaisesRegex(ValueError, 'Expected .* got'):
       trees.Settings(**settings)
 
 

@@ -11,16 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.minigo import net, self_play
 from suite import benchmark
 from suite.benchmarks import minigo
-from suite.benchmarks.minigo import settings as settings_lib
 from suite.clock import Clock
 from suite.results import audit
 from suite.run import loop, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.feed import Data
-from suite.run.program import Program, abstract_state
+from suite.run.program import Program
 from suite.run.run_log import RunLog
 from suite.run.task import Facts
 from suite.target import Target
@@ -289,16 +287,6 @@ class StepTest(parameterized.TestCase):
       w -= rate * m
       self.assertAlmostEqual(float(params['w']), w, places=5)
 
-  @parameterized.parameters(
-    (0, 0.016), (128, 0.016), (129, 0.16), (10_000, 0.16), (10_001, 0.016),
-    (20_000, 0.016), (20_001, 0.0016),
-  )  # fmt: skip
-  def test_the_reference_learns_at_the_rate_of_its_step(self, step, rate):
-    from suite.benchmarks.minigo import task as task_lib
-
-    schedule = task_lib._schedule(REFERENCE.hparams)
-    self.assertAlmostEqual(float(schedule(step)), rate, places=6)
-
   def test_the_target_stays_to_the_last_bit(self):
     hp = dataclasses.replace(
       HP, opponent='target', gradient_accumulation_steps=2
@@ -319,28 +307,6 @@ class StepTest(parameterized.TestCase):
 
 
 class DeclarationTest(parameterized.TestCase):
-  def test_the_reference_has_the_parameters_and_tensors_of_the_spec(self):
-    task = task_of(REFERENCE.hparams, REFERENCE)
-    params = abstract_state(task).params
-    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
-    self.assertEqual(count, 736_671)
-    self.assertLen(task.tensors, 48)
-
-  def test_the_reference_starts_with_generation_18(self):
-    task = task_of(REFERENCE.hparams, REFERENCE)
-    self.assertEqual(task.blocks(Facts())[0].at, {'epoch_num': 18})
-
-  @parameterized.parameters(
-    ('reference', self_play.BOARD_19, net.V07),
-    ('v0.6', dataclasses.replace(self_play.BOARD_9, planes='agz'), net.V06),
-  )
-  def test_games_are_played_as_the_flags_of_the_reference_say(
-    self, size, settings, net_size
-  ):
-    hp = DECLARED.size(size).hparams
-    self.assertEqual(settings_lib.settings(hp), settings)
-    self.assertEqual(settings_lib.net_size(hp), net_size)
-
   @parameterized.parameters(
     (
       {'lr_rates': (0.1, 0.2)},
