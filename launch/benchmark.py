@@ -58,7 +58,7 @@ def define_flags() -> None:
 def main() -> int:
   """Runs the set; see the module."""
   if FLAGS.list:
-    print(listing.text(FLAGS.data_dir))
+    print(listing.benchmarks(FLAGS.data_dir))
     return 0
   request = run_flags.request()
   runs = FLAGS.runs or request.benchmark.runs

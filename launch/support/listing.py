@@ -1,10 +1,12 @@
-"""Lists the benchmarks, their sizes, and whether their data is prepared."""
+"""Lists benchmarks, whether their data is prepared, and hyperparameters."""
 
 from input_pipelines.reading import places
+from launch.support import run_flags
 from suite import benchmark as benchmark_lib
+from suite import hparams
 
 
-def text(data_dir: str) -> str:
+def benchmarks(data_dir: str) -> str:
   """A line for every size: benchmark, size, target, data set, its state."""
   rows = [('benchmark', 'size', 'target', 'data')]
   for name in benchmark_lib.names():
@@ -16,6 +18,21 @@ def text(data_dir: str) -> str:
   return '\n'.join(
     '  '.join(f'{c:{w}}' for c, w in zip(row, widths, strict=True)).rstrip()
     for row in rows
+  )
+
+
+def hyperparameters(request: run_flags.Request) -> str:
+  """The hyperparameters, one line each, with what Closed allows."""
+  lines = []
+  for each in hparams.declared(request.hparams):
+    lines.append(
+      f'  {each.name}={each.value}\n'
+      f'      {each.help} Allowed: {each.allowed}. '
+      f'Log key: {each.key or "none"}.'
+    )
+  return (
+    f'Hyperparameters of {request.benchmark.name}, size {request.size_name}:\n'
+    + '\n'.join(lines)
   )
 
 

@@ -8,7 +8,6 @@ from typing import Any, TextIO
 
 from launch.support import run_flags
 from launch.support.live_line import LiveLine
-from suite import hparams
 from suite.clock import RESTART
 from suite.results.report.format import duration
 from suite.run import loop
@@ -202,18 +201,3 @@ def _resumed(record: Mapping[str, Any]) -> str:
   lost = record['timed']['parts'].get(RESTART, 0.0)
   times = 'time' if count == 1 else 'times'
   return f'; resumed {count} {times}, {duration(lost)} lost'
-
-
-def hparams_table(request: run_flags.Request) -> str:
-  """The hyperparameters, one line each, with what Closed allows."""
-  lines = []
-  for each in hparams.declared(request.hparams):
-    lines.append(
-      f'  {each.name}={each.value}\n'
-      f'      {each.help} Allowed: {each.allowed}. '
-      f'Log key: {each.key or "none"}.'
-    )
-  return (
-    f'Hyperparameters of {request.benchmark.name}, size {request.size_name}:\n'
-    + '\n'.join(lines)
-  )

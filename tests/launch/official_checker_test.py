@@ -9,7 +9,7 @@ from mlperf_logging.compliance_checker import mlp_compliance
 import numpy as np
 
 from launch import train
-from launch.support import run_flags
+from launch.support import run_flags, training
 from suite import benchmark, hparams
 from suite.clock import Clock
 from suite.hparams import Division
@@ -70,7 +70,7 @@ class OfficialCheckerTest(parameterized.TestCase):
     log.start('init_start', at=clock.created)
     log.event('cache_clear', True)
     beside = hparams.beside(hp)
-    for key, value in train.settings(request, 1234).items():
+    for key, value in training.settings(request, 1234).items():
       log.event(key, value, beside.get(key))
     now.time += startup
     if ends_at is not None:

@@ -1,0 +1,424 @@
+"""One run: its checks, its log, its record, how signals end it."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from absl import flags as absl_flags
+import jax
+
+from input_pipelines.reading import dataset
+from launch import profiles
+from launch.cluster import alike, hosts, resuming, supervisor, worker
+from launch.cluster.place import Place
+from launch.cluster.roll import Bounds
+from launch.support import (
+  environment,
+  preflight,
+  progress,
+  run_flags,
+  system,
+)
+from suite import files, hparams
+from suite.clock import Clock
+from suite.run import checkpoint, loop, program, sharding
+from suite.run.checkpoint import Checkpoints
+from suite.run.feed import Data
+from suite.run.run_log import SUCCESS, RunLog, resumes
+from suite.run.task import Facts, Task
+
+FLAGS = absl_flags.FLAGS
+_CACHED_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One run, with everything checked that can be checked before it starts."""
+
+  request: run_flags.Request
+  task: Task
+  facts: Facts
+  mesh: jax.sharding.Mesh
+  build: program.Build
+  directory: str  # of the data set
+  log_path: str
+  record_path: str
+  seed: int
+  checkpoints: Checkpoints
+  resumed: bool  # whether it goes on from one of them
+  preflight: Mapping[str, Any] | None = None  # what it found
+
+
+def run(request: run_flags.Request) -> int:
+  """Makes the run, or supervises who makes it; returns the exit code."""
+  clock = Clock()
+  place = None if supervisor.is_worker() else hosts.place()
+  if place or (FLAGS.watchdog_seconds and not supervisor.is_worker()):
+    return supervisor.supervise(_watched(request, place or supervisor.alone()))
+  with worker.entered() as me:
+    return _train(request, clock, me)
+
+
+def _watched(request: run_flags.Request, place: Place) -> supervisor.Job:
+  log_path = files.log_path(FLAGS.output, FLAGS.run)
+  settings = alike.settings(request)
+  return supervisor.Job(place, _bounds(), settings, FLAGS.output, log_path)
+
+
+def _bounds() -> Bounds:
+  watched = FLAGS.watchdog_seconds or Bounds.watchdog
+  return Bounds(FLAGS.join_seconds, FLAGS.startup_seconds, watched)
+
+
+def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
+  with clock.spent_on('build'):
+    job = _prepare(request)
+  if preflight.is_wanted(job.mesh, FLAGS.preflight):
+    with clock.spent_on('preflight'):
+      job = dataclasses.replace(job, preflight=_preflight(job))
+  log_path = job.log_path if hosts.is_primary() else None
+  log = RunLog(log_path, clock, suspended=job.resumed)
+  shown = progress.watcher(
+    FLAGS.progress if hosts.is_primary() else 'none',
+    job.task.blocks(job.facts),
+    job.request,
+  )
+  try:
+    with _ended_by_signals() as signals:
+      # Without checkpoints nothing is gained by waiting for a step's end.
+      if job.checkpoints.saves:
+        shown.ended = signals.at_tick
+      result = _run(job, log, clock, me.watch(shown))
+  except loop.Interrupted as end:
+    print(f'{end}; the log says so: {job.log_path}', file=sys.stderr)
+    if end.saved is not None and hosts.is_primary():
+      print(f'saved after step {end.saved}: --resume goes on', file=sys.stderr)
+    return me.finished(128 + end.number)
+  except checkpoint.Failed as error:
+    print(f'error: {error}', file=sys.stderr)
+    me.failed(error)
+    return 1
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    # The log says 'aborted' by now; what is left is to tell the person.
+    logging.exception('The run failed; its log is %s', job.log_path)
+    me.failed(error)
+    return 1
+  finally:
+    log.close()
+  if hosts.is_primary():
+    record = _record(job, result, clock)
+    files.write_json(job.record_path, record)
+    shown.result(record)
+  return me.finished(0 if result.status == SUCCESS else 1)
+
+
+def _prepare(request: run_flags.Request) -> Job:
+  """Checks all that can be checked; raises ValueError or OSError in words."""
+  for kept in profiles.apply(request.profile):
+    print(kept, file=sys.stderr)
+  hosts.initialize(_bounds(), FLAGS.expect_devices)
+  hosts.require_platform(FLAGS.platform)
+  _require_options(request.profile.compiler_options)
+  if FLAGS.compile_cache:
+    jax.config.update('jax_compilation_cache_dir', FLAGS.compile_cache)
+    if _CACHED_FROM not in os.environ:
+      jax.config.update(_CACHED_FROM.lower(), 0.5)
+  mesh = sharding.make_mesh(FLAGS.model_axis)
+  task = request.benchmark.task(
+    request.hparams, request.size.data, devices=mesh.shape[sharding.DATA]
+  )
+  run_flags.require_reads(request, task.reads)
+  build = program.Build(
+    request.profile.compiler_options,
+    spread=FLAGS.spread,
+    groups_across_hosts=FLAGS.groups_across_hosts,
+  )
+  program.check(task, mesh, build)
+  directory = dataset.find(FLAGS.data_dir, request.size.data.name)
+  facts = task.inspect(directory)
+  log_path = files.log_path(FLAGS.output, FLAGS.run)
+  record_path = files.record_path(FLAGS.output, FLAGS.run)
+  checkpoints, resumed = _checkpoints(request, directory)
+  if hosts.is_primary() and not resumed:
+    files.claim_directory(FLAGS.output)
+    kept = checkpoints.directory, checkpoints.beside
+    for path in (log_path, record_path, *kept):
+      if os.path.exists(path):
+        raise ValueError(
+          f'{path} is there already, and a log holds one run: give another '
+          '--output or --run, or --resume for a run that was cut off.'
+        )
+  return Job(
+    request,
+    task,
+    facts,
+    mesh,
+    build,
+    directory,
+    log_path,
+    record_path,
+    checkpoints.origin['seed'],
+    checkpoints,
+    resumed,
+  )
+
+
+def _checkpoints(
+  request: run_flags.Request, directory: str
+) -> tuple[Checkpoints, bool]:
+  """Those of this run, and whether it goes on from them."""
+  checkpoints = Checkpoints(
+    files.checkpoints_path(FLAGS.output, FLAGS.run),
+    minutes=FLAGS.checkpoint_minutes,
+    steps=FLAGS.checkpoint_steps,
+    keep=FLAGS.keep_checkpoints,
+  )
+  seed = FLAGS.seed
+  if seed is None:
+    seed = int.from_bytes(os.urandom(4), 'little')
+  position = None
+  if FLAGS.resume:
+    if request.reading.skips:
+      raise ValueError(
+        'A run that may skip records cannot go on: those that it has skipped '
+        'are not known.'
+      )
+    position = resuming.find(FLAGS.output, FLAGS.run, checkpoints)
+  if position and FLAGS.seed is None:
+    seed = position.origin['seed']
+  data = dataset.fingerprint(directory)
+  checkpoints.origin = resuming.origin(request, hosts.agreed(seed), data)
+  if position:
+    resuming.require_same(position.origin, checkpoints.origin)
+  return checkpoints, position is not None
+
+
+def _require_options(options: Mapping[str, Any]) -> None:
+  """ValueError unless the compiler here takes these options."""
+  if not options:
+    return
+  try:
+    jax.jit(lambda: 0).lower().compile(compiler_options=dict(options))
+  except jax.errors.JaxRuntimeError as error:
+    raise ValueError(
+      f'The compiler of {jax.default_backend()} refuses its options: '
+      f'{str(error).partition(": ")[2]}'
+    ) from None
+
+
+def _preflight(job: Job) -> Mapping[str, Any]:
+  return preflight.before(
+    job.mesh,
+    FLAGS.data_dir,
+    strict=FLAGS.preflight_strict,
+    told=FLAGS.progress == 'text',
+  )
+
+
+def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
+  if not job.resumed:
+    _open_log(job, log, clock)
+  share = sharding.host_share(job.mesh)
+  data = Data(
+    clock,
+    job.directory,
+    job.seed,
+    lambda rows: sharding.put_rows(rows, job.mesh),
+    host=share[0],
+    hosts=share[1],
+    reading=job.request.reading,
+    kept=_kept(job),
+  )
+  return loop.run(
+    job.task,
+    job.facts,
+    job.request.size.target,
+    data,
+    mesh=job.mesh,
+    build=job.build,
+    seed=job.seed,
+    log=log,
+    clock=clock,
+    watcher=watcher,
+    checkpoints=job.checkpoints,
+  )
+
+
+def _kept(job: Job) -> str | None:
+  """Where the feed keeps what it needs to go on, if it may have to."""
+  goes_on = job.checkpoints.saves or job.resumed
+  return job.checkpoints.beside if goes_on else None
+
+
+def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
+  log.start('init_start', at=clock.created)
+  log.event('cache_clear', dataset.evict(job.directory))
+  beside = hparams.beside(job.request.hparams)
+  for key, value in settings(job.request, job.seed).items():
+    log.event(key, value, beside.get(key))
+  for key, value in job.facts.logged.items():
+    log.event(key, value)
+
+
+def settings(request: run_flags.Request, seed: int) -> dict[str, Any]:
+  """What the log says between init_start and init_stop, by key."""
+  versions = system.versions()
+  return {
+    'submission_benchmark': request.benchmark.name,
+    'submission_division': request.division.value,
+    'submission_org': FLAGS.submission_org,
+    'submission_platform': FLAGS.submission_platform or _platform(),
+    'submission_status': FLAGS.submission_status,
+    'podium_size': request.size_name,
+    'podium_ruleset': request.size.ruleset,
+    'podium_version': versions.get('podium-bench', 'unknown'),
+    'podium_commit': versions['commit'],
+    'seed': seed,
+    **hparams.logged(request.hparams),
+    **_may_skip(request),
+    'podium_profile': request.profile.name,
+    'podium_compiler_options': dict(request.profile.compiler_options),
+    'podium_environment': environment.settings(),
+    'podium_spread': FLAGS.spread,
+    'podium_groups_across_hosts': FLAGS.groups_across_hosts,
+    'train_samples': request.size.data.train_samples,
+    'eval_samples': request.size.data.eval_samples,
+  }
+
+
+def _may_skip(request: run_flags.Request) -> dict[str, int]:
+  skips = request.reading.skips
+  return {'podium_may_skip_records': skips.limit} if skips else {}
+
+
+def _platform() -> str:
+  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+
+
+class _Signals:
+  """SIGINT and SIGTERM: they end the run in order, a second one at once.
+
+  One that comes before the first step, or where nobody asks, raises.
+  """
+
+  def __init__(self):
+    self._asked = False
+    self._came: loop.Interrupted | None = None
+
+  def at_tick(self, tick: int) -> loop.Interrupted | None:
+    """What ends the run, in order, at this tick; see loop.Watcher."""
+    del tick
+    self._asked = True
+    return self._came
+
+  def handle(self, number: int, frame) -> None:
+    """The signal has come."""
+    del frame
+    for each in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(each, lambda number, _: os._exit(128 + number))
+    self._came = loop.Interrupted(signal.Signals(number).name, number)
+    if not self._asked:
+      raise self._came
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[_Signals]:
+  """Listens for signals.
+
+  Of several processes JAX listens itself, and all end at one tick: see
+  worker.Watched.
+  """
+  signals = _Signals()
+  if jax.process_count() > 1:
+    yield signals
+    return
+  for each in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(each, signals.handle)
+  try:
+    yield signals
+  finally:
+    # What follows is the writing of the result: short, and not to be lost.
+    for each in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(each, signal.SIG_IGN)
+
+
+def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
+  """All that is known of the run, as the report reads it."""
+  request, timed = job.request, result.timed_parts
+  training = timed.get('compute', 0.0) + timed.get('input', 0.0)
+  allowance = request.size.startup_allowance(request.division)
+  met = result.status == SUCCESS
+  skips = request.reading.skips
+  return {
+    'format': 1,
+    'benchmark': request.benchmark.name,
+    'size': request.size_name,
+    'ruleset': request.size.ruleset,
+    'division': request.division.value,
+    'run': FLAGS.run,
+    'seed': job.seed,
+    'status': result.status,
+    'reason': result.reason,
+    'target': request.size.target.as_dict(),
+    'time_to_quality': clock.time_to_quality(allowance) if met else None,
+    'startup': {
+      'seconds': result.startup,
+      'allowance': allowance,
+      'parts': dict(result.startup_parts),
+    },
+    'timed': {'seconds': result.timed, 'parts': dict(timed)},
+    'evals': [dataclasses.asdict(found) for found in result.evals],
+    'resumed': resumes(job.log_path),
+    'losses': [
+      [step, loss if math.isfinite(loss) else None]
+      for step, loss in enumerate(result.losses, start=1)
+    ],
+    'steps': len(result.losses),
+    'samples': result.samples,
+    'samples_per_second': result.samples / training if training else None,
+    'flops_per_step': result.flops_per_step,
+    'profile': request.profile.name,
+    'compiler_options': dict(request.profile.compiler_options),
+    'spread': job.build.spread,
+    'groups_across_hosts': job.build.groups_across_hosts,
+    'hyperparameters': _compared(request),
+    'system': system.describe(job.directory),
+    'preflight': job.preflight,
+    'versions': system.versions(),
+    'data': {
+      'name': request.size.data.name,
+      'fingerprint': dataset.fingerprint(job.directory),
+      'skipped_records': skips.records if skips else [],
+    },
+    'command': ['python', '-m', 'launch.train', *sys.argv[1:]],
+    'flags': run_flags.as_arguments(),
+    'environment': environment.variables(),
+    'started': time.strftime(
+      '%Y-%m-%dT%H:%M:%S+00:00', time.gmtime(clock.created)
+    ),
+  }
+
+
+def _compared(request: run_flags.Request) -> Mapping[str, Mapping[str, Any]]:
+  """Every hyperparameter beside the reference's value."""
+  return {
+    given.name: {
+      'value': given.value,
+      'reference': reference.value,
+      'key': given.key,
+      'tunable': given.tunable,
+      'help': given.help,
+    }
+    for given, reference in zip(
+      hparams.declared(request.hparams),
+      hparams.declared(request.size.hparams),
+      strict=True,
+    )
+  }
