@@ -1,11 +1,11 @@
-"""NeuMF, neural matrix factorisation: whether a user cares for an item.
+"""NeuMF, neural matrix factorisation: scores pairs of a user and an item.
 
 The variant is that of mlcommons/training, recommendation/pytorch in round v0.5:
-a product of two vectors beside a perceptron on two others, joined by one last
-layer, without dropout and regularisation.
+an elementwise product of two vectors and a perceptron on two others, joined by
+a last layer, without dropout or regularisation.
 
-Every user has one row of one table, the part for the product first, and so has
-every item: what is looked up together lies together.
+A user's two vectors share a row of one table, that of the product first; so do
+an item's. They are looked up together.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-# A table is split by rows over the model axis, and its optimizer's buffers as
-# the table is; the rest is on every device.
+# Tables and their optimizer buffers are split by rows over the model axis; the
+# rest is replicated.
 PARTITION_RULES = (
   (r'tables/(user|item)$', P('model', None)),
   (r'.*', P()),
@@ -30,9 +30,9 @@ _TABLE_INIT = nnx.initializers.normal(0.01)
 class Size:
   """Users, items, and widths.
 
-  `layers` begins with the width of the perceptron's input, half of it from the
-  user and half from the item, so four numbers make three layers. Tables are
-  padded to a multiple of `row_multiple` rows; nothing looks those up.
+  `layers` begins with the width of the perceptron's input, half from the user
+  and half from the item, so four numbers make three layers. Tables are padded
+  to a multiple of `row_multiple` rows; the padding is never looked up.
   """
 
   users: int
@@ -45,12 +45,12 @@ class Size:
     counts = (self.users, self.items, self.mf_width, self.row_multiple)
     if min(*counts, *self.layers) < 1 or len(self.layers) < 2:
       raise ValueError(
-        'Expected positive sizes and two layers or more; came '
+        'Expected positive sizes and two layers or more, got '
         f'{counts} and {self.layers}.'
       )
     if self.layers[0] % 2:
       raise ValueError(
-        "Expected an even input width, half of it the user's; came "
+        "Expected an even input width, half of it the user's, got "
         f'{self.layers[0]}.'
       )
 
@@ -72,9 +72,9 @@ class Tables(nnx.Module):
 
 
 class Tower(nnx.Module):
-  """What is done with a user's row and an item's: their logit.
+  """Layers that turn a user's row and an item's row into a logit.
 
-  Computes in `dtype` from parameters in float32; logits are float32.
+  Computes in `dtype` from float32 parameters; logits are float32.
   """
 
   def __init__(
@@ -105,10 +105,10 @@ class Tower(nnx.Module):
   ) -> jax.Array:
     """Rows of users [..., row] and of items [..., row] -> logits [...].
 
-    The first layer is a sum of what it makes of the user and of the item, so
-    each is computed once where it is in many pairs: with `pick`, `items` is
-    [I, row] and `pick` turns what was computed for each, [I, width], into what
-    each pair needs, [..., width], against which users [..., 1, row] broadcast.
+    The first layer is linear, so its halves for users and items are computed
+    apart, once for an item that is in many pairs: with `pick`, `items` is
+    [I, row] and `pick` gathers results per item, [I, width], into results per
+    pair, [..., width], against which users [..., 1, row] broadcast.
     """
     mf_user, mlp_user = self._parts(users)
     mf_item, mlp_item = self._parts(items)
@@ -132,13 +132,13 @@ class Tower(nnx.Module):
 
 
 def _table(rows: int, size: Size, rngs: nnx.Rngs) -> jax.Array:
-  # Drawn before it is padded, so the padding changes no draw.
+  # Drawn before padding, so that padding changes no draw.
   drawn = _TABLE_INIT(rngs.params(), (rows, size.row_width), jnp.float32)
   return jnp.pad(drawn, ((0, -rows % size.row_multiple), (0, 0)))
 
 
 def _linear(width: int, out: int, kernel_init, dtype, rngs) -> nnx.Linear:
-  """A layer whose bias starts as in PyTorch: uniform up to width ** -0.5."""
+  """A layer with PyTorch's initial bias: uniform up to width ** -0.5."""
   limit = width**-0.5
 
   def bias_init(key, shape, dtype):

@@ -18,15 +18,15 @@ from models.parts import layers
 # Data parallel: every device holds all parameters.
 PARTITION_RULES = ((r'.*', P()),)
 
-# Two masks on parameter paths, because the reference has two. Its LARS leaves
-# batch norm and every bias alone (resnet-tf2 common.py: skip_list); its L2 term
-# for SGD leaves out batch norm only, so the bias of the classifier is decayed
-# (resnet_runnable.py: l2_loss).
+# Two masks on parameter paths, as in the reference. Its LARS skips batch norm
+# and every bias (resnet-tf2 common.py: skip_list); its L2 term for SGD skips
+# batch norm only, so the bias of the classifier is decayed (resnet_runnable.py:
+# l2_loss).
 NO_DECAY = r'(bn\d?/scale|/bias)$'
 BATCH_NORM = r'bn\d?/(scale|bias)$'
 
-# From resnet-tf2 resnet_model.py: 'he_normal', which is cut off at two
-# deviations and has variance 2 / fan_in after that; RandomNormal(stddev=0.01).
+# From resnet-tf2 resnet_model.py: 'he_normal', truncated at two deviations and
+# of variance 2 / fan_in after that; RandomNormal(stddev=0.01).
 _CONV_INIT = nnx.initializers.he_normal()
 _DENSE_INIT = nnx.initializers.normal(0.01)
 
@@ -35,8 +35,8 @@ _DENSE_INIT = nnx.initializers.normal(0.01)
 class Size:
   """Bottlenecks of each stage, channels of the stem, classes.
 
-  Stage `s`, from 0, is `width * 2**s` channels wide inside its bottlenecks and
-  hands on four times as many.
+  Stage `s`, from 0, has `width * 2**s` channels inside its bottlenecks and four
+  times as many at its output.
   """
 
   blocks: tuple[int, ...]
@@ -88,9 +88,9 @@ class Bottleneck(nnx.Module):
 class ResNet(nnx.Module):
   """Stem, stages of bottlenecks, mean over positions, classifier.
 
-  Computes in `dtype` from parameters in float32; batch norm moments and the
-  classifier are float32 throughout. `bn_span` is the rows whose moments
-  normalise together in training, None for the whole batch.
+  Computes in `dtype` from float32 parameters; batch norm moments and the
+  classifier stay float32. `bn_span` rows share batch norm moments in training;
+  None: the whole batch does.
   """
 
   def __init__(
@@ -126,7 +126,7 @@ class ResNet(nnx.Module):
 
 
 def _stages(size: Size, **shared) -> list[nnx.List]:
-  """Every stage but the first halves the image in its first bottleneck."""
+  """Stages of bottlenecks; all but the first halve the image at their start."""
   stages, channels = [], size.width
   for index, blocks in enumerate(size.blocks):
     width = size.width * 2**index
@@ -152,9 +152,9 @@ def _conv(
 ) -> nnx.Conv:
   """A convolution without bias, `kernel // 2` zeros on every side.
 
-  The references differ for an even image and a stride of 2: resnet-tf1 pads
-  as here (fixed_padding), as does torchvision; resnet-tf2 pads its 3x3 after
-  the image only. Weights that others trained mostly fit the former.
+  The references differ for an even image and a stride of 2: resnet-tf1
+  (fixed_padding) and torchvision pad as here; resnet-tf2 pads its 3x3 after the
+  image only. Most published weights fit the former.
   """
   return nnx.Conv(
     channels,
@@ -173,7 +173,7 @@ def _norm(
   channels: int, *, bn_span: int | None, rngs: nnx.Rngs
 ) -> layers.GroupedBatchNorm:
   # BATCH_NORM_DECAY and BATCH_NORM_EPSILON of resnet-tf2 resnet_model.py; the
-  # decay is the share of the old moments that is kept.
+  # decay is the weight of the old moments.
   return layers.GroupedBatchNorm(
     channels, span=bn_span, momentum=0.9, epsilon=1e-5, rngs=rngs
   )

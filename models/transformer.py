@@ -5,8 +5,8 @@ The variant is that of mlcommons/training, retired_benchmarks/transformer
 after each stack, no biases in attention, one matrix for both embeddings and the
 softmax.
 
-Rows may be packed: several sentence pairs in a row of the batch, told apart by
-`Packing`. Every sentence is then computed as it would be in a row of its own.
+Rows may be packed: several sentence pairs share a row of the batch, told apart
+by `Packing`. Each sentence is computed as in a row of its own.
 """
 
 # B rows, L length of a target, M length of a source, W width, V vocabulary,
@@ -25,11 +25,11 @@ from jax.sharding import PartitionSpec as P
 
 from models.parts import attention, beam_search
 
-PAD = 0  # also what the decoder is fed first: its embedding is zero
+PAD = 0  # also the decoder's first input; its embedding is zero
 END = 1
 
-# Heads, hidden units and rows of the shared matrix split over the model axis.
-# The first dimension of a block's parameters is that of the layers.
+# Heads, hidden units and rows of the shared matrix are split over the model
+# axis. The first dimension of a block's parameters is the layers.
 PARTITION_RULES = (
   (r'embedding$', P('model', None)),
   (r'/(query|key|value)/kernel$', P(None, None, 'model', None)),
@@ -59,11 +59,11 @@ class Size:
     sizes = dataclasses.astuple(self)
     if min(sizes) < 1 or self.width % self.heads:
       raise ValueError(
-        f'Expected positive sizes and heads that divide the width; came {self}.'
+        f'Expected positive sizes and heads that divide the width, got {self}.'
       )
-    # Half the channels are sines, and the waves of a half need two of them.
+    # Half the channels are sines; their wavelengths need two of them.
     if self.width % 2 or self.width < 4:
-      raise ValueError(f'Expected an even width from 4 up; came {self.width}.')
+      raise ValueError(f'Expected an even width from 4 up, got {self.width}.')
 
 
 BIG = Size(33_708, 6, 1024, 16, 4096)
@@ -72,14 +72,14 @@ BIG = Size(33_708, 6, 1024, 16, 4096)
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Packing:
-  """Which sentence of its row a token is of, and its place there."""
+  """The sentence that a token belongs to in its row, and its place there."""
 
   segments: jax.Array  # int32 [B, L], from 1; 0 on padding
   positions: jax.Array  # int32 [B, L], from 0
 
 
 class FeedForward(nnx.Module):
-  """Two dense layers with a ReLU between, on every position alone."""
+  """Two dense layers with a ReLU between, on each position by itself."""
 
   def __init__(self, size: Size, *, compute: attention.Compute, rngs: nnx.Rngs):
     dense = functools.partial(
@@ -95,7 +95,7 @@ class FeedForward(nnx.Module):
 
 
 class EncoderBlock(nnx.Module):
-  """Attention to the sentence itself, then the feed-forward layers."""
+  """Self-attention, then the feed-forward layers."""
 
   def __init__(self, size: Size, *, compute: attention.Compute, rngs: nnx.Rngs):
     shared = {'compute': compute, 'rngs': rngs}
@@ -106,7 +106,7 @@ class EncoderBlock(nnx.Module):
     self._dropout = compute.dropout
 
   def __call__(self, x, mask, is_token, drop_key) -> jax.Array:
-    """x [B, M, W]; `is_token` bool [B, M, 1]: padding skips the last part."""
+    """x [B, M, W]; `is_token` bool [B, M, 1]: padding skips feed-forward."""
     keys = attention.fork(drop_key, 4)
     y = self.attention_norm(x)
     y = self.attention(y, y, mask, drop_key=keys[0])
@@ -116,7 +116,7 @@ class EncoderBlock(nnx.Module):
 
 
 class DecoderBlock(nnx.Module):
-  """Attention to what was written and to the source, then feed-forward."""
+  """Causal self-attention, attention to the source, then feed-forward."""
 
   def __init__(self, size: Size, *, compute: attention.Compute, rngs: nnx.Rngs):
     shared = {'compute': compute, 'rngs': rngs}
@@ -164,8 +164,8 @@ class DecoderBlock(nnx.Module):
 class Stack(nnx.Module):
   """Equal blocks one after the other, and a normalisation.
 
-  Every parameter of the blocks has the layers as its first dimension, so one
-  program runs them all.
+  Parameters of the blocks have the layers as their first dimension, so that one
+  program runs all blocks.
   """
 
   def __init__(self, block: type, size: Size, *, compute, rngs: nnx.Rngs):
@@ -191,10 +191,10 @@ class Stack(nnx.Module):
     return self.norm(x)
 
   def apart(self) -> list[Any]:
-    """The blocks one by one, matrices in the dtype they are used in."""
+    """The blocks one by one, their matrices in the dtype of the computation."""
 
     def one(leaf, layer):
-      # Vectors are those of norms, and biases, which are small.
+      # Vectors, of norms and biases, are small.
       is_matrix = leaf.ndim > 2
       return leaf[layer].astype(
         self._compute.dtype if is_matrix else leaf.dtype
@@ -232,12 +232,12 @@ class Transformer(nnx.Module):
   ) -> jax.Array:
     """Tokens int32 [B, M] and [B, L] -> logits of each target, [B, L, V].
 
-    Logits, float32, at a place are of the token there, from those before it;
-    the target is shifted in here. Both sides are packed or none is. With a key
-    there is dropout.
+    Logits, float32, at a place predict the token there from those before it;
+    the target is shifted in here. Both sides are packed, or neither. Dropout is
+    applied if there is a key.
     """
     if (source_packing is None) != (target_packing is None):
-      raise ValueError('Expected packing of both sides or of none; came one.')
+      raise ValueError('Expected packing of both sides or neither, got one.')
     keys = attention.fork(drop_key if self._compute.dropout else None, 2)
     memory = self.encode(source, source_packing, drop_key=keys[0])
     mask = _memory_mask(source, source_packing, target_packing)
@@ -247,7 +247,7 @@ class Transformer(nnx.Module):
   def encode(
     self, source: jax.Array, packing: Packing | None = None, *, drop_key=None
   ) -> jax.Array:
-    """Tokens int32 [B, M] -> what the decoder attends to, [B, M, W]."""
+    """Tokens int32 [B, M] -> memory for the decoder to attend to, [B, M, W]."""
     keys = attention.fork(drop_key, 2)
     is_token = (source != PAD)[..., None]
     mask = _memory_mask(source, packing, packing)
@@ -277,8 +277,8 @@ class Transformer(nnx.Module):
   ) -> beam_search.Found:
     """Tokens int32 [B, M] -> the best K translations of each; see `search`.
 
-    None is longer than the longest source of the batch and `extra_length` more,
-    as in the reference, whose batches are padded to their longest source.
+    None is more than `extra_length` longer than the batch's longest source, as
+    in the reference, which pads a batch to its longest source.
     """
     longest = (source != PAD).sum(axis=1).max()
     length = source.shape[1] + extra_length
@@ -299,7 +299,7 @@ class Transformer(nnx.Module):
   def stepper(
     self, source: jax.Array, *, beams: int, length: int
   ) -> tuple[Callable, attention.Cache]:
-    """What `beam_search` takes: a step of the decoder, and an empty cache.
+    """A step of the decoder for `beam_search`, and an empty cache.
 
     The source is attended to once for all beams of a sentence.
     """
@@ -310,7 +310,7 @@ class Transformer(nnx.Module):
     table = self.embedding[...].astype(self._compute.dtype)
 
     def step(tokens, cache, position):
-      """Tokens int32 [B * K] -> logits [B * K, V] of what follows them."""
+      """Tokens int32 [B * K] -> logits [B * K, V] of the next tokens."""
       x = tokens.reshape(-1, beams)
       x = self._embed(x, jnp.broadcast_to(position, x.shape))
       paths = attention.extended(cache.paths, position)
@@ -367,13 +367,13 @@ def token_losses(
   """logits [..., V], targets int32 [...] -> float32 [...], 0 on padding.
 
   Cross entropy with 1 - `smoothing` on the target and the rest spread over the
-  other V - 1 tokens, less the least that it can be, which has no gradient. The
-  loss of a batch is the sum over all tokens by the number that are no padding.
+  other V - 1 tokens, minus its lower bound, which has no gradient. The loss of
+  a batch is the sum over all tokens divided by the number that are not padding.
   """
   logits, vocabulary = logits.astype(jnp.float32), logits.shape[-1]
   high, low = 1 - smoothing, smoothing / (vocabulary - 1)
-  # A comparison where a gather would do: its gradient is no scatter, and it
-  # stays local where the vocabulary is split.
+  # A comparison, not a gather: its gradient is no scatter, and it stays local
+  # where the vocabulary is split.
   tokens = jnp.arange(vocabulary, dtype=targets.dtype)
   is_target = targets[..., None] == jnp.expand_dims(tokens, range(targets.ndim))
   soft = jnp.where(is_target, high, low)
@@ -383,7 +383,7 @@ def token_losses(
 
 
 def signal(positions: jax.Array, width: int) -> jax.Array:
-  """Positions [...] -> sines, then cosines, of ever longer waves: [..., W]."""
+  """Positions [...] -> sines, then cosines, of growing wavelength: [..., W]."""
   half = width // 2
   steps = jnp.arange(half, dtype=jnp.float32) / (half - 1)
   rates = jnp.exp(-math.log(_LONGEST_WAVE) * steps)
@@ -393,14 +393,14 @@ def signal(positions: jax.Array, width: int) -> jax.Array:
 
 
 def _memory_mask(source, source_packing, packing) -> jax.Array:
-  """Which source tokens are attended to: bool [B, 1, 1 or L, M]."""
+  """Mask of the source tokens to attend to: bool [B, 1, 1 or L, M]."""
   if packing is None:
     return (source != PAD)[:, None, None, :]
   return _same_segment(packing, source_packing)
 
 
 def _same_segment(packing: Packing | None, other: Packing | None):
-  """bool [B, 1, L, M] of tokens [B, L] and others [B, M]; None: all are.
+  """Mask bool [B, 1, L, M] for tokens [B, L] and others [B, M]; None: no mask.
 
   Padding is a segment too, so that no row of the mask is empty.
   """
@@ -411,7 +411,7 @@ def _same_segment(packing: Packing | None, other: Packing | None):
 
 
 def _positions(tokens: jax.Array, packing: Packing | None) -> jax.Array:
-  """int32 [B, L], or [1, L] where all rows have the same."""
+  """Positions int32 [B, L], or [1, L] if all rows have the same."""
   if packing is None:
     return jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
   return packing.positions

@@ -43,13 +43,13 @@ class Share:
   def __post_init__(self):
     if self.hosts < 1 or not 0 <= self.host < self.hosts:
       raise ValueError(
-        f'Expected a host in [0, hosts), came host {self.host} of '
+        f'Expected a host in [0, hosts), got host {self.host} of '
         f'{self.hosts} hosts.'
       )
     if self.batch_size < 1 or self.batch_size % self.hosts:
       raise ValueError(
         f'Expected a global batch size that {self.hosts} hosts share evenly, '
-        f'came {self.batch_size}.'
+        f'got {self.batch_size}.'
       )
 
   @property
@@ -89,9 +89,9 @@ def training_rows(
     A `MapDataset` of `Rows`, by step.
   """
   if not 0 <= seed < 2**32:
-    raise ValueError(f'Expected a seed in [0, 2**32), came {seed}.')
+    raise ValueError(f'Expected a seed in [0, 2**32), got {seed}.')
   if records < 1:
-    raise ValueError(f'Expected records to train on, came {records}.')
+    raise ValueError(f'Expected records to train on, got {records}.')
   order = grain.MapDataset.range(records)
   if shuffle:
     # `seed` hashes: seeds 7 and 8 do not share epochs, as they would if they
@@ -146,7 +146,7 @@ def batches(
     processes; they also end with it.
   """
   if first_step < 0:
-    raise ValueError(f'Expected a first step from 0 on, came {first_step}.')
+    raise ValueError(f'Expected a first step from 0 on, got {first_step}.')
   threads = default_threads() if reading.threads is None else reading.threads
   if reading.processes:
     threads = max(1, threads // reading.processes)

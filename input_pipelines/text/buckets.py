@@ -21,7 +21,7 @@ METHODS = (DISCARD, TRUNCATE)
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """Of a global batch."""
+  """Shape of a global batch."""
 
   rows: int
   source: int  # tokens of a row
@@ -46,7 +46,7 @@ class Plan(Protocol):
   packed: bool  # whether several pairs share a row
 
   def group(self, seed: int, step: int) -> Group:
-    """The batch of a step, counted from 0 through all epochs."""
+    """Returns the batch of a step, counted from 0 over all epochs."""
 
 
 def shapes(
@@ -59,9 +59,9 @@ def shapes(
 ) -> tuple[Shape, ...]:
   """The shapes of all buckets, the shortest first.
 
-  Buckets end before `first`, and then before a length that is `scale` times as
-  long, or 1 longer; the last one holds `max_length`. The reference divides the
-  tokens by that end, which is one more than the longest that the bucket holds.
+  A bucket ends before `first`, the next before a length that is `scale` times
+  that, or 1 longer; the last one holds `max_length`. As in the reference, rows
+  are the tokens divided by that end, one more than the longest of the bucket.
 
   Args:
     tokens: of a side of a global batch, at most.
@@ -72,7 +72,7 @@ def shapes(
   """
   if first < 2 or scale < 1 or max_length < 1 or multiple < 1:
     raise ValueError(
-      'Expected first >= 2, scale, max_length and multiple >= 1, came '
+      'Expected first >= 2, scale, max_length and multiple >= 1, got '
       f'{first}, {scale}, {max_length} and {multiple}.'
     )
   ends = []
@@ -83,7 +83,7 @@ def shapes(
   ends.append(max_length + 1)
   if tokens // ends[-1] < multiple:
     raise ValueError(
-      f'Expected tokens for {multiple} rows of {ends[-1]}, came {tokens}.'
+      f'Expected tokens for {multiple} rows of {ends[-1]}, got {tokens}.'
     )
   return tuple(
     Shape(tokens // end // multiple * multiple, end - 1, end - 1)
@@ -99,20 +99,20 @@ def pair_lengths(
   Args:
     lengths: tokens of both sides, int [N, 2].
     max_length: of a side.
-    method: what becomes of a pair with a longer side, 'discard' or 'truncate'.
+    method: for a pair with a longer side, 'discard' or 'truncate'.
 
   Returns:
     The numbers of the pairs, int64 [K], and their lengths, int64 [K, 2].
   """
   if method not in METHODS:
-    raise ValueError(f'Expected a method of {METHODS}, came {method!r}.')
+    raise ValueError(f'Expected a method of {METHODS}, got {method!r}.')
   if method == TRUNCATE:
     kept = np.arange(len(lengths))
   else:
     kept = np.flatnonzero(lengths.max(axis=1) <= max_length)
   if not len(kept):
     raise ValueError(
-      f'Expected pairs of {max_length} tokens or fewer, came {len(lengths)} '
+      f'Expected pairs of {max_length} tokens or fewer, got {len(lengths)} '
       'pairs that are longer.'
     )
   return kept, np.minimum(lengths[kept], max_length).astype(np.int64)
@@ -121,9 +121,9 @@ def pair_lengths(
 class Bucketed:
   """Batches of pairs of like length; see Plan.
 
-  An epoch goes through the pairs in a fresh order. A batch comes as soon as the
-  pairs fill it; those that are not full come at the end, the shortest first, so
-  that an epoch holds every pair once.
+  An epoch visits the pairs in a new order. A batch is due as soon as pairs fill
+  it; batches that are not full are due at the end, the shortest first, so that
+  an epoch holds every pair once.
   """
 
   packed = False
@@ -140,7 +140,7 @@ class Bucketed:
     ends = [min(shape.source, shape.target) for shape in shapes]
     if max_length > ends[-1]:
       raise ValueError(
-        f'Expected a shape of {max_length} tokens, came {ends[-1]} as the '
+        f'Expected a shape of {max_length} tokens, got {ends[-1]} as the '
         'longest.'
       )
     self.max_length = max_length
@@ -189,7 +189,7 @@ class Bucketed:
 
 
 class Epochs:
-  """Makes what an epoch needs once, the next epoch's ahead; keeps two.
+  """Makes the data of an epoch once, one epoch ahead, and keeps the last.
 
   Safe in threads.
   """
@@ -207,7 +207,7 @@ class Epochs:
       for each in wanted:
         if each not in self._made:
           self._made[each] = self._pool.submit(self._make, *each)
-      # Of the one before, other threads may still make the last batches.
+      # Other threads may still make the last batches of the previous epoch.
       keep = [(seed, epoch - 1), *wanted]
       self._made = {k: v for k, v in self._made.items() if k in keep}
       found = self._made[wanted[0]]

@@ -51,7 +51,7 @@ def pack(
   """
   if (lengths.max(axis=0) > room).any():
     raise ValueError(
-      f'Expected sides of {room} tokens or fewer, came '
+      f'Expected sides of {room} tokens or fewer, got '
       f'{tuple(lengths.max(axis=0).tolist())}.'
     )
   order = random_access.Order(len(pairs), _ORDER)(np.arange(len(pairs)))

@@ -108,7 +108,7 @@ class ParametersTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'users': 0}, 'positive'),
     ({'layers': (8,)}, 'two layers'),
-    ({'layers': (7, 4)}, 'even.*came 7'),
+    ({'layers': (7, 4)}, 'even.*got 7'),
   )
   def test_impossible_sizes_are_refused(self, changes, says):
     with self.assertRaisesRegex(ValueError, says):

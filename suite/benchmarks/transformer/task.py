@@ -247,7 +247,7 @@ def _shapes(hp: Hparams) -> tuple[buckets.Shape, ...]:
   if not rows:
     raise ValueError(
       f'Expected a global_batch_size of {multiple * length} tokens or more, '
-      f'for {multiple} rows of {length}, came {hp.global_batch_size}.'
+      f'for {multiple} rows of {length}, got {hp.global_batch_size}.'
     )
   return (buckets.Shape(rows, length, length),)
 

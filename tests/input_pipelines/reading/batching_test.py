@@ -171,7 +171,7 @@ class BatchesTest(parameterized.TestCase):
     options.assert_called_once_with(num_threads=2, prefetch_buffer_size=2)
 
   def test_what_cannot_be_is_refused(self):
-    with self.assertRaisesRegex(ValueError, 'first step from 0 on, came -1'):
+    with self.assertRaisesRegex(ValueError, 'first step from 0 on, got -1'):
       batching.batches(self.rows, self.read, first_step=-1)
     with self.assertRaisesRegex(ValueError, '0 threads or more, came -2'):
       batching.Reading(-2)

@@ -132,15 +132,15 @@ class PlanTest(parameterized.TestCase):
     self.assertEqual(plan.steps, expected)
 
   def test_lengths_that_leave_nothing_are_refused(self):
-    with self.assertRaisesRegex(ValueError, 'came 4 pairs that are longer'):
+    with self.assertRaisesRegex(ValueError, 'got 4 pairs that are longer'):
       list(_plans(np.full((4, 2), 33)))
 
   def test_an_unknown_method_is_refused(self):
-    with self.assertRaisesRegex(ValueError, "came 'skip'"):
+    with self.assertRaisesRegex(ValueError, "got 'skip'"):
       list(_plans(_lengths(), method='skip'))
 
   def test_buckets_hold_the_longest(self):
-    with self.assertRaisesRegex(ValueError, 'a shape of 40 tokens, came 32'):
+    with self.assertRaisesRegex(ValueError, 'a shape of 40 tokens, got 32'):
       buckets.Bucketed(_lengths(), buckets.shapes(512, 32), max_length=40)
 
 
@@ -171,7 +171,7 @@ class PackTest(absltest.TestCase):
 
   def test_a_side_that_is_longer_than_a_row_is_refused(self):
     with self.assertRaisesRegex(
-      ValueError, r'sides of \(8, 9\).*came \(8, 10\)'
+      ValueError, r'sides of \(8, 9\).*got \(8, 10\)'
     ):
       packing.pack(np.arange(1), np.array([[8, 10]]), (8, 9))
 

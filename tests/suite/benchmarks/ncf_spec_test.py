@@ -37,11 +37,13 @@ TABLE = spec_table.Table(
       'podium-ncf-1',
       {'HR@10': {'at_least': 0.635}},
       ('movielens_20m', 19_861_770, 138_493),
+      0,
     ),
     'expanded': (
       'podium-ncf-1',
       {'HR@10': {'at_least': 0.51}},
       ('movielens_20m_16x32', 1_223_962_043, 2_197_225),
+      0,
     ),
   },
   fixed={

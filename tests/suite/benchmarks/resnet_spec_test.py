@@ -34,6 +34,7 @@ TABLE = spec_table.Table(
       '4.0.0',
       {'accuracy': {'at_least': 0.759}},
       ('imagenet2012', 1_281_167, 50_000),
+      30,
     )
   },
   fixed={
