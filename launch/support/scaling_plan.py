@@ -85,7 +85,8 @@ def places(request: run_flags.Request, asked: Asked) -> list[Place]:
     changes = _changes(request, asked, batch)
     hp = hparams.override(request.size.hparams, changes, request.division)
     here = dataclasses.replace(request, hparams=hp)
-    request.benchmark.task(hp, request.size.data)  # do they fit each other?
+    # Do they fit each other, and the devices?
+    request.benchmark.task(hp, request.size.data, devices=devices)
     found.append(Place(devices, processes, batch, here, changes))
   unused = set(asked.at) - {place.batch for place in found}
   if unused:

@@ -38,11 +38,13 @@ TABLE = spec_table.Table(
       '2.1.0',
       {'win_rate': {'at_least': 0.5}},
       ('minigo_start/19x19', 0, 256),
+      30,
     ),
     '9x9': (
       'podium-minigo-9x9',
       {'win_rate': {'at_least': 0.5}},
       ('minigo_start/9x9', 0, 256),
+      30,
     ),
   },
   fixed={
