@@ -185,6 +185,7 @@ def score_directory(
   return {
     'benchmark': first.benchmark,
     'size': claim.size_name if claim else 'reference',
+    'draft': bool(claim and claim.draft),
     'division': first.division,
     'target': str(claim.size.target) if claim and claim.size else None,
     'runs': len(made.runs),

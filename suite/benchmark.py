@@ -1,8 +1,9 @@
 """A benchmark: what is trained, on which data, until when, how many times.
 
 The folder `suite/benchmarks/` is the registry: `get('resnet')` imports
-`suite.benchmarks.resnet` and returns its `BENCHMARK`. What it declares needs
-neither JAX nor a model; its task, in the module beside, does.
+`suite.benchmarks.resnet` and returns its `BENCHMARK`. A declaration needs
+neither JAX nor a model; the task, in the module beside it, does. Folders that
+are added to the path of that package are found too.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,8 +59,16 @@ class Benchmark:
   runs: int  # runs that make a result
   dropped: int  # fastest runs, and as many slowest, that the mean leaves out
   sizes: Mapping[str, Size]
+  # Curves, convergence points or proofs are still missing: it trains and is
+  # tested, and every list, log, record and score says draft.
+  draft: bool = False
   # Epochs that lie behind a run when it starts, from its hyperparameters.
   starts_after: Callable[[Any], int] = lambda hparams: 0
+
+  @property
+  def label(self) -> str:
+    """The name for lists, which marks a draft."""
+    return f'{self.name} (draft)' if self.draft else self.name
 
   def task(self, hparams: Any, data: DataSet, *, devices: int = 1) -> Any:
     """The `suite.run.task.Task` of a run, for which JAX is imported.
@@ -88,6 +97,11 @@ def names() -> list[str]:
   return sorted(
     module.name for module in pkgutil.iter_modules(folder) if module.ispkg
   )
+
+
+def finished() -> list[str]:
+  """The names of the benchmarks that are no drafts."""
+  return [name for name in names() if not get(name).draft]
 
 
 def get(name: str) -> Benchmark:

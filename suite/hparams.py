@@ -160,6 +160,15 @@ def compute_dtype(text: str) -> Any:
   return tunable('float32', text, valid=one_of('float32', 'bfloat16'))
 
 
+def epochs_between_evals(default: int) -> Any:
+  """The field of the epochs from one eval to the next; needs `max_epochs`."""
+  rule = Rule(
+    'positive and up to max_epochs',
+    lambda value, hp: 0 < value <= hp.max_epochs,
+  )
+  return fixed(default, 'Epochs from one eval to the next.', valid=rule)
+
+
 def base_learning_rate(default: float, text: str, **how: Any) -> Any:
   """The field of the learning rate that a schedule starts from."""
   how = {'key': 'opt_base_learning_rate', **how}

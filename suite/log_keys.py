@@ -14,3 +14,5 @@ STATUSES = {
   'preview': 'Preview',
   'research': 'Research, Development, or Internal (RDI)',
 }
+# Says of a run that its benchmark is a draft; others do not hold it.
+DRAFT = 'podium_draft'

@@ -1,6 +1,10 @@
 """What holds for every benchmark and size; they are found by themselves."""
 
+import ast
+from collections.abc import Iterator
 import functools
+import importlib
+import pathlib
 
 from absl.testing import absltest, parameterized
 import jax
@@ -33,6 +37,23 @@ def _all():
       yield name, size
 
 
+def _reads(folder: pathlib.Path) -> Iterator[str]:
+  """Names of hyperparameters that the modules of a benchmark read.
+
+  Rules and log keys of the declaration do not count: what only they read
+  changes nothing.
+  """
+  declaring = ('__init__.py', 'hparams.py', 'broken.py')
+  for path in folder.glob('*.py'):
+    if path.name in declaring:
+      continue
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+      if isinstance(node, ast.Attribute):
+        owner = ast.unparse(node.value).rpartition('.')[2]
+        if owner.strip('_') in ('hp', 'hparams'):
+          yield node.attr
+
+
 class BenchmarksTest(parameterized.TestCase):
   @parameterized.parameters(*_all())
   def test_the_reference_hyperparameters_are_legal_in_closed(self, name, size):
@@ -43,6 +64,20 @@ class BenchmarksTest(parameterized.TestCase):
   def test_every_hyperparameter_says_what_it_is(self, name, size):
     for each in hparams.declared(benchmark_lib.get(name).size(size).hparams):
       self.assertRegex(each.help, r'\.$', each.name)
+
+  @parameterized.parameters(*[[name] for name in benchmark_lib.names()])
+  def test_every_hyperparameter_changes_something(self, name):
+    module = importlib.import_module(f'suite.benchmarks.{name}')
+    read = {*_reads(pathlib.Path(module.__file__).parent)}
+    for size in module.BENCHMARK.sizes.values():
+      declared = {each.name for each in hparams.declared(size.hparams)}
+      self.assertEmpty(declared - read, 'declared, but nothing reads them')
+
+  def test_a_value_that_only_its_declaration_reads_is_found(self):
+    folder = pathlib.Path(self.create_tempdir())
+    (folder / '__init__.py').write_text('key = lambda hp: hp.name')
+    (folder / 'task.py').write_text('a = self._hp.rate * x.name + hp.steps')
+    self.assertEqual(sorted(_reads(folder)), ['rate', 'steps'])
 
   @parameterized.parameters(*_all())
   def test_no_two_hyperparameters_share_a_log_key(self, name, size):

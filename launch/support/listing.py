@@ -13,7 +13,7 @@ def benchmarks(data_dir: str) -> str:
     benchmark = benchmark_lib.get(name)
     for size_name, size in benchmark.sizes.items():
       data = _data(data_dir, size.data.name)
-      rows.append((name, size_name, str(size.target), data))
+      rows.append((benchmark.label, size_name, str(size.target), data))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join(
     '  '.join(f'{c:{w}}' for c, w in zip(row, widths, strict=True)).rstrip()

@@ -13,7 +13,9 @@ def lines(score: Mapping[str, Any]) -> Iterator[str]:
   """The lines about one set; the last one is the score, or why it is none."""
   yield from score['findings']
   yield from _table(score)
-  yield f'{score["benchmark"]}, size {score["size"]}, {score["division"]}'
+  draft = ', draft' if score['draft'] else ''
+  kind = f'size {score["size"]}, {score["division"]}{draft}'
+  yield f'{score["benchmark"]}, {kind}'
   yield f'Target: {score["target"] or "unknown here"}'
   yield from _spread(score)
   if score['division'] == 'open':
@@ -34,7 +36,9 @@ def lines(score: Mapping[str, Any]) -> Iterator[str]:
 
 def brief(score: Mapping[str, Any]) -> str:
   """One set in one line of a long table."""
-  name, runs = str(score['benchmark']).ljust(14), f'{score["runs"]} runs'
+  draft = ' (draft)' if score['draft'] else ''
+  name = f'{score["benchmark"]}{draft}'.ljust(14)
+  runs = f'{score["runs"]} runs'
   if score['score_seconds'] is None:
     return f'{name} {runs:>8}  {score["reason"]}'
   spread = score['coefficient_of_variation']

@@ -28,6 +28,7 @@ from launch.support import (
 )
 from suite import files, hparams
 from suite.clock import Clock
+from suite.log_keys import DRAFT
 from suite.run import checkpoint, loop, program, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.feed import Data
@@ -278,6 +279,7 @@ def settings(request: run_flags.Request, seed: int) -> dict[str, Any]:
     'submission_status': FLAGS.submission_status,
     'podium_size': request.size_name,
     'podium_ruleset': request.size.ruleset,
+    **({DRAFT: True} if request.benchmark.draft else {}),
     'podium_version': versions.get('podium-bench', 'unknown'),
     'podium_commit': versions['commit'],
     'seed': seed,
@@ -361,6 +363,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
     'benchmark': request.benchmark.name,
     'size': request.size_name,
     'ruleset': request.size.ruleset,
+    'draft': request.benchmark.draft,
     'division': request.division.value,
     'run': FLAGS.run,
     'seed': job.seed,

@@ -107,6 +107,7 @@ class RunRecord:
   data: DataUsed
   command: Sequence[str]
   started: str  # ISO time
+  draft: bool = False  # see Benchmark
   flops_per_step: float | None = None
   resumed: Sequence[Mapping[str, Any]] = ()  # metadata of each `podium_resumed`
   preflight: Mapping[str, Any] | None = None
@@ -229,6 +230,7 @@ class Score:
   findings: Sequence[str]
   reason: str | None  # why this is no result; None: it is one
   command: Sequence[str]
+  draft: bool = False  # see Benchmark
 
   @property
   def met(self) -> int:

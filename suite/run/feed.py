@@ -25,6 +25,33 @@ class Block:
   at: Mapping[str, float]  # metadata of the eval that follows
 
 
+def epoch_blocks(
+  ends: Iterable[int],
+  *,
+  before: int = 0,
+  steps: Callable[[int], int] | None = None,
+  samples: Callable[[int], int] | None = None,
+) -> list[Block]:
+  """Blocks that end with these epochs, the first after epoch `before`.
+
+  `steps` and `samples` count those until the end of an epoch; without them they
+  follow from what the feed yields.
+  """
+  blocks = []
+  for last in ends:
+    blocks.append(
+      Block(
+        steps=steps and steps(last) - steps(before),
+        samples=samples and samples(last) - samples(before),
+        start={'first_epoch_num': before + 1, 'epoch_count': last - before},
+        stop={'first_epoch_num': before + 1},
+        at={'epoch_num': last},
+      )
+    )
+    before = last
+  return blocks
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
   """Where a run's data lies and how this host's share reaches the devices."""

@@ -18,7 +18,7 @@ from suite.benchmarks.minigo import settings as settings_lib
 from suite.benchmarks.minigo.feed import SelfPlayFeed, given_generations
 from suite.benchmarks.minigo.hparams import Hparams
 from suite.run import program
-from suite.run.feed import Block, Data, Feed, Maker
+from suite.run.feed import Block, Data, Feed, Maker, epoch_blocks
 from suite.run.sharding import ROWS, path_of
 from suite.run.task import Batch, Facts, PyTree, Staged, State, Task
 
@@ -99,17 +99,9 @@ class MinigoTask(Task):
     How many steps one has is known when its games are played.
     """
     del facts
-    first = self._hp.start_generation + 1
-    return [
-      Block(
-        steps=None,
-        samples=None,
-        start={'first_epoch_num': generation, 'epoch_count': 1},
-        stop={'first_epoch_num': generation},
-        at={'epoch_num': generation},
-      )
-      for generation in range(first, first + self._hp.max_generations)
-    ]
+    start = self._hp.start_generation
+    ends = range(start + 1, start + self._hp.max_generations + 1)
+    return epoch_blocks(ends, before=start)
 
   def inspect(self, directory):
     """See Task; there is no data set where a run starts from nothing."""

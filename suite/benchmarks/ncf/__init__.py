@@ -8,6 +8,7 @@ from suite.hparams import (
   accumulation_steps,
   base_learning_rate,
   compute_dtype,
+  epochs_between_evals,
   fixed,
   one_of,
   tunable,
@@ -45,7 +46,7 @@ class Hparams:
   table_row_multiple: int = tunable(
     1, 'Tables are padded to a multiple of this, for a model axis to divide.'
   )
-  epochs_between_evals: int = fixed(1, 'Epochs from one eval to the next.')
+  epochs_between_evals: int = epochs_between_evals(1)
   max_epochs: int = tunable(20, 'The run ends here if the target is not met.')
   eval_batch_size: int = tunable(1024, 'Users per eval step.')
   negatives: int = fixed(4, 'Negatives drawn for each positive, every epoch.')

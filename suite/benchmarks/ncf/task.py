@@ -17,7 +17,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.ncf import Hparams
 from suite.metrics import share
 from suite.run import accumulation, optimizers
-from suite.run.feed import Block, Data, Feed, SupervisedFeed
+from suite.run.feed import Block, Data, Feed, SupervisedFeed, epoch_blocks
 from suite.run.task import Batch, Facts, PyTree, State, Task
 
 # The candidates of the evals are the same in all runs, as in the reference.
@@ -123,22 +123,20 @@ class NcfTask(Task):
     return f'HR@{self._hp.hit_rank}'
 
   def blocks(self, facts) -> list[Block]:
-    """A block an epoch.
+    """An eval after every epoch, or every few of them.
 
     There is no eval before the first, of which the reference has one: no rule
     asks for it, and it would stand on the clock.
     """
     del facts
-    return [
-      Block(
-        steps=self._steps_per_epoch,
-        samples=self._steps_per_epoch * self._hp.global_batch_size,
-        start={'first_epoch_num': epoch, 'epoch_count': 1},
-        stop={'first_epoch_num': epoch},
-        at={'epoch_num': epoch},
-      )
-      for epoch in range(1, self._hp.max_epochs + 1)
-    ]
+    hp, every = self._hp, self._hp.epochs_between_evals
+    return epoch_blocks(
+      range(every, hp.max_epochs + 1, every),
+      steps=lambda epoch: epoch * self._steps_per_epoch,
+      samples=lambda epoch: (
+        epoch * self._steps_per_epoch * hp.global_batch_size
+      ),
+    )
 
   def inspect(self, directory: str) -> Facts:
     """See Task."""

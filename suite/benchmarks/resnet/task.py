@@ -16,7 +16,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.resnet import Hparams
 from suite.metrics import share
 from suite.run import optimizers
-from suite.run.feed import Block, Data, Feed, SupervisedFeed
+from suite.run.feed import Block, Data, Feed, SupervisedFeed, epoch_blocks
 from suite.run.task import Batch, Facts, PyTree, State, Task
 
 
@@ -82,23 +82,13 @@ class ResNetTask(Task):
   def blocks(self, facts) -> list[Block]:
     """Blocks that end at evals, an epoch ending with the step that ends it."""
     del facts
-    hp, blocks, done = self._hp, [], 0
-    for last in range(
-      hp.eval_offset + 1, hp.max_epochs + 1, hp.epochs_between_evals
-    ):
-      first = done + 1
-      steps = self._steps_until(last) - self._steps_until(done)
-      blocks.append(
-        Block(
-          steps=steps,
-          samples=steps * hp.global_batch_size,
-          start={'first_epoch_num': first, 'epoch_count': last - done},
-          stop={'first_epoch_num': first},
-          at={'epoch_num': last},
-        )
-      )
-      done = last
-    return blocks
+    hp = self._hp
+    ends = range(hp.eval_offset + 1, hp.max_epochs + 1, hp.epochs_between_evals)
+    return epoch_blocks(
+      ends,
+      steps=self._steps_until,
+      samples=lambda epoch: self._steps_until(epoch) * hp.global_batch_size,
+    )
 
   def inspect(self, directory: str) -> Facts:
     """See Task."""

@@ -15,6 +15,7 @@ from suite.hparams import (
   base_learning_rate,
   compute_dtype,
   divisor_of,
+  epochs_between_evals,
   fixed,
   one_of,
   tunable,
@@ -110,7 +111,7 @@ class Hparams:
     1,
     'The matrix has a multiple of so many rows, for a model axis to divide.',
   )
-  epochs_between_evals: int = fixed(1, 'Epochs from one eval to the next.')
+  epochs_between_evals: int = epochs_between_evals(1)
   max_epochs: int = tunable(10, 'The run ends here if the target is not met.')
   eval_batch_size: int = tunable(32, 'Sentences that are translated together.')
   eval_lengths: tuple[int, ...] = tunable(

@@ -18,7 +18,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.transformer import METRIC, Hparams
 from suite.metrics import bleu
 from suite.run import optimizers, sharding
-from suite.run.feed import Block, Data, Feed, SupervisedFeed
+from suite.run.feed import Block, Data, Feed, SupervisedFeed, epoch_blocks
 from suite.run.task import Batch, Facts, PyTree, Spec, State, Task
 
 
@@ -27,6 +27,10 @@ class PairFacts(Facts):
   """Which pairs make up a batch, planned by the lengths of the sentences."""
 
   plan: buckets.Plan
+
+
+# Every row of the one matrix moves in every step, so they are the same.
+_OPTIMIZERS = {'adam': optimizers.adam_tf, 'lazy_adam': optimizers.adam_tf}
 
 
 class TransformerTask(Task):
@@ -49,7 +53,7 @@ class TransformerTask(Task):
     self._model = Functional.of(
       lambda rngs: transformer.Transformer(size, compute=compute, rngs=rngs)
     )
-    self.optimizer = optimizers.adam_tf(
+    self.optimizer = _OPTIMIZERS[hp.opt_name](
       optimizers.inverse_sqrt_warmup(
         base=hp.base_learning_rate,
         width=hp.width,
@@ -115,17 +119,13 @@ class TransformerTask(Task):
     return kept | {'tokens': found.tokens[:, 0]}
 
   def blocks(self, facts: PairFacts) -> list[Block]:
-    """A block an epoch, as long as the lengths of the pairs make it."""
-    return [
-      Block(
-        steps=facts.plan.steps,
-        samples=facts.plan.pairs,
-        start={'first_epoch_num': epoch, 'epoch_count': 1},
-        stop={'first_epoch_num': epoch},
-        at={'epoch_num': epoch},
-      )
-      for epoch in range(1, self._hp.max_epochs + 1)
-    ]
+    """Epochs as long as the lengths of the pairs make them."""
+    every = self._hp.epochs_between_evals
+    return epoch_blocks(
+      range(every, self._hp.max_epochs + 1, every),
+      steps=lambda epoch: epoch * facts.plan.steps,
+      samples=lambda epoch: epoch * facts.plan.pairs,
+    )
 
   def inspect(self, directory: str) -> PairFacts:
     """See Task."""

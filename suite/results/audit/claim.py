@@ -9,7 +9,7 @@ from suite import rounds
 from suite.benchmark import Benchmark, Size
 from suite.files import is_number
 from suite.hparams import Division
-from suite.log_keys import MADE, STATUSES, UNITS
+from suite.log_keys import DRAFT, MADE, STATUSES, UNITS
 from suite.results.audit import official
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import TIMELINE, Log, Record
@@ -51,6 +51,7 @@ class Claim:
   ruleset: str | None = None  # that the log was held to
   chosen: str = ''  # how that came: 'told', 'logged', 'found from its keys'
   verdict: Verdict | None = None  # of an official ruleset
+  draft: bool = False  # that of a benchmark that still lacks proofs
   hparams: Any = None  # rebuilt from the log; None: no declaration holds
 
   @property
@@ -125,7 +126,13 @@ def resolve(
     benchmark=benchmark,
     size=None,
     ours=ours,
+    draft=log.value(DRAFT) is True
+    or (ours and bool(benchmark) and benchmark.draft),
   )
+  if claim.draft:
+    text = 'expected a finished benchmark, got a draft, which may still change:'
+    text += ' its results compare with nothing'
+    findings.append(log.warning(log.line(DRAFT), text, 'draft'))
   if benchmark:
     claim = _sized(log, claim, findings)
   claim = _ruled(log, claim, ruleset)

@@ -105,9 +105,10 @@ def where(benchmark: str, ruleset: str) -> pathlib.Path | None:
   """Path of the points of a benchmark, if there are any; None: no name."""
   if not (_NAME.fullmatch(benchmark) and _RULESET.fullmatch(ruleset)):
     return None
-  own = _folder(_OURS) / benchmark / 'rcps' / f'{ruleset}.json'
-  if own.is_file():
-    return own
+  for folder in importlib.import_module(_OURS).__path__:
+    own = pathlib.Path(folder) / benchmark / 'rcps' / f'{ruleset}.json'
+    if own.is_file():
+      return own
   usage = '' if ruleset.startswith('hpc_') else 'training_'
   folder = _folder(_OFFICIAL) / f'{usage}{ruleset}'
   return folder / f'rcps_{benchmark}.json'

@@ -184,6 +184,15 @@ class RulesTest(parameterized.TestCase):
 
 
 class TrainingTest(parameterized.TestCase):
+  def test_evals_come_as_often_as_declared(self):
+    blocks = _task(epochs_between_evals=2, max_epochs=5).blocks(Facts())
+    one = _task().blocks(Facts())[0]
+    self.assertEqual([b.at['epoch_num'] for b in blocks], [2, 4])
+    self.assertEqual(blocks[1].start, {'first_epoch_num': 3, 'epoch_count': 2})
+    self.assertEqual({b.steps for b in blocks}, {2 * one.steps})
+    with self.assertRaisesRegex(ValueError, 'up to max_epochs, got 6'):
+      _task(epochs_between_evals=6, max_epochs=5)
+
   def test_a_block_is_an_epoch_of_all_samples_the_last_batch_padded(self):
     blocks = make_task(REFERENCE.hparams, REFERENCE.data).blocks(Facts())
     self.assertLen(blocks, 20)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite import benchmark, hparams
-from suite.results import scaling
+from suite.hparams import POSITIVE, Scales, tunable
+from suite.results import convergence, scaling
 from suite.results.report import published_curves, trends
 from suite.results.report import scaling as page
 from suite.results.scaling import Point, Run
@@ -145,6 +146,37 @@ class RecipeTest(parameterized.TestCase):
     texts = {name: hparams.as_text(value) for name, value in changes.items()}
     got = hparams.override(size.hparams, texts, hparams.Division.CLOSED)
     self.assertEqual(getattr(got, usual.name), 2 * usual.value)
+
+  def test_values_follow_the_batch_as_declared_whatever_their_keys(self):
+    # Keys of the rules for DLRM, BERT and GNMT; the last counts halvings.
+    @dataclasses.dataclass(frozen=True)
+    class Others:
+      batch: int = tunable(64, '', key='global_batch_size')
+      rate: float = tunable(1.0, '', key='opt_lr', scales=Scales.RATE)
+      start: int = tunable(40, '', key='start_warmup_step', scales=Scales.STEPS)
+      interval: int = tunable(
+        80, '', key='opt_learning_rate_decay_interval', scales=Scales.STEPS
+      )
+      halvings: int = tunable(4, '', key='opt_learning_rate_decay_steps')
+      parts: int = hparams.accumulation_steps(POSITIVE)
+
+    self.assertEqual(
+      scaling.recipe(Others(), 256, 0.5),
+      {'batch': 256, 'rate': 2.0, 'start': 10, 'interval': 20},
+    )
+    ends = [
+      convergence.Point(f'p{batch}', batch, (1, 2, 3, 4), {
+        'opt_lr': batch / 64, 'start_warmup_step': 2560 // batch,
+        'opt_learning_rate_decay_steps': halvings,
+        'gradient_accumulation_steps': batch // 64,
+      })
+      for batch, halvings in ((64, 4), (256, 10))
+    ]  # fmt: skip
+    points = convergence.Points('others', tuple(ends), runs=4, dropped=1)
+    found = convergence.suggest(points, 128, Others()).changes
+    self.assertEqual(
+      found, {'batch': 128, 'rate': 2.0, 'start': 20, 'halvings': 6, 'parts': 1}
+    )
 
   def test_rates_and_boundaries_of_a_list_follow_the_batch(self):
     reference = benchmark.get('minigo').size('reference').hparams
