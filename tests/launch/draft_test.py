@@ -119,7 +119,7 @@ class DraftTest(absltest.TestCase):
     self.found()
     self.assertIn('line', benchmark.names())
     self.assertNotIn('line', benchmark.finished())
-    first = [line.split('  ')[0] for line in listing.text('').splitlines()]
+    first = [line.split('  ')[0] for line in listing.benchmarks('').splitlines()]
     self.assertIn('line (draft)', first)
     self.assertIn('resnet', first)
 
