@@ -3,6 +3,7 @@
 Its folder lies outside of the repository, on the path of the benchmarks.
 """
 
+import dataclasses
 import importlib.util
 import itertools
 import os
@@ -17,7 +18,7 @@ from absl.testing import absltest
 
 from launch import score
 from launch.support import listing
-from suite import benchmark, benchmarks
+from suite import benchmark, benchmarks, hparams
 from suite.results import audit, records
 from tests.launch import processes
 
@@ -119,7 +120,9 @@ class DraftTest(absltest.TestCase):
     self.found()
     self.assertIn('line', benchmark.names())
     self.assertNotIn('line', benchmark.finished())
-    first = [line.split('  ')[0] for line in listing.benchmarks('').splitlines()]
+    first = [
+      line.split('  ')[0] for line in listing.benchmarks('').splitlines()
+    ]
     self.assertIn('line (draft)', first)
     self.assertIn('resnet', first)
 
@@ -155,6 +158,14 @@ class DraftTest(absltest.TestCase):
     self.assertGreater(self.count_of('tests/targets_test.py', 'Targets'), 5)
     points = 'tests/suite/results/convergence_test.py'
     self.assertGreater(self.count_of(points, 'ships_points|that_ship'), 5)
+
+  def test_the_example_of_the_readme_is_a_declaration(self):
+    text = (processes.ROOT / 'README.md').read_text()
+    names = {'dataclasses': dataclasses, **vars(hparams)}
+    exec(re.search(r'```python\n(.*?)```', text, re.DOTALL)[1], names)
+    declared = names['Hparams']()
+    hparams.require_valid(declared)
+    self.assertEqual(hparams.batch(declared).value, 256)
 
   def test_the_readme_has_every_benchmark_and_marks_drafts(self):
     text = (processes.ROOT / 'README.md').read_text()

@@ -61,7 +61,7 @@ class Hparams:
     divisor_of('train_batch_size')
   )
   compute_dtype: str = compute_dtype(
-    'Of convolutions; parameters stay float32.'
+    'Format of convolutions; parameters stay float32.'
   )
   concurrent_games: int = tunable(2048, 'Games that all devices play at once.')
   max_generations: int = tunable(
@@ -78,7 +78,7 @@ class Hparams:
   )
   start_generation: int = fixed(
     17,
-    'What a run starts from; 0: a random net, and no games.',
+    'Generation that a run starts from; 0: a random net, and no games.',
     valid=NOT_NEGATIVE,
   )
   window_generations: int = fixed(5, 'Generations whose games are learnt from.')
@@ -101,7 +101,7 @@ class Hparams:
   )
   planes: str = fixed(
     'mlperf07',
-    'What the net sees of a position.',
+    'Feature planes that the net sees of a position.',
     valid=one_of('agz', 'mlperf07'),
   )
   conv_width: int = fixed(64, 'Channels of the trunk.')
@@ -115,9 +115,13 @@ class Hparams:
   tree_capacity: int = fixed(1603, 'Positions that a tree has room for.')
   virtual_losses: int = fixed(4, 'Leaves of a tree that the net sees at once.')
   value_init_penalty: float = fixed(
-    0.2, 'What an unread move begins below.', valid=NOT_NEGATIVE
+    0.2,
+    'Value that an unread move starts below its parent.',
+    valid=NOT_NEGATIVE,
   )
-  dirichlet_noise_alpha: float = fixed(0.03, 'Of the noise at roots.')
+  dirichlet_noise_alpha: float = fixed(
+    0.03, 'Concentration of the noise at roots.'
+  )
   dirichlet_noise_weight: float = fixed(
     0.3, 'Share of the noise at roots.', valid=SHARE
   )
@@ -145,9 +149,9 @@ class Hparams:
   target_pruning: bool = fixed(True, 'Whether targets lose unwanted visits.')
   opponent: str = fixed(
     'target',
-    'Who is to be beaten: the target net, or random playouts.',
+    'Opponent in a match: the target net, or random playouts.',
     valid=one_of('target', 'playouts'),
   )
   eval_games: int = fixed(256, 'Games of a match, half of them as Black.')
   eval_readouts: int = fixed(100, 'Visits of a search in a match.')
-  opponent_readouts: int = fixed(100, 'The same of the opponent.')
+  opponent_readouts: int = fixed(100, 'Visits of a search of the opponent.')

@@ -41,7 +41,7 @@ class Hparams:
   epsilon: float = ADAM.epsilon(1e-8, fixed)
   gradient_accumulation_steps: int = accumulation_steps()
   compute_dtype: str = compute_dtype(
-    'Of products in the tower; tables and parameters stay float32.'
+    'Format of products in the tower; tables and parameters stay float32.'
   )
   table_row_multiple: int = tunable(
     1, 'Tables are padded to a multiple of this, for a model axis to divide.'

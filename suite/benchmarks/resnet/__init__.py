@@ -153,7 +153,7 @@ class Hparams:
   )
   gradient_accumulation_steps: int = accumulation_steps(_PARTS)
   compute_dtype: str = compute_dtype(
-    'Of activations and products; parameters stay float32.'
+    'Format of activations and products; parameters stay float32.'
   )
   epochs_between_evals: int = fixed(4, 'Epochs from one eval to the next.')
   eval_offset: int = tunable(

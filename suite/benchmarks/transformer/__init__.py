@@ -75,7 +75,7 @@ class Hparams:
   )
   length_method: str = tunable(
     'discard',
-    'What becomes of longer pairs in training: discard or truncate.',
+    'Treatment of longer pairs in training: discard or truncate.',
     valid=one_of('discard', 'truncate'),
   )
   batching: str = tunable(
@@ -100,7 +100,7 @@ class Hparams:
   )
   gradient_accumulation_steps: int = accumulation_steps(POSITIVE)
   compute_dtype: str = compute_dtype(
-    'Of products; parameters, softmax and logits stay float32.'
+    'Format of products; parameters, softmax and logits stay float32.'
   )
   remat: bool = tunable(
     False,
@@ -138,10 +138,12 @@ class Hparams:
     'Share of the probability that the other subwords are to get.',
     valid=BELOW_ONE,
   )
-  subwords: int = fixed(33708, 'Of the vocabulary, with padding and the end.')
-  layers: int = fixed(6, 'Of the encoder, and as many of the decoder.')
-  width: int = fixed(1024, 'Of a token inside the model.')
-  heads: int = fixed(16, 'Of attention.', valid=divisor_of('width'))
+  subwords: int = fixed(
+    33708, 'Size of the vocabulary, with padding and the end.'
+  )
+  layers: int = fixed(6, 'Layers of the encoder, and as many of the decoder.')
+  width: int = fixed(1024, 'Width of a token inside the model.')
+  heads: int = fixed(16, 'Heads of attention.', valid=divisor_of('width'))
   ffn: int = fixed(4096, 'Hidden units of the feed-forward layers.')
 
 
