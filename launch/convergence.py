@@ -132,7 +132,7 @@ def check(
 
 
 def points_for(ruleset: str, rcps: str) -> Find:
-  """How the points for a set of runs are found: as asked, or by their logs."""
+  """Finds the points for a set of runs: as asked, or by their logs."""
   if ruleset and rcps:
     raise ValueError('Expected --ruleset or --rcps, got both.')
 
@@ -364,7 +364,7 @@ def _point(
 
 
 def _logged(run: audit.LogAudit) -> dict[str, Any]:
-  """What a run was trained with, by the log's keys."""
+  """Settings that a run was trained with, by the log's keys."""
   if run.claim.hparams is not None:
     return _settings(run.claim.hparams)[0]
   return {
@@ -375,7 +375,7 @@ def _logged(run: audit.LogAudit) -> dict[str, Any]:
 
 
 def _settings(values: Any) -> tuple[dict[str, Any], int]:
-  """What submitters may choose, by the log's keys, and the global batch."""
+  """Tunable settings, by the log's keys, and the global batch."""
   found = {
     declared.key: declared.value
     for declared in hparams.declared(values)
@@ -385,7 +385,7 @@ def _settings(values: Any) -> tuple[dict[str, Any], int]:
 
 
 def _scored(benchmark: Benchmark | None) -> dict[str, int]:
-  """How a benchmark is scored; {}: as in official rounds."""
+  """Runs and dropped runs of a result; {}: as in official rounds."""
   if benchmark is None:
     return {}
   return {'runs': benchmark.runs, 'dropped': benchmark.dropped}

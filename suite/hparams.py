@@ -31,7 +31,7 @@ class Division(enum.Enum):
 
 
 class Scales(enum.Enum):
-  """How a value follows the global batch; without one, it does not."""
+  """Ways in which a value follows the global batch."""
 
   RATE = 'grows with a power of the batch'
   STEPS = 'shrinks with the batch, so that epochs stay'

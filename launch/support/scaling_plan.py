@@ -40,7 +40,7 @@ class Place:
 
   @property
   def start(self) -> tuple[str, ...]:
-    """What starts one of its runs: a module and its arguments."""
+    """Command that starts one of its runs: a module and its arguments."""
     if self.processes == 1:
       return ('launch.train',)
     each = self.devices // self.processes
@@ -52,7 +52,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-  """What the flags of a study ask for."""
+  """Study that the flags ask for."""
 
   mode: str
   devices: Sequence[int]
@@ -65,7 +65,7 @@ class Asked:
 
 
 def places(request: run_flags.Request, asked: Asked) -> list[Place]:
-  """The points in order; ValueError for what cannot be, before any is run."""
+  """Points in order; ValueError for impossible ones, before any is run."""
   batch_name = hparams.batch(request.size.hparams).name
   if batch_name in asked.changes:
     raise ValueError(
@@ -103,7 +103,7 @@ def at_batches(texts: Sequence[str]) -> dict[int, dict[str, str]]:
   for text in texts:
     match = re.fullmatch(r'(\d+):(\w+)=(.*)', text)
     if not match:
-      raise ValueError(f'--hp_at takes batch:name=value, not {text!r}.')
+      raise ValueError(f'Expected --hp_at=batch:name=value, got {text!r}.')
     found.setdefault(int(match[1]), {})[match[2]] = match[3]
   return found
 
@@ -112,13 +112,14 @@ def numbers(flag: str, texts: Sequence[str]) -> list[int]:
   """The numbers of a list, each once and above 0."""
   if not all(text.isdigit() and int(text) for text in texts):
     raise ValueError(
-      f'--{flag} takes numbers with commas between, not {",".join(texts)!r}.'
+      f'Expected numbers with commas between as --{flag}, got '
+      f'{",".join(texts)!r}.'
     )
   return [int(text) for text in texts]
 
 
 def platform(asked: str) -> str:
-  """What the runs will use: as asked, or as this machine has it."""
+  """Platform of the runs: as asked, or as this machine has it."""
   named = asked or os.environ.get('JAX_PLATFORMS', '').partition(',')[0]
   if named:
     return {'cuda': 'gpu', 'rocm': 'gpu'}.get(named, named)
@@ -128,7 +129,7 @@ def platform(asked: str) -> str:
 
 
 def variables(place: Place, kind: str) -> dict[str, str]:
-  """The environment that gives one process the devices of a point."""
+  """Environment variables that give one process the devices of a point."""
   if place.processes > 1:
     return {}  # launch.local shares them out
   if kind == 'cpu':
@@ -142,8 +143,9 @@ def variables(place: Place, kind: str) -> dict[str, str]:
       )
     return {'CUDA_VISIBLE_DEVICES': ','.join(ours[: place.devices])}
   raise ValueError(
-    f'A part of the devices of a {kind} host cannot be taken from here: write '
-    'a job for each point with --jobs=FILE, and read them with --collect=DIR.'
+    f'A process cannot take some of the devices of a {kind} host from here: '
+    'write a job for each point with --jobs=FILE, and read them with '
+    '--collect=DIR.'
   )
 
 
@@ -158,11 +160,11 @@ def _spots(asked: Asked, size: Size) -> Iterator[tuple[int, int, int]]:
       f'{len(asked.devices)} --devices, got {len(processes)}.'
     )
   if (asked.mode == 'batch') != bool(asked.batches):
-    raise ValueError('--mode=batch and --batches belong together.')
+    raise ValueError('Expected --mode=batch and --batches together, got one.')
   if asked.mode == 'batch':
     if len(asked.devices) > 1 or asked.batch:
       raise ValueError(
-        '--mode=batch takes one number of --devices, and no --batch.'
+        'Expected one number of --devices and no --batch with --mode=batch.'
       )
     yield from (
       (asked.devices[0], processes[0], batch) for batch in asked.batches

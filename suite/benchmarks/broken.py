@@ -1,4 +1,4 @@
-"""What the variants of all benchmarks have in common.
+"""Variants that all benchmarks share.
 
 A variant is a change of the hyperparameters, and a context to train in: the
 models that are broken on purpose, for studies/curves.py, and the one that is

@@ -78,8 +78,8 @@ class PlanTest(parameterized.TestCase):
     ({'devices': [3]}, 'batch that the devices divide, got 128 for 3'),
     ({'processes': [2]}, 'processes that divide the devices, got 2 for 1'),
     ({'processes': [1, 1, 1]}, 'one for each of 2 --devices, got 3'),
-    ({'batches': [64]}, '--mode=batch and --batches belong together'),
-    ({'mode': 'batch'}, '--mode=batch and --batches belong together'),
+    ({'batches': [64]}, '--mode=batch and --batches together'),
+    ({'mode': 'batch'}, '--mode=batch and --batches together'),
     ({'mode': 'batch', 'batches': [64]}, 'one number of --devices'),
     ({'changes': {'global_batch_size': '9'}}, 'got --hp=global_batch_size'),
     ({'at': {64: {}}}, r'got \[64\]; there are \[128\]'),
@@ -93,7 +93,7 @@ class PlanTest(parameterized.TestCase):
   def test_an_override_at_a_batch_has_one_form(self):
     found = scaling_plan.at_batches(['64:a=1', '64:b=x=y', '8:a=2'])
     self.assertEqual(found, {64: {'a': '1', 'b': 'x=y'}, 8: {'a': '2'}})
-    with self.assertRaisesRegex(ValueError, "batch:name=value, not 'a=1'"):
+    with self.assertRaisesRegex(ValueError, "batch:name=value, got 'a=1'"):
       scaling_plan.at_batches(['a=1'])
 
   def test_a_process_takes_as_many_devices_as_its_point(self):

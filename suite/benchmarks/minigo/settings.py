@@ -1,4 +1,4 @@
-"""What the hyperparameters of MiniGo are as settings of its parts."""
+"""Settings of the parts of MiniGo, from its hyperparameters."""
 
 from models.minigo import go, self_play
 from models.minigo import net as minigo
@@ -7,7 +7,7 @@ from suite.benchmarks.minigo.hparams import Hparams
 
 
 def settings(hp: Hparams) -> self_play.Settings:
-  """How games are played that are learnt from."""
+  """Settings of the games that are learnt from."""
   return self_play.Settings(
     rules=_rules(hp),
     tree=_tree(hp, hp.tree_capacity),
@@ -24,7 +24,7 @@ def settings(hp: Hparams) -> self_play.Settings:
 
 
 def match_settings(hp: Hparams) -> self_play.MatchSettings:
-  """How the games of an eval are played.
+  """Settings of the games of an eval.
 
   Trees are kept from move to move, so they have room for two searches.
   """
@@ -39,7 +39,7 @@ def match_settings(hp: Hparams) -> self_play.MatchSettings:
 
 
 def net_size(hp: Hparams) -> minigo.Size:
-  """Of the net."""
+  """Size of the net."""
   return minigo.Size(
     hp.board_size,
     go.PLANES[hp.planes],

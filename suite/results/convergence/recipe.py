@@ -189,7 +189,7 @@ def _allowed(
 def _fault(
   declared: Declared, value: Any, base: Any, chosen: _Chosen
 ) -> Fault | None:
-  """What Closed has against a value beside those chosen; None: nothing."""
+  """Fault of a value, beside those chosen, in Closed; None if there is none."""
   values = {name: value for name, (value, _) in chosen.items()}
   hparams = dataclasses.replace(base, **values, **{declared.name: value})
   faults = hparams_lib.closed_faults(hparams, base)
