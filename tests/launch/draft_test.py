@@ -3,8 +3,10 @@
 Its folder lies outside of the repository, on the path of the benchmarks.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import io
 import itertools
 import os
 import pathlib
@@ -16,9 +18,9 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from launch import score
+from launch import report, score
 from launch.support import listing
-from suite import benchmark, benchmarks, hparams
+from suite import benchmark, benchmarks, files, hparams
 from suite.results import audit, records
 from tests.launch import processes
 
@@ -126,7 +128,7 @@ class DraftTest(absltest.TestCase):
     self.assertIn('line (draft)', first)
     self.assertIn('resnet', first)
 
-  def test_its_log_record_and_score_say_draft(self):
+  def test_its_log_record_score_and_report_say_draft(self):
     output = self.create_tempdir().full_path
     ran = self.python(
       _TRAIN, '--benchmark=line', f'--output={output}', '--progress=none',
@@ -140,11 +142,14 @@ class DraftTest(absltest.TestCase):
     checked = audit.examine_set(output)
     rules = {f.rule for f in checked.findings if f.severity == audit.ERROR}
     self.assertEqual(rules, {'number of runs'})  # of three there is one
-    made = score.score_directory(output)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+      score.run(output)
+    self.assertIn('line, size tiny, closed, draft\n', printed.getvalue())
+    made = files.read_json(os.path.join(output, 'score.json'))
     self.assertTrue(made['draft'])
-    lines = list(score.lines(made))
-    self.assertTrue(any(x.endswith('size tiny, closed, draft') for x in lines))
-    self.assertRegex(' '.join(made['findings']), 'draft')
+    self.assertRegex(' '.join(made['findings']), 'got a draft')
+    page = pathlib.Path(report.write(output)).read_text()
+    self.assertIn('<span>draft benchmark</span>', page)
 
   def test_it_passes_what_is_tested_of_every_benchmark(self):
     self.found()
