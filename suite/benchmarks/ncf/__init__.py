@@ -29,15 +29,15 @@ class Hparams:
   )
   opt_name: str = tunable(
     'adam',
-    'Optimizer: adam, or lazy_adam, which moves the rows of a batch only.',
+    'Optimizer: adam, or lazy_adam, which updates rows in the batch only.',
     key='opt_name',
     valid=one_of('adam', 'lazy_adam'),
   )
   base_learning_rate: float = base_learning_rate(5e-4, 'Learning rate.')
   beta_1: float = ADAM.beta(1, 0.9)
   beta_2: float = ADAM.beta(2, 0.999)
-  # The rules list no epsilon among what is free; one that published did change
-  # it (1.45e-7).
+  # The rules do not list epsilon as free, though one published result has
+  # another (1.45e-7).
   epsilon: float = ADAM.epsilon(1e-8, fixed)
   gradient_accumulation_steps: int = accumulation_steps()
   compute_dtype: str = compute_dtype(
@@ -51,7 +51,7 @@ class Hparams:
   eval_batch_size: int = tunable(1024, 'Users per eval step.')
   negatives: int = fixed(4, 'Negatives drawn for each positive, every epoch.')
   reject_positives: bool = fixed(
-    True, 'Whether a negative that is a positive of its user is drawn anew.'
+    True, 'Redraw a negative that is a positive of its user.'
   )
   eval_negatives: int = fixed(999, 'Candidates beside the held-out item.')
   hit_rank: int = fixed(10, 'The held-out item is a hit up to this rank.')
@@ -63,8 +63,8 @@ class Hparams:
   )
 
 
-# A later reference, for data expanded 16 times in users and 32 in items; no
-# round used it. The counts are those of its README.
+# A later version of the reference, for data expanded 16 times in users and 32
+# times in items; no round used it. Counts are from its README.
 EXPANDED = dataclasses.replace(
   Hparams(),
   global_batch_size=65536,

@@ -1,4 +1,4 @@
-"""NeuMF as it is, and broken in ways that its target is to tell."""
+"""NeuMF as it is, and variants broken in ways that its target must catch."""
 
 import dataclasses
 from unittest import mock
@@ -14,7 +14,7 @@ from suite.benchmarks.ncf.task import LazyNcfTask
 
 
 def _epochs(change):
-  """Every batch of an epoch goes through `change(data, batch)`."""
+  """Changes every batch of an epoch by `change(data, batch)`."""
   epoch = movielens.train_epoch
 
   def changed(data, **how):
@@ -25,7 +25,7 @@ def _epochs(change):
 
 
 def _static_negatives():
-  """Every epoch is the first once more."""
+  """Repeats the first epoch."""
   epoch = movielens.train_epoch
   return mock.patch.object(
     movielens,
@@ -35,7 +35,7 @@ def _static_negatives():
 
 
 def _popular_negatives():
-  """Negatives are drawn as often as people choose them, not all alike."""
+  """Draws negatives by their popularity, not uniformly."""
   draws = np.random.default_rng(0)
 
   def change(data, batch):
@@ -46,7 +46,7 @@ def _popular_negatives():
 
 
 def _few_negatives():
-  """Negatives come from the first tenth of the items only."""
+  """Draws negatives from the first tenth of the items only."""
 
   def change(data, batch):
     few = batch['item'] % (data.items // 10)
@@ -56,14 +56,14 @@ def _few_negatives():
 
 
 def _no_users():
-  """All users share a row, so only popularity can be learnt."""
+  """Gives all users one row, so that only popularity can be learnt."""
   return _epochs(
     lambda data, batch: batch | {'user': np.zeros_like(batch['user'])}
   )
 
 
 def _frozen(part: str):
-  """One part of the parameters stays as it began."""
+  """Keeps one part of the parameters at its initial values."""
 
   def context():
     step = LazyNcfTask.train_step
@@ -79,7 +79,7 @@ def _frozen(part: str):
 
 
 def _constant_scores():
-  """A model that scores all pairs alike: with ties in its favour, perfect."""
+  """Gives all pairs the same score, which is perfect if ties are hits."""
   call = model.Tower.__call__
 
   def broken(self, *rows, **how):

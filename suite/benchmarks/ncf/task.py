@@ -20,14 +20,14 @@ from suite.run import accumulation, optimizers
 from suite.run.feed import Block, Data, Feed, SupervisedFeed, epoch_blocks
 from suite.run.task import Batch, Facts, PyTree, State, Task
 
-# The candidates of the evals are the same in all runs, as in the reference.
+# Evals have the same candidates in all runs, as in the reference.
 EVAL_SEED = 0
 
 _TABLES = ('user', 'item')
 
 
 class NcfTask(Task):
-  """Which items will a user pick? Hit rate of the one that was held out."""
+  """Predicts the items that a user picks; hit rate of the held-out item."""
 
   def __init__(self, hp: Hparams, data: DataSet):
     """Raises ValueError where the hyperparameters do not fit the data."""
@@ -77,7 +77,7 @@ class NcfTask(Task):
     return {'tables': named, 'tower': tower}, stats
 
   def loss(self, params, stats, batch, key):
-    """Mean binary cross entropy over what is no padding; see Task."""
+    """Mean binary cross entropy over rows that are not padding; see Task."""
     del key  # nothing random inside the model
     rows = {name: params['tables'][name][batch[name]] for name in _TABLES}
     return self._loss(params['tower'], rows, stats, batch), (stats, {})
@@ -85,8 +85,8 @@ class NcfTask(Task):
   def predict(self, state: State, batch: Batch) -> PyTree:
     """-> {'hits': [], 'users': []}, weighted counts of the batch.
 
-    Ties and scores that are no number count against the held-out item, so a
-    model that scores all items alike has no hits.
+    Ties and NaN scores count against the held-out item, so a model that gives
+    all items the same score has no hits.
     """
     tables, tower = state.params['tables'], state.params['tower']
     scores, _ = self._tower.apply(
@@ -119,14 +119,14 @@ class NcfTask(Task):
 
   @property
   def metric(self) -> str:
-    """What the quality is called: HR@10."""
+    """Name of the quality: HR@10."""
     return f'HR@{self._hp.hit_rank}'
 
   def blocks(self, facts) -> list[Block]:
     """An eval after every epoch, or every few of them.
 
-    There is no eval before the first, of which the reference has one: no rule
-    asks for it, and it would stand on the clock.
+    The reference has one more eval, before the first epoch. It cannot end a run
+    and would cost time on the clock, so it is left out.
     """
     del facts
     hp, every = self._hp, self._hp.epochs_between_evals

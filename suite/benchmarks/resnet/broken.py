@@ -1,4 +1,4 @@
-"""ResNet as it is, and broken in ways that its target is to tell."""
+"""ResNet as it is, and variants broken in ways that its target must catch."""
 
 from unittest import mock
 
@@ -15,7 +15,7 @@ def _unshuffled():
 
 
 def _frozen_moments():
-  """Running moments that stay as they began: evals normalise by 0 and 1."""
+  """Keeps running moments at their initial values, 0 and 1, for evals."""
   call = layers.GroupedBatchNorm.__call__
 
   def broken(self, x, *, train):
@@ -28,7 +28,7 @@ def _frozen_moments():
 
 
 def _no_normalisation():
-  """Scale and bias only, as if the moments were 0 and 1 in training too."""
+  """Applies scale and bias only, as if the moments were 0 and 1."""
 
   def broken(self, x, *, train):
     del train

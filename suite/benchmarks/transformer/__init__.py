@@ -49,7 +49,7 @@ class Hparams:
 
   global_batch_size: int = tunable(
     4096,
-    'Tokens of a side in a step, at most, padding included.',
+    'Tokens per side and step, at most, padding included.',
     key='global_batch_size',
   )
   opt_name: str = tunable(
@@ -69,7 +69,7 @@ class Hparams:
   epsilon: float = ADAM.epsilon(1e-9, fixed)
   max_sequence_length: int = tunable(
     256,
-    'Tokens of a side of a pair to train on, at most.',
+    'Tokens per side of a training pair, at most.',
     key='max_sequence_length',
     beside=_METHOD,
   )
@@ -80,23 +80,23 @@ class Hparams:
   )
   batching: str = tunable(
     'buckets',
-    'buckets: pairs of like length make a batch. packing: pairs share rows.',
+    'buckets: pairs of similar length form a batch. packing: pairs share rows.',
     valid=one_of('buckets', 'packing'),
   )
   bucket_first: int = tunable(
-    8, 'The first bucket is of pairs shorter than this.'
+    8, 'The first bucket holds pairs shorter than this.'
   )
   bucket_scale: float = tunable(
     1.1,
-    'How much longer the pairs of a bucket are than those of the one before.',
+    'Ratio of the lengths at which a bucket and the one before it end.',
     valid=Rule('1 or more', lambda value, _: value >= 1),
   )
   packed_row_length: int = tunable(
-    256, 'Tokens of a side of a row that pairs share.', valid=_ROW
+    256, 'Tokens per side of a row that pairs share.', valid=_ROW
   )
   row_multiple: int = tunable(
     1,
-    'Rows that are trained in a step are rounded down to a multiple of this.',
+    'Trained rows per step are rounded down to a multiple of this.',
   )
   gradient_accumulation_steps: int = accumulation_steps(POSITIVE)
   compute_dtype: str = compute_dtype(
@@ -104,38 +104,36 @@ class Hparams:
   )
   remat: bool = tunable(
     False,
-    'Whether layers are computed again for gradients, to need less memory.',
+    'Recompute layers for gradients, to save memory.',
   )
-  unroll: int = tunable(1, 'Layers in one turn of the loop over them.')
+  unroll: int = tunable(1, 'Layers per iteration of the loop over them.')
   subword_multiple: int = tunable(
     1,
-    'The matrix has a multiple of so many rows, for a model axis to divide.',
+    'Rows of the matrix are padded to a multiple of this, for a model axis.',
   )
   epochs_between_evals: int = epochs_between_evals(1)
   max_epochs: int = tunable(10, 'The run ends here if the target is not met.')
   eval_batch_size: int = tunable(32, 'Sentences that are translated together.')
   eval_lengths: tuple[int, ...] = tunable(
     (32, 64, 128, 256),
-    'Tokens that a batch of an eval may be padded to; the last holds all.',
+    'Lengths, in tokens, that eval batches are padded to; the last holds all.',
     valid=_LENGTHS,
   )
-  beams: int = fixed(4, 'Translations that are kept while one is written.')
+  beams: int = fixed(4, 'Width of the beam search.')
   length_exponent: float = fixed(
     0.6,
-    'How much a longer translation may be less probable.',
+    'Exponent of the length penalty in the beam search.',
     valid=NOT_NEGATIVE,
   )
   extra_length: int = fixed(
     50,
-    'Tokens that a translation may have more than the longest source.',
+    'Tokens by which a translation may exceed the longest source.',
     valid=NOT_NEGATIVE,
   )
-  dropout: float = fixed(
-    0.1, 'Share of numbers that are dropped in training.', valid=BELOW_ONE
-  )
+  dropout: float = fixed(0.1, 'Dropout rate in training.', valid=BELOW_ONE)
   label_smoothing: float = fixed(
     0.1,
-    'Share of the probability that the other subwords are to get.',
+    'Share of a label that is spread over the other subwords.',
     valid=BELOW_ONE,
   )
   subwords: int = fixed(
@@ -149,7 +147,7 @@ class Hparams:
 
 @dataclasses.dataclass(frozen=True)
 class HparamsV06(Hparams):
-  """By the rules of round v0.6, which leave a choice of betas."""
+  """Hyperparameters by the rules of round v0.6, with a choice of betas."""
 
   beta_1: float = ADAM.beta(1, 0.9, rule=one_of(0.86, 0.9))
   beta_2: float = ADAM.beta(2, 0.997, rule=one_of(0.92, 0.98, 0.997))

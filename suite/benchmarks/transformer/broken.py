@@ -1,4 +1,4 @@
-"""The Transformer as it is, and broken in ways that its target is to tell."""
+"""The Transformer as it is, and variants that its target must catch."""
 
 from unittest import mock
 
@@ -10,7 +10,7 @@ from suite.benchmarks import broken as variants
 
 
 def _no_encoder():
-  """The decoder attends to nothing but zeros."""
+  """Gives the decoder zeros as its memory."""
   encode = transformer.Transformer.encode
 
   def broken(self, source, packing=None, *, drop_key=None):
@@ -20,7 +20,7 @@ def _no_encoder():
 
 
 def _no_causal_mask():
-  """In training, the decoder sees what comes after."""
+  """Shows the decoder later tokens in training."""
   call = attention.Attention.__call__
 
   def broken(self, *arrays, causal=False, drop_key=None):
@@ -42,7 +42,7 @@ def _no_positions():
 
 
 def _no_shift():
-  """In training, the decoder is fed the token that it is to write."""
+  """Feeds the decoder the token that it must predict, in training."""
   decode = transformer.Transformer.decode
 
   def broken(self, memory, memory_mask, target, packing=None, *, drop_key=None):

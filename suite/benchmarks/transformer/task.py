@@ -24,7 +24,7 @@ from suite.run.task import Batch, Facts, PyTree, Spec, State, Task
 
 @dataclasses.dataclass(frozen=True)
 class PairFacts(Facts):
-  """Which pairs make up a batch, planned by the lengths of the sentences."""
+  """Plan of the batches, from the lengths of the sentences."""
 
   plan: buckets.Plan
 
@@ -34,7 +34,7 @@ _OPTIMIZERS = {'adam': optimizers.adam_tf, 'lazy_adam': optimizers.adam_tf}
 
 
 class TransformerTask(Task):
-  """How well are sentences translated? BLEU of what beam search finds."""
+  """Translation; BLEU of the translations that beam search finds."""
 
   def __init__(self, hp: Hparams, data: DataSet):
     self._hp = hp
@@ -72,7 +72,7 @@ class TransformerTask(Task):
     self.eval_specs = [_eval_spec(hp, length) for length in hp.eval_lengths]
 
   def shared_by(self, devices: int) -> 'TransformerTask':
-    """See Task: rows of padding fill a batch up, so all devices train alike."""
+    """See Task: batches are padded, so any devices train the same rows."""
     task = copy.copy(self)
     task._share_by(devices)
     return task
@@ -106,7 +106,7 @@ class TransformerTask(Task):
     return losses.sum() / tokens, (stats, {})
 
   def predict(self, state: State, batch: Batch) -> PyTree:
-    """-> the best translations, int32 [B, T], whose they are, and weights."""
+    """-> the best translations, int32 [B, T], their sentences, and weights."""
     model = self._model.merged(state.params, state.stats)
     found = model.translate(
       batch['source'],
@@ -199,7 +199,7 @@ class TransformerTask(Task):
 
 
 class _Feed(SupervisedFeed):
-  """Owns the vocabulary and the references that translations are scored by.
+  """Holds the vocabulary and the references for scoring translations.
 
   Each host counts the n-grams of the sentences that it fed.
   """
