@@ -1,18 +1,17 @@
-"""The replay window: games of recent generations in memory, batched anew.
+"""Replay window: games of recent generations in memory, sampled for training.
 
-It is numpy throughout and knows no game: a position is a row of each of some
-fields. Of several hosts each keeps its own share of the games, those that its
+It is numpy throughout and independent of the game: a position is a row of each
+of its fields. Each host keeps its own share of the games, those that its
 devices played, and feeds its own share of every batch.
 
-Games that were played before may be put in, and taken out again.
+Games of earlier runs can be restored, and read out again.
 
-Bounds, with positions of r bytes and games of at most p of them: a window of g
-generations of n games on h hosts holds at most g * n / h * p * r bytes on one,
-and while a generation is closed one field of its games a second time. Beside
-them, `OpenGames` holds at most p positions of every place. With Minigo on 19x19
-a position is 1,314 bytes (planes 587, visits 724, ply 2, outcome 1), so with 5
-generations of 8,192 games of 722 plies at most 38.9 GB; where a quarter of 250
-plies is recorded, 3.4 GB.
+Memory, with positions of r bytes and p of them in a game: a window of g
+generations of n games on h hosts takes g * n / h * p * r bytes on each, and
+while a generation is closed one field of its games twice. `OpenGames` adds up
+to p positions for every place. With MiniGo on 19x19 a position takes 1,314
+bytes (planes 587, visits 724, ply 2, outcome 1), so 5 generations of 8,192
+games take 3.4 GB if a quarter of 250 plies is recorded.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,50 +23,50 @@ import numpy as np
 
 Rows = Mapping[str, np.ndarray]
 
-_LENGTHS = 'lengths'  # of games, beside the fields of a file
+_LENGTHS = 'lengths'  # of games, stored beside the fields
 
-# What draws are for, so that none is made twice.
+# Purposes of random draws, so that no two use the same stream.
 _OF_GAMES, _OF_POSITIONS, _OF_HOLDOUT = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
 class Game:
-  """A game that has ended."""
+  """Game that has ended."""
 
   rows: Rows  # its recorded positions in order, [n, ...]; n may be 0
-  end: Mapping[str, np.generic]  # how it ended, by field
+  end: Mapping[str, np.generic]  # its end, by field
 
 
 class OpenGames:
-  """Recorded positions of games in progress, until each has ended.
+  """Recorded positions of games in progress, until they end.
 
-  A place plays one game after the other, numbered from 0.
+  A place plays one game after another, numbered from 0.
   """
 
   def __init__(self, *, places: int, most_positions: int):
-    """Waits for games at `places`, of at most so many positions each."""
+    """Starts without games; each has at most `most_positions`."""
     self._open = [[] for _ in range(places)]
     self._game = np.zeros(places, np.int64)
     self._most = most_positions
 
   @property
   def positions(self) -> int:
-    """How many positions wait."""
+    """Number of positions that wait."""
     return sum(map(len, self._open))
 
   def add(self, positions: Rows, ends: Rows) -> list[Game]:
-    """Takes what a call recorded, and returns the games that it ended.
+    """Adds the records of a call, and returns the games that it ended.
 
     Both hold, by field, arrays [places, K, ...] of which the first `count`
-    [places] of each place are in use; `game` [places, K] says of which game
-    they are. Raises ValueError where that is not what should come next.
+    [places] at each place are in use; `game` [places, K] is the number of their
+    game. Raises ValueError if games are out of order.
     """
     positions, ends = dict(positions), dict(ends)
     counts, end_counts = positions.pop('count'), ends.pop('count')
     for counted in (counts, end_counts):
       if counted.shape != (len(self._open),):
         raise ValueError(
-          f'Expected records of {len(self._open)} places; came counts of '
+          f'Expected records of {len(self._open)} places, got counts of '
           f'shape {counted.shape}.'
         )
     games = []
@@ -88,7 +87,7 @@ class OpenGames:
   def _ended(self, place: int, rows: list[Rows], end: Rows) -> Game:
     if end['game'] != self._game[place]:
       raise ValueError(
-        f'Expected the end of game {self._game[place]} at place {place}; came '
+        f'Expected the end of game {self._game[place]} at place {place}, got '
         f'that of game {end["game"]}.'
       )
     self._append(place, rows)
@@ -102,15 +101,15 @@ class OpenGames:
     others = {int(row['game']) for row in rows} - {int(self._game[place])}
     if others:
       raise ValueError(
-        f'Expected positions of game {self._game[place]} at place {place}; '
-        f'came some of game {min(others)}.'
+        f'Expected positions of game {self._game[place]} at place {place}, '
+        f'got some of game {min(others)}.'
       )
     self._open[place] += [
       {name: value.copy() for name, value in row.items()} for row in rows
     ]
     if len(self._open[place]) > self._most:
       raise ValueError(
-        f'Expected at most {self._most} positions of a game; came '
+        f'Expected at most {self._most} positions of a game, got '
         f'{len(self._open[place])} of game {self._game[place]} at place '
         f'{place}.'
       )
@@ -118,14 +117,15 @@ class OpenGames:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """How positions are drawn from the window.
+  """Settings of the window, and of sampling from it.
 
   Attributes:
-    generations: the window, counted back from the newest.
-    games: of each generation, over all hosts; of more, so many by chance.
-    share: each position is kept with this probability, drawn anew each time.
-    symmetries: one of so many is drawn for each that is kept.
-    holdout: each game that is played is left out with this probability.
+    generations: size of the window.
+    games: games of each generation, over all hosts; if there are more, a random
+      subset.
+    share: probability of each position to be sampled, drawn again each time.
+    symmetries: number of symmetries, of which each sample gets a random one.
+    holdout: probability of each game to be left out.
   """
 
   generations: int = 5
@@ -137,7 +137,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class _Generation:
-  """One that is closed."""
+  """Closed generation."""
 
   number: int
   rows: Rows  # of all its games, one after the other
@@ -145,14 +145,14 @@ class _Generation:
 
 
 class Window:
-  """The games of recent generations, of this host."""
+  """Games of recent generations on this host."""
 
   def __init__(
     self, sampling: Sampling, *, seed: int, host: int = 0, hosts: int = 1
   ):
-    """All that is drawn follows from the seed, the generation and the host."""
+    """Random draws depend on the seed, the generation and the host alone."""
     if not 0 <= host < hosts:
-      raise ValueError(f'Expected a host of 0 to {hosts - 1}; came {host}.')
+      raise ValueError(f'Expected a host of 0 to {hosts - 1}, got {host}.')
     if (
       not 0 < sampling.share <= 1
       or not 0 <= sampling.holdout < 1
@@ -161,7 +161,7 @@ class Window:
     ):
       raise ValueError(
         'Expected a generation, a symmetry, a game on each host at least, a '
-        'share in (0, 1] and a holdout in [0, 1); came '
+        'share in (0, 1] and a holdout in [0, 1), got '
         f'{sampling} on {hosts} hosts.'
       )
     self._sampling = sampling
@@ -172,22 +172,22 @@ class Window:
 
   @property
   def missing(self) -> int:
-    """Games that the next generation lacks on this host before it can close."""
+    """Number of games that the next generation still needs on this host."""
     return self._games - len(self._kept)
 
   @property
   def seen(self) -> int:
-    """Games of the next generation that came and were not held out."""
+    """Number of games added to the next generation, without those held out."""
     return self._seen
 
   @property
   def newest(self) -> int | None:
-    """The number of the last generation that was closed."""
+    """Number of the newest closed generation."""
     return self._closed[-1].number if self._closed else None
 
   @property
   def bytes(self) -> int:
-    """Of the positions in memory."""
+    """Bytes of the positions in memory."""
     games = [game.rows for game in self._kept]
     return sum(
       values.nbytes
@@ -196,10 +196,10 @@ class Window:
     )
 
   def add(self, game: Game, generation: int) -> None:
-    """Adds a game to the next generation, whose number it is, or holds it out.
+    """Adds a game to the next generation, of that number, or holds it out.
 
-    Of those that come too many each is kept with the same chance, and the
-    others are forgotten at once. The first one ends the oldest generation of a
+    Of more games than needed each is kept with the same probability, and the
+    others are dropped at once. The first game drops the oldest generation of a
     full window.
     """
     self._open(generation)
@@ -207,18 +207,18 @@ class Window:
       self._take(game)
 
   def close(self) -> 'Sample':
-    """Ends the generation, and draws what is trained on after it.
+    """Closes the generation, and samples the positions to train on.
 
-    The sample shares the window's memory; games that are added while it lives
-    come on top.
+    The sample shares the memory of the window; games that are added while it
+    exists need memory of their own.
     """
     self._end()
     return self.sample()
 
   def sample(self) -> 'Sample':
-    """What is trained on after the newest generation; see `close`."""
+    """Samples the positions to train on after the newest generation."""
     if self.newest is None:
-      raise ValueError('Expected a closed generation to draw from; came none.')
+      raise ValueError('Expected a closed generation to sample, got none.')
     draws = self._rng(_OF_POSITIONS, self.newest)
     total = sum(map(_length, self._rows()))
     chosen = np.flatnonzero(draws.random(total) < self._sampling.share)
@@ -229,17 +229,17 @@ class Window:
     return Sample(tuple(self._rows()), chosen, symmetry)
 
   def restore(self, games: Iterable[tuple[int, Game]]) -> None:
-    """Puts in closed generations: with each game the number of its own.
+    """Restores closed generations from games with the number of each.
 
-    As many games of each are kept as `add` keeps, of too many by chance, and as
-    many generations. Raises ValueError for too few.
+    Keeps as many games of each as `add` does, and as many generations. Raises
+    ValueError if there are too few games.
     """
     for number, game in games:
       if number != self._generation and self._seen:
         self._end()
       if self.newest is not None and number <= self.newest:
         raise ValueError(
-          f'Expected generations that rise; came {number} after {self.newest}.'
+          f'Expected rising generations, got {number} after {self.newest}.'
         )
       self._open(number)
       self._take(game)
@@ -247,10 +247,10 @@ class Window:
       self._end()
 
   def games(self) -> Iterator[tuple[int, Game]]:
-    """The games of the closed generations, the oldest first, as for `restore`.
+    """Games of the closed generations, oldest first, as `restore` takes them.
 
-    They share the window's memory. Of one without positions the outcome is not
-    known any more.
+    They share the memory of the window. Games without positions have lost their
+    outcome.
     """
     for generation in self._closed:
       first = 0
@@ -269,9 +269,9 @@ class Window:
         )
 
   def keep(self, directory: str) -> None:
-    """Writes the newest generation into a file of this host, whole or not.
+    """Writes the newest generation into a file of this host, atomically.
 
-    Files of generations that the window has forgotten are removed.
+    Files of generations that the window has dropped are removed.
     """
     newest = self._closed[-1]
     os.makedirs(directory, exist_ok=True)
@@ -286,10 +286,10 @@ class Window:
       os.remove(stale)
 
   def recall(self, directory: str, newest: int) -> None:
-    """Puts in what `keep` wrote of the window whose newest one that was.
+    """Restores what `keep` wrote, up to generation `newest`.
 
-    What was restored before may reach into it. Raises ValueError where a file
-    is missing or broken.
+    Generations that were restored before are not read again. Raises ValueError
+    if a file is missing or damaged.
     """
     first = max(0, newest - self._sampling.generations + 1)
     if self.newest is not None:
@@ -301,9 +301,9 @@ class Window:
           rows = {name: file[name] for name in sorted(file.files)}
       except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
-          f'Expected the games of generation {number} of this host in {path}; '
-          f'came {type(error).__name__}. A run goes on with as many hosts as '
-          'it began with.'
+          f'Expected the games of generation {number} of this host in {path}, '
+          f'got {type(error).__name__}. A run resumes with as many hosts as it '
+          'started with.'
         ) from error
       lengths = rows.pop(_LENGTHS).tolist()
       self._closed.append(_Generation(number, rows, lengths))
@@ -314,13 +314,13 @@ class Window:
     return os.path.join(directory, name)
 
   def _open(self, generation: int) -> None:
-    """Begins a generation with its first game."""
+    """Starts a generation with its first game."""
     if generation == self._generation:
       return
     if self._seen:
       raise ValueError(
         f'Expected a game of generation {self._generation}, which has not '
-        f'been closed; came one of {generation}.'
+        f'been closed, got one of {generation}.'
       )
     self._generation = generation
     self._draws = self._rng(_OF_GAMES, generation)
@@ -344,17 +344,17 @@ class Window:
     if self.missing:
       raise ValueError(
         f'Expected {self._games} games of generation {self._generation} on '
-        f'this host; came {len(self._kept)}.'
+        f'this host, got {len(self._kept)}.'
       )
     games = [dict(game.rows) for game in self._kept if game.rows]
     if not games:
       raise ValueError(
-        f'Expected recorded positions; none of the {self._games} games of '
-        f'generation {self._generation} has one.'
+        f'Expected recorded positions, got none in the {self._games} games of '
+        f'generation {self._generation}.'
       )
     lengths = [_length(game.rows) if game.rows else 0 for game in self._kept]
     self._kept = []
-    # Field by field, so that of no other there are two copies.
+    # Field by field, so that no more than one field exists twice.
     rows = {
       name: np.concatenate([game.pop(name) for game in games])
       for name in sorted(games[0])
@@ -376,29 +376,28 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """What is trained on after one generation, in order."""
+  """Positions to train on after a generation, in order."""
 
   generations: Sequence[Rows]
   chosen: np.ndarray  # int64 [n], rows of the generations in a row
   symmetry: np.ndarray  # int8 [n]
 
   def steps(self, rows: int) -> int:
-    """Whole batches of which this host has `rows` rows.
+    """Number of full batches, with `rows` rows on this host.
 
-    Hosts differ in it by a little, by chance: they take the fewest that any
-    has, so at most the difference of one host to the mean is dropped.
+    Hosts differ slightly, by chance. All take the smallest number of any host.
     """
     return len(self.chosen) // rows
 
   def batches(self, rows: int, steps: int, first: int = 0) -> Iterator[Rows]:
-    """Yields this host's rows of so many batches, but for the `first` ones.
+    """Yields this host's rows of `steps` batches, without the `first` ones.
 
-    What remains is dropped.
+    The remaining positions are dropped.
     """
     if not 0 <= steps <= self.steps(rows):
       raise ValueError(
-        f'Expected at most {self.steps(rows)} batches of {rows} rows, which '
-        f'{len(self.chosen)} positions make; came {steps}.'
+        f'Expected at most {self.steps(rows)} batches of {rows} rows from '
+        f'{len(self.chosen)} positions, got {steps}.'
       )
     for start in range(first * rows, steps * rows, rows):
       batch = self._rows(self.chosen[start : start + rows])

@@ -1,8 +1,9 @@
-"""The policy and value net of MiniGo, its loss, and the symmetries of a board.
+"""Policy and value net of MiniGo, its loss, and the symmetries of a board.
 
 From mlcommons/training, retired_benchmarks/minigo/tensorflow/minigo:
 dual_net.py and ml_perf/flags of rounds v0.6 (9x9) and v0.7 to v2.1 (19x19).
-Values are in Black's view throughout, whoever is to play: 1 is a win of Black.
+Values are from Black's view throughout, whoever is to play: 1 is a win for
+Black.
 """
 
 # N positions, S points on a side, F planes, A moves: S * S points, then a pass.
@@ -25,15 +26,15 @@ from models.parts import layers
 # Data parallel: every device holds all parameters.
 PARTITION_RULES = ((r'.*', P()),)
 
-# What the L2 term leaves out: the reference takes the variables without 'bias'
-# or 'beta' in their names, so the scales of batch norm are decayed.
+# Parameters without L2: the reference takes all variables without 'bias' or
+# 'beta' in their names, so the scales of batch norm are decayed.
 NO_DECAY = r'/bias$'
 
 SYMMETRIES = 8
 
-# tf.layers' default, for convolutions as for dense layers.
+# The default of tf.layers, for convolutions and dense layers.
 _KERNEL_INIT = nnx.initializers.glorot_uniform()
-# Of batch norm; momentum is the share of the old moments that is kept.
+# Batch norm: the share of the old moments that is kept, and epsilon.
 _MOMENTUM = 0.95
 _EPSILON = 1e-5
 _POLICY_CHANNELS = 2
@@ -44,7 +45,7 @@ _VALUE_CHANNELS = 1
 class Size:
   """Points on a side, planes, the trunk's channels and residual blocks.
 
-  `value_width` is what lies between the two dense layers of the value head.
+  `value_width` is the width between the two dense layers of the value head.
   """
 
   side: int
@@ -55,16 +56,16 @@ class Size:
 
   @property
   def moves(self) -> int:
-    """Every point, and the pass."""
+    """Number of moves: every point, and the pass."""
     return self.side**2 + 1
 
 
 class Minigo(nnx.Module):
   """A trunk of residual blocks, a policy head and a value head.
 
-  Computes in `dtype` from parameters in float32; batch norm moments and what
-  follows the convolutions of the heads are float32 throughout. `bn_span` is the
-  rows whose moments normalise together in training, None for the whole batch.
+  Computes in `dtype` from float32 parameters; batch norm moments and the heads
+  after their convolutions are float32. `bn_span` is the number of rows whose
+  moments are shared in training, None for the whole batch.
   """
 
   def __init__(
@@ -111,7 +112,7 @@ class Minigo(nnx.Module):
 
 
 class _Block(nnx.Module):
-  """Two 3x3 convolutions and what they are added to."""
+  """Residual block of two 3x3 convolutions."""
 
   def __init__(
     self, width: int, *, bn_span: int | None, dtype: jnp.dtype, rngs: nnx.Rngs
@@ -128,13 +129,13 @@ class _Block(nnx.Module):
 
 
 class _PlainNorm(layers.GroupedBatchNorm):
-  """Batch norm without scale and shift, as the heads have it."""
+  """Batch norm without scale and shift, for the heads."""
 
   def __init__(self, channels: int, *, span: int | None, rngs: nnx.Rngs):
     super().__init__(
       channels, span=span, momentum=_MOMENTUM, epsilon=_EPSILON, rngs=rngs
     )
-    # The constants of the class take their place, and are no parameters.
+    # The constants of the class take their place; they are not parameters.
     del self.scale, self.bias
 
   scale = np.ones(1, np.float32)
@@ -146,14 +147,14 @@ class _PlainNorm(layers.GroupedBatchNorm):
 class Losses:
   """Means over a batch, float32 []; `value` is not yet weighted."""
 
-  policy: jax.Array  # Cross entropy with the shares of the visits.
-  value: jax.Array  # Squared error of the outcome.
+  policy: jax.Array  # cross entropy with the shares of the visits
+  value: jax.Array  # squared error of the outcome
 
 
 def losses(
   logits: jax.Array, values: jax.Array, pi: jax.Array, outcomes: jax.Array
 ) -> Losses:
-  """logits and pi [N, A], values and outcomes for Black [N] -> two means.
+  """Losses of logits and pi [N, A], values and outcomes for Black [N].
 
   The loss is `policy + value_weight * value + l2(params)`, with weights of 0.5
   from v0.7 on, 0.25 in v0.6 and 1 in v0.5.
@@ -164,7 +165,7 @@ def losses(
 
 
 def l2(params: Any, strength: float = 1e-4) -> jax.Array:
-  """`strength` times half the squares of all but biases and shifts, []."""
+  """`strength` times half the sum of squares, without biases and shifts: []."""
   decayed = [
     jnp.square(leaf).sum() / 2
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -174,7 +175,7 @@ def l2(params: Any, strength: float = 1e-4) -> jax.Array:
 
 
 def tensor_names(size: Size) -> dict[str, str]:
-  """The reference's name of every trained tensor, by its path here.
+  """Names of all trained tensors in the reference, by their path here.
 
   With `global_step` they are the tensors whose initialization a Closed log must
   hold: 48 for the net of 19x19.
@@ -200,8 +201,8 @@ def tensor_names(size: Size) -> dict[str, str]:
 def transform(boards: jax.Array, symmetry: jax.Array) -> jax.Array:
   """Boards [N, S, S, ...] under symmetries int32 [N], 0 to 7.
 
-  Of a symmetry bit 0 reverses the rows, bit 1 the columns and bit 2, last of
-  all, swaps rows and columns.
+  Bit 0 reverses the rows, bit 1 the columns, and bit 2 then swaps rows and
+  columns.
   """
   flips = ((1, lambda x: x[:, ::-1]), (2, lambda x: x[:, :, ::-1]))
   for bit, turn in (*flips, (4, lambda x: jnp.swapaxes(x, 1, 2))):
@@ -211,7 +212,7 @@ def transform(boards: jax.Array, symmetry: jax.Array) -> jax.Array:
 
 
 def transform_moves(moves: jax.Array, symmetry: jax.Array) -> jax.Array:
-  """What stands at moves [N, A], under symmetries int32 [N]; a pass stays."""
+  """Values of moves [N, A] under symmetries int32 [N]; a pass stays."""
   side = round((moves.shape[1] - 1) ** 0.5)
   if side**2 + 1 != moves.shape[1]:
     raise ValueError(
@@ -224,8 +225,8 @@ def transform_moves(moves: jax.Array, symmetry: jax.Array) -> jax.Array:
 
 
 def inverse(symmetry: jax.Array) -> jax.Array:
-  """The symmetries int32 [...] that undo these."""
-  # Undone in reverse order: what swapped sides meets the other reversal.
+  """Inverse symmetries: int32 [...] -> int32 [...]."""
+  # Undone in reverse order: after a swap of sides the reversals change places.
   swapped = (symmetry & 4) | ((symmetry & 1) << 1) | ((symmetry & 2) >> 1)
   return jnp.where((symmetry & 4) > 0, swapped, symmetry)
 
@@ -235,9 +236,9 @@ def under_symmetry(
   planes: jax.Array,
   symmetry: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """What the net says of planes that it sees under symmetries int32 [N].
+  """Applies the net to planes under symmetries int32 [N].
 
-  The logits [N, A] are turned back, so that they are of the moves as they are.
+  The logits [N, A] are transformed back to the moves of the original board.
   """
   logits, values = net(transform(planes, symmetry))
   return transform_moves(logits, inverse(symmetry)), values

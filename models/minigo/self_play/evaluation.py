@@ -1,6 +1,6 @@
-"""A net as the search asks it, a game as the search plays it; keys of games."""
+"""Adapters of net and rules to the search, and the keys of games."""
 
-# N games, B of them on a device, K states of a round: some of each game.
+# N games, B of them on a device, K states of a round: several of each game.
 
 from collections.abc import Callable
 import dataclasses
@@ -19,13 +19,13 @@ from models.minigo.tree_search.trees import Game
 # planes bool [K, S, S, F] -> (logits [K, A], values for Black [K])
 Net = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
-# Vectorized over keys, each key's draws are its own, which of the generators
-# that are quicker on accelerators is not so. Little is drawn.
+# Draws depend on their key alone even when vectorized over keys; those of the
+# generators that are faster on accelerators do not. Little is drawn.
 _GENERATOR = 'threefry2x32'
 
 
 def go_game(rules: go.Rules) -> Game:
-  """Go as `models.minigo.tree_search` plays it."""
+  """Rules of Go as `models.minigo.tree_search` calls them."""
   return Game(
     play=jax.vmap(lambda state, action: go.play(state, action, rules)),
     legal=jax.vmap(lambda state: go.legal(state, rules)),
@@ -36,10 +36,10 @@ def go_game(rules: go.Rules) -> Game:
 
 
 def evaluator(net: Net, salts: jax.Array, settings: Any):
-  """The net as `search.grow` calls it: Go states [K] -> logits, values.
+  """Net as `search.grow` calls it: Go states [K] -> logits, values.
 
-  It sees each position under one of 8 symmetries, which the stones and the
-  game's salt, uint32 [B], decide: in a game always the same one.
+  Each position is seen under one of 8 symmetries, chosen by the stones and the
+  salt of the game, uint32 [B]: in a game always the same one.
   """
   encode = jax.vmap(lambda state: settings.encode(state, settings.rules))
 
@@ -62,7 +62,7 @@ def initial(games: int, rules: go.Rules) -> go.State:
 
 
 def settled(states: go.State, moved: jax.Array, rules: go.Rules) -> go.State:
-  """States [B] after `go.settle` in the games that `moved` bool [B]."""
+  """States [B] after `go.settle` in games that `moved` bool [B]."""
   late = moved & (states.ply >= rules.settled_from)
   settle = jax.vmap(lambda state: go.settle(state, rules).passes)
   passes = arrays.of_few(settle, late, states, states.passes)
@@ -70,7 +70,7 @@ def settled(states: go.State, moved: jax.Array, rules: go.Rules) -> go.State:
 
 
 def allowed(states: go.State, rules: go.Rules) -> jax.Array:
-  """What may be chosen of what is legal: bool [B, A]."""
+  """Actions that may be chosen if they are legal: bool [B, A]."""
   shut = (states.pass_runs >= rules.passes_to_forbid).any(axis=1)
   forbidden = arrays.of_few(
     jax.vmap(lambda state: go.forbidden(state, rules)),
@@ -82,7 +82,7 @@ def allowed(states: go.State, rules: go.Rules) -> jax.Array:
 
 
 def winners(states: go.State, ended: jax.Array, rules: go.Rules) -> jax.Array:
-  """Who won of the games that `ended` bool [B]: int32 [B]; else 0."""
+  """Winners of the games that `ended` bool [B]: int32 [B]; others 0."""
   return arrays.of_few(
     jax.vmap(lambda state: go.winner(state, rules)),
     ended,
@@ -92,7 +92,7 @@ def winners(states: go.State, ended: jax.Array, rules: go.Rules) -> jax.Array:
 
 
 def keys_of(key: jax.Array, numbers: jax.Array) -> jax.Array:
-  """A key for each of `numbers` int32 [N], whatever else is among them."""
+  """Keys of `numbers` int32 [N], each independent of the others."""
   base = jax.random.key(jax.random.bits(key, (), jnp.uint32), impl=_GENERATOR)
   return jax.vmap(lambda number: jax.random.fold_in(base, number))(numbers)
 
@@ -100,10 +100,10 @@ def keys_of(key: jax.Array, numbers: jax.Array) -> jax.Array:
 def on_each_device(
   function: Callable[[Any, Any], Any], mesh: Mesh | None, axis: str = 'data'
 ) -> Callable[[Any, Any], Any]:
-  """`function(whole, rows) -> rows`, of which each device does its own rows.
+  """Runs `function(whole, rows) -> rows` on each device, for its own rows.
 
-  `whole` is the same on all. They send each other nothing, and none waits for
-  another. Without a mesh it is the function itself.
+  `whole` is the same on all devices. They do not communicate. Without a mesh
+  the result is the function itself.
   """
   if mesh is None:
     return function
@@ -117,7 +117,7 @@ def on_each_device(
 
 
 def _mix(bits: jax.Array) -> jax.Array:
-  """uint32 to uint32, one to one; every bit depends on all."""
+  """Bijection of uint32 in which every bit depends on all bits."""
   for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
     bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
   return bits ^ (bits >> 16)

@@ -1,16 +1,16 @@
 """Self-play: many games at once on each device, each at its own pace.
 
-A call goes on with games where the last one left them. It is made of looks:
-some rounds of the search for all games, then a move in those whose search is
-done. A game that ends gives its place to a new one at once.
+A call continues the games of the previous one. It consists of looks: some
+rounds of the search for all games, then a move in those whose search is done. A
+game that ends is replaced by a new one at once.
 
-A game's draws depend on its place's key, its number there and its ply only, and
-no game reads another's. So results do not depend on how places are split over
-devices, nor on how looks are split over calls.
+Random draws of a game depend only on the key of its place, its number there and
+its ply, and games are independent of each other. So results do not depend on
+how places are split over devices, nor on how looks are split over calls.
 
-No position waits on the device for its game's end: it is handed to the host,
-which joins it with the outcome. The host's store of open positions is bounded
-by the most plies of a game, what is handed over by `Settings.most_per_call`.
+Positions do not wait on the device for the end of their game: they are handed
+to the host, which joins them with the outcome. `Settings.most_per_call` bounds
+the number of a call.
 """
 
 # B places of games, A actions, the last is a pass.
@@ -34,30 +34,30 @@ class Games:
 
   tree: trees.Tree  # of Go states
   place_key: jax.Array  # keys [B], that of all games at a place
-  number: jax.Array  # int32 [B], games that ended here before
-  key: jax.Array  # keys [B], that of the game; a ply's is `fold_in(key, ply)`
-  salt: jax.Array  # uint32 [B], of its symmetries
+  number: jax.Array  # int32 [B], earlier games at this place
+  key: jax.Array  # keys [B], of the game; that of a ply is `fold_in(key, ply)`
+  salt: jax.Array  # uint32 [B], decides its symmetries
   threshold: jax.Array  # float32 [B], below which a player resigns
-  resigns: jax.Array  # bool [B], whether one does
-  despaired: jax.Array  # int32 [B], who first fell below it; 0: nobody
-  is_full: jax.Array  # bool [B], of the search that is under way
+  resigns: jax.Array  # bool [B], resigning is enabled
+  despaired: jax.Array  # int32 [B], the first player below it; 0: nobody
+  is_full: jax.Array  # bool [B], the current search is a full one
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Tally:
-  """What a call did at each place: int32 [B]."""
+  """Counts of a call at each place: int32 [B]."""
 
   moves: jax.Array
   full_moves: jax.Array  # whose positions were recorded
-  reads: jax.Array  # visits of the roots; the net saw most of them
-  short: jax.Array  # searches that the tree had no room for as asked
+  reads: jax.Array  # visits of the roots; most needed the net
+  short: jax.Array  # searches cut short for lack of room in the tree
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Played:
-  """What a call hands to the host."""
+  """Results of a call, for the host."""
 
   positions: records.Positions
   ends: records.Ends
@@ -65,7 +65,7 @@ class Played:
 
 
 def begin(place_keys: jax.Array, settings: Settings) -> Games:
-  """Empty boards at as many places as there are keys [B], of `keys_of`."""
+  """Empty boards at places with keys [B], made by `keys_of`."""
   places = place_keys.shape[0]
   states = evaluation.initial(places, settings.rules)
   game = evaluation.go_game(settings.rules)
@@ -87,10 +87,10 @@ def begin(place_keys: jax.Array, settings: Settings) -> Games:
 
 
 def play(net: Net, games: Games, settings: Settings) -> tuple[Games, Played]:
-  """`looks * rounds` rounds of the search, and the moves that they come to.
+  """Plays `looks * rounds` rounds of the search, and the moves they lead to.
 
-  The net sees `looks * rounds * leaves` states of each place, whether they are
-  of use or not; `Tally.reads` says how many were.
+  The net evaluates `looks * rounds * leaves` states of each place, needed or
+  not; `Tally.reads` counts the visits.
   """
   places = games.number.shape[0]
   zeros = jnp.zeros(places, jnp.int32)
@@ -110,7 +110,7 @@ def play(net: Net, games: Games, settings: Settings) -> tuple[Games, Played]:
 
 
 def _searched(net: Net, games: Games, settings: Settings):
-  """The games after some rounds, and the visits that roots got, int32 [B]."""
+  """Games after some rounds, and the visits added to roots: int32 [B]."""
   game = evaluation.go_game(settings.rules)
   evaluate = evaluation.evaluator(net, games.salt, settings)
   tree = jax.lax.fori_loop(
@@ -124,7 +124,7 @@ def _searched(net: Net, games: Games, settings: Settings):
 
 
 def _moved(games: Games, played: Played, settings: Settings):
-  """A move, or the end, in games whose search is done, and the next search."""
+  """Moves, or ends, the games whose search is done; starts the next search."""
   rules, game = settings.rules, evaluation.go_game(settings.rules)
   done = trees.is_done(games.tree)
   before = trees.root_states(games.tree)
@@ -177,7 +177,7 @@ def _moved(games: Games, played: Played, settings: Settings):
 
 
 def _position(states: go.State, root: moves.Root, allowed, settings: Settings):
-  """What is recorded of states [B] and their searches, by field."""
+  """Fields recorded of states [B] and their searches."""
   visits = moves.pruned(root, allowed) if settings.prunes else root.visits
   planes = jax.vmap(lambda state: settings.encode(state, settings.rules))(
     states
@@ -190,9 +190,9 @@ def _position(states: go.State, root: moves.Root, allowed, settings: Settings):
 
 
 def _renewed(games: Games, ended: jax.Array, settings: Settings) -> Games:
-  """New games at the places where one `ended` bool [B], but for their trees."""
+  """New games, without their trees, at places where one `ended` bool [B]."""
   number = games.number + ended
-  # What is drawn depends on the number alone, so the others keep theirs.
+  # Draws depend on the number alone, so all others keep theirs.
   key, salt, threshold, resigns = _drawn(games.place_key, number, settings)
   return dataclasses.replace(
     games,
@@ -206,12 +206,12 @@ def _renewed(games: Games, ended: jax.Array, settings: Settings) -> Games:
 
 
 def _drawn(place_keys: jax.Array, number: jax.Array, settings: Settings):
-  """Key, salt, threshold and whether one resigns, of games [B]."""
+  """Draws key, salt, threshold and `resigns` of games [B]."""
   keys = jax.vmap(jax.random.fold_in)(place_keys, number)
   low, high = settings.resign_from
 
   def draw(key):
-    # Of no ply that is played at.
+    # No move is played at this ply.
     key = jax.random.fold_in(key, settings.rules.max_plies)
     of_salt, of_threshold, of_resigning = jax.random.split(key, 3)
     threshold = jax.random.uniform(of_threshold, minval=low, maxval=high)
@@ -222,10 +222,10 @@ def _drawn(place_keys: jax.Array, number: jax.Array, settings: Settings):
 
 
 def _aimed(games: Games, which, is_new, settings: Settings):
-  """With a new search in the games `which` bool [B], fast or full.
+  """Starts a search, fast or full, in the games `which` bool [B].
 
-  Those that are new, bool [B], do not have their trees yet. Returns the games,
-  and which of the searches have to be short, bool [B].
+  Games in `is_new` bool [B] do not have their trees yet. Returns the games, and
+  a mask of the searches that must be cut short, bool [B].
   """
   rules, game = settings.rules, evaluation.go_game(settings.rules)
   empty = evaluation.initial(which.shape[0], rules)
@@ -241,7 +241,7 @@ def _aimed(games: Games, which, is_new, settings: Settings):
     jnp.zeros_like(games.tree.noise),
   )
   readouts = jnp.where(is_full, settings.full_readouts, settings.fast_readouts)
-  # The root's visits are of another game then.
+  # The root of a new game still has the visits of the previous one.
   before = _visits(games.tree)
   of_others = jnp.where(is_new, before, 0)
   short = before - of_others + readouts > settings.tree.most_reads
@@ -252,7 +252,7 @@ def _aimed(games: Games, which, is_new, settings: Settings):
     games=which,
     noise=noise,
   )
-  # Without fast moves trees are kept, unless there is no room.
+  # Without fast moves trees are kept, unless they lack room.
   emptied = starts_full & (is_new | short | (settings.fast_share > 0))
   games = dataclasses.replace(
     games,
@@ -273,7 +273,7 @@ def _where(which: jax.Array, these: go.State, those: go.State) -> go.State:
 
 
 def _split(games: Games, states: go.State) -> jax.Array:
-  """Keys [B, 3] of a ply: to choose its move, its kind of search, its noise."""
+  """Keys [B, 3] of a ply: for its move, its kind of search and its noise."""
   return jax.vmap(
     lambda key, ply: jax.random.split(jax.random.fold_in(key, ply), 3)
   )(games.key, states.ply)

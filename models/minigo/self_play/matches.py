@@ -1,8 +1,8 @@
 """A match: two players, each of whom is Black in every other game.
 
-Each searches with trees of its own, which it keeps through the moves of both,
-and differs from the other in how it values leaves, and how many. Nothing is
-random but that: of a net, the symmetries under which it sees positions.
+Each player searches with trees of its own, which it keeps through the moves of
+both. Players differ in how they value leaves, and how many. Nothing else is
+random: for a net, the symmetries under which it sees positions.
 """
 
 # N games of a match, A actions.
@@ -18,30 +18,30 @@ from models.minigo.self_play.evaluation import Net
 from models.minigo.self_play.settings import MatchSettings
 from models.minigo.tree_search import moves, search, trees
 
-# A side, given a salt for each of its games, uint32 [N]: what values leaves.
+# Maps salts of games, uint32 [N], to the function that values leaves.
 Player = Callable[[jax.Array], search.Evaluate]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Results:
-  """How games ended."""
+  """Outcomes of games."""
 
   winner: jax.Array  # int32 [N], 1 the first player, -1 the second, 0 nobody
   plies: jax.Array  # int32 [N]
 
 
 def of_net(net: Net, settings: MatchSettings) -> Player:
-  """The player that asks a net."""
+  """Player that evaluates leaves by a net."""
   return lambda salts: evaluation.evaluator(net, salts, settings)
 
 
 def match(
   first: Player, second: Player, keys: jax.Array, settings: MatchSettings
 ) -> Results:
-  """Games with keys [N]; `first` is Black in the even ones.
+  """Plays games with keys [N]; `first` is Black in the even ones.
 
-  Where the games are split over devices, each needs an even number of them.
+  If games are split over devices, each device needs an even number of them.
   """
   if keys.shape[0] % 2:
     raise ValueError(
@@ -56,7 +56,7 @@ def match(
 
 
 def planted(games: int, settings: MatchSettings) -> trees.Tree:
-  """A player's trees before the first move, of so many games."""
+  """Trees of a player before the first move, for `games` games."""
   rules = settings.rules
   states = evaluation.initial(games, rules)
   return trees.plant(states, evaluation.go_game(rules), settings.tree)
@@ -69,10 +69,10 @@ def searched(
   games: jax.Array,
   settings: MatchSettings,
 ) -> tuple[trees.Tree, jax.Array]:
-  """The tree after a search in `games` bool [N], and its moves int32 [N].
+  """Tree after a search in `games` bool [N], and its moves int32 [N].
 
-  `readouts` int32 [] are the visits that it adds to the roots. The move of a
-  game that is not searched means nothing.
+  `readouts` int32 [] are the visits added to the roots. Moves of games that are
+  not searched are meaningless.
   """
   game = evaluation.go_game(settings.rules)
   readouts = jnp.broadcast_to(readouts[None], games.shape)
@@ -88,9 +88,9 @@ def moved(
   games: jax.Array,
   settings: MatchSettings,
 ) -> tuple[trees.Tree, jax.Array]:
-  """The tree after `actions` int32 [N], of either side, in `games` bool [N].
+  """Tree after `actions` int32 [N], of either player, in `games` bool [N].
 
-  Also those of the games that go on after them: bool [N].
+  Also returns a mask of the games that continue: bool [N].
   """
   game = evaluation.go_game(settings.rules)
   tree = trees.advance(tree, actions, game, games)
@@ -99,10 +99,10 @@ def moved(
 
 
 def _played(players: tuple[Player, Player], first_is_black, salts, settings):
-  """The last states of games, salts uint32 [N, 2] of the players; bool [N].
+  """Final states of games, from the players' salts uint32 [N, 2].
 
-  The players move in turns, each in all games at once. The second begins, in
-  the games where it is Black; so from then on the others are a ply behind.
+  The players move in turns, each in all games at once. The second one moves
+  first, in the games where it is Black; the other games stay a ply behind.
   """
   tree = planted(salts.shape[0], settings)
   asked = [player(salts[:, n]) for n, player in enumerate(players)]

@@ -1,10 +1,9 @@
-"""What is kept of a game to learn from, packed; and unpacked for training.
+"""Records of games, packed for storage and unpacked for training.
 
 A position keeps its planes as bits and its visits after pruning as integers, so
-nothing is lost: the policy's target is what `policy_target` makes of them. On
-19x19 that is 587 + 724 bytes, and 6 for its ply and game. The boards could be
-had from the moves instead, but not the liberties and captures without playing
-all of the game again.
+nothing is lost: `policy_target` turns visits into the target of the policy. On
+19x19 this takes 587 + 724 bytes, and 6 for ply and game. Boards could be
+rebuilt from the moves, but liberties and captures only by replaying the game.
 """
 
 # B places of games, K records of each in a call, N positions, A actions,
@@ -25,32 +24,32 @@ from models.minigo.tree_search import arrays, moves
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Positions:
-  """Recorded positions, of each place the first `count` of K."""
+  """Recorded positions: the first `count` of K at each place."""
 
   planes: jax.Array  # uint8 [B, K, bytes], bits of [S, S, F]
   visits: jax.Array  # uint16 [B, K, A]
-  ply: jax.Array  # int16 [B, K], moves before it
-  game: jax.Array  # int32 [B, K], which of the place's games, from 0
+  ply: jax.Array  # int16 [B, K], plies before the position
+  game: jax.Array  # int32 [B, K], number of the game at its place, from 0
   count: jax.Array  # int32 [B]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Ends:
-  """Games that ended, of each place the first `count` of K."""
+  """Games that ended: the first `count` of K at each place."""
 
   game: jax.Array  # int32 [B, K]
   winner: jax.Array  # int8 [B, K], 1 Black, -1 White
-  plies: jax.Array  # int16 [B, K], moves and passes that were played
+  plies: jax.Array  # int16 [B, K], moves and passes
   resigned: jax.Array  # bool [B, K]
-  # The first who would have resigned, or did: 1 Black, -1 White, 0 nobody. It
-  # was an error if they won, which only games played on can show.
+  # The first player who resigned or would have: 1 Black, -1 White, 0 nobody. If
+  # that player won, resigning would have been an error.
   despaired: jax.Array  # int8 [B, K]
   count: jax.Array  # int32 [B]
 
 
 def none(places: int, settings: Settings) -> tuple[Positions, Ends]:
-  """Room for what one call can come to."""
+  """Empty buffers with room for all records of one call."""
   side = settings.rules.size
   bits = side**2 * go.PLANES[settings.planes]
   shape = (places, settings.most_per_call)
@@ -74,7 +73,7 @@ def none(places: int, settings: Settings) -> tuple[Positions, Ends]:
 
 
 def put(records, which: jax.Array, **rows: jax.Array):
-  """Positions or ends with one more in places `which` bool [B], of rows [B]."""
+  """Appends rows [B] to positions or ends at places `which` bool [B]."""
   at = jnp.where(which, records.count, -1)
   kept = {
     name: arrays.put_row(into, at, rows[name].astype(into.dtype))
@@ -85,12 +84,12 @@ def put(records, which: jax.Array, **rows: jax.Array):
 
 
 def packed(planes: jax.Array) -> jax.Array:
-  """Planes bool [B, S, S, F] -> uint8 [B, bytes]."""
+  """Packs planes: bool [B, S, S, F] -> uint8 [B, bytes]."""
   return jnp.packbits(planes.reshape(planes.shape[0], -1), axis=1)
 
 
 def unpacked(packed: jax.Array, settings: Settings) -> jax.Array:
-  """uint8 [N, bytes] -> planes bool [N, S, S, F]."""
+  """Unpacks planes: uint8 [N, bytes] -> bool [N, S, S, F]."""
   side, planes = settings.rules.size, go.PLANES[settings.planes]
   bits = jnp.unpackbits(packed, axis=1, count=side**2 * planes)
   return bits.reshape(-1, side, side, planes).astype(bool)
@@ -99,15 +98,15 @@ def unpacked(packed: jax.Array, settings: Settings) -> jax.Array:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """What a net learns from."""
+  """Training examples of a net."""
 
   planes: jax.Array  # bool [N, S, S, F]
   pi: jax.Array  # float32 [N, A], sums to one
-  outcome: jax.Array  # float32 [N], in Black's view
+  outcome: jax.Array  # float32 [N], from Black's view
 
 
 def examples(batch: Mapping[str, jax.Array], settings: Settings) -> Examples:
-  """A batch of records as they are trained on, each under its symmetry.
+  """Examples of a batch of records, each under its symmetry.
 
   `batch` holds planes uint8 [N, bytes], visits uint16 [N, A], ply int16 [N],
   outcome int8 [N] and symmetry int32 [N], 0 to 7.

@@ -1,9 +1,8 @@
-"""One place of each game: read from arrays of many, and written to them."""
+"""Reads and writes one place of each game in arrays of many."""
 
 # B games, M places, K places of a game at once. Where each place has a row, the
-# rows of all games are one dimension, B * M: what is read and written by place
-# in a dimension of its own TPUs lay out in two ways, and copy from one to the
-# other.
+# rows of all games share one dimension, B * M: with a dimension for each, TPUs
+# use one layout for reads and another for writes, and copy between them.
 
 from collections.abc import Callable
 from typing import Any
@@ -27,13 +26,13 @@ def rows_of(values: jax.Array, at: jax.Array) -> jax.Array:
 
 
 def of_children(values: jax.Array, children: jax.Array, none: jax.Array):
-  """values [B, M] of children [B, A]; `none` [B] where there is no child."""
+  """Values [B, M] of children [B, A]; `none` [B] where there is no child."""
   found = rows_of(values, jnp.maximum(children, 0))
   return jnp.where(children < 0, none[:, None], found)
 
 
 def one_hot(at: jax.Array, like: jax.Array) -> jax.Array:
-  """Where `at` [B] is, among the places of `like` [B, M]: bool [B, M]."""
+  """One-hot masks of places `at` [B], with the shape of `like`: bool [B, M]."""
   return jnp.arange(like.shape[1], dtype=jnp.int32)[None] == at[:, None]
 
 
@@ -68,12 +67,11 @@ def of_few(
   rows: Any,
   otherwise: Any,
 ) -> Any:
-  """`function(rows)` of the few rows in `which` bool [B], else `otherwise`.
+  """Results of `function(rows)` in `which` bool [B], else `otherwise`.
 
-  Both are pytrees of arrays [B, ...]. The function is asked for some rows at a
-  time until it has seen all of those, so that what is dear and seldom needed
-  costs as much as is needed, not as much as there are rows. Where all are, it
-  is asked eight times or so.
+  Both are pytrees of arrays [B, ...]. The function is called for some of these
+  rows at a time, so that an expensive one that few rows need costs little. If
+  all rows need it, it is called about eight times.
   """
   count = which.shape[0]
   at_once = min(max(8, count // 8), count)

@@ -1,4 +1,4 @@
-"""The formulas by which a search prefers one move to another."""
+"""Scores of moves in a search, and the noise at its root."""
 
 # B games, A actions.
 
@@ -7,17 +7,17 @@ import math
 import jax
 import jax.numpy as jnp
 
-# What is added to the score of an illegal move.
+# Added to the score of illegal moves.
 ILLEGAL = -1000.0
-# Of the weight of exploration, as in AlphaZero, which has half of it.
+# Weight of exploration, twice that of AlphaZero.
 _BASE = 19652.0
 _INIT = 1.25
-# Of a draw of noise; see `_log_gamma`.
+# Tries of a draw of noise; see `_log_gamma`.
 _TRIES = 6
 
 
 def u_scale(visits: jax.Array) -> jax.Array:
-  """How much exploration weighs at nodes of `visits` int32 [...]."""
+  """Weight of exploration at nodes with `visits` int32 [...]."""
   return 2.0 * (jnp.log1p((1.0 + visits.astype(jnp.float32)) / _BASE) + _INIT)
 
 
@@ -29,10 +29,10 @@ def action_scores(
   sign: jax.Array,
   weight: jax.Array,
 ) -> jax.Array:
-  """What `sign` [B] thinks of its moves: all [B, A] -> float32 [B, A].
+  """Scores of moves for player `sign` [B]: all [B, A] -> float32 [B, A].
 
   Q * sign + `weight` [B] * P / (1 + N), where Q = W / (1 + N); priors below 0
-  are of illegal moves.
+  mark illegal moves.
   """
   count = 1.0 + visits.astype(jnp.float32)
   value = sign[:, None] * totals / count
@@ -42,7 +42,7 @@ def action_scores(
 
 def root_noise(key: jax.Array, legal: jax.Array, alpha: float) -> jax.Array:
   """Dirichlet noise over legal bool [B, A] -> float32 [B, A], 0 elsewhere."""
-  # In logarithms, since most of it is below what a float32 can hold.
+  # In logarithms, since most of it is below the smallest float32.
   draws = _log_gamma(key, alpha, legal.shape)
   return jnp.where(legal, jax.nn.softmax(draws, axis=-1, where=legal), 0.0)
 
@@ -50,15 +50,15 @@ def root_noise(key: jax.Array, legal: jax.Array, alpha: float) -> jax.Array:
 def _log_gamma(key: jax.Array, alpha: float, shape) -> jax.Array:
   """Logarithms of draws from Gamma(alpha), alpha > 0: float32 of a shape.
 
-  By rejection (Marsaglia and Tsang, 2000), with so many tries at once, each of
-  which is accepted 95 times of 100, that one draw of 4e8 accepts none and is
-  the mode. `jax.random.loggamma` tries until all are accepted, with a key for
-  each draw: loops in loops, a fifth of what self-play on 5x5 spent outside the
-  net.
+  Rejection sampling (Marsaglia and Tsang, 2000), with a fixed number of tries
+  at once, each accepted with a probability of 0.95, so that one draw in 4e8
+  accepts none and is the mode. `jax.random.loggamma` repeats until all draws
+  are accepted, with a key for each: nested loops that took a fifth of the time
+  that self-play on 5x5 spent outside the net.
   """
   of_tries, of_accepting, of_boost = jax.random.split(key, 3)
   tries = (_TRIES, *shape)
-  # Of Gamma(alpha + 1), which the power of a uniform draw makes Gamma(alpha).
+  # A draw of Gamma(alpha + 1), which `boost` turns into one of Gamma(alpha).
   d = alpha + 1.0 - 1.0 / 3.0
   x = jax.random.normal(of_tries, tries)
   cube = (1.0 + x / math.sqrt(9.0 * d)) ** 3

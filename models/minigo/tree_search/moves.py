@@ -1,9 +1,9 @@
-"""What is read off a searched root: moves, targets to learn from, its value.
+"""Results of a search: moves, training targets, resigning.
 
 The rules are those of MiniGo (mlcommons/training, retired_benchmarks/minigo/
-tensorflow/minigo/cc: mcts_tree). One thing is different: there the visits that
-pruning takes away are also missing in the tree that the next move goes on from,
-where they spoil the value of its root; here only the target is pruned.
+tensorflow/minigo/cc: mcts_tree), with one exception: there pruning also removes
+visits from the tree that the next move starts from, which distorts the value of
+its root; here only the target is pruned.
 """
 
 # B games, A actions, the last is a pass.
@@ -16,25 +16,25 @@ import jax.numpy as jnp
 from models.minigo.tree_search import arrays, formulas
 from models.minigo.tree_search.trees import Tree
 
-# Makes the first moves of a game a little more various.
+# Exponent of visits: makes the first moves of a game slightly more diverse.
 _TEMPERATURE = 0.98
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Root:
-  """Of each game the node that was searched from, and its moves."""
+  """Root of a search and its moves, of each game."""
 
   sign: jax.Array  # float32 [B], 1 where Black is to play, else -1
   count: jax.Array  # int32 [B], visits of the node itself
-  value: jax.Array  # float32 [B], its W / (1 + N), in Black's view
+  value: jax.Array  # float32 [B], its W / (1 + N), from Black's view
   visits: jax.Array  # int32 [B, A]
   totals: jax.Array  # float32 [B, A], W
   priors: jax.Array  # float32 [B, A], -1: illegal
 
 
 def at_root(tree: Tree) -> Root:
-  """The roots of trees that have been read, so that they are expanded."""
+  """Roots of trees that have been searched, so that they are expanded."""
   count = arrays.row_of(tree.visits, tree.root)
   children = arrays.nodes_at(tree.children, tree.root)
   start = arrays.row_of(tree.starts, tree.root)
@@ -50,14 +50,14 @@ def at_root(tree: Tree) -> Root:
 
 
 def resigns(root: Root, threshold: jax.Array) -> jax.Array:
-  """Whether who is to play thinks less of it than `threshold` [B]: bool [B]."""
+  """True where the player values its root below `threshold` [B]: bool [B]."""
   return root.sign * root.value < threshold
 
 
 def most_visited(root: Root, allowed: jax.Array | None = None) -> jax.Array:
-  """The move of most visits, of equal ones that of the best score: int32 [B].
+  """Most visited moves, of equal ones those of the best score: int32 [B].
 
-  `allowed` bool [B, A] are the moves that may be chosen; a pass always may.
+  `allowed` bool [B, A] are the moves to choose from; a pass always is.
   """
   visits = root.visits
   if allowed is not None:
@@ -70,9 +70,9 @@ def most_visited(root: Root, allowed: jax.Array | None = None) -> jax.Array:
 
 
 def soft_pick(key: jax.Array, root: Root) -> jax.Array:
-  """A move drawn in proportion to N^0.98, int32 [B].
+  """Random moves in proportion to N^0.98: int32 [B].
 
-  It is a pass only if nothing else was visited.
+  It is a pass only if no point was visited.
   """
   points = root.visits[:, :-1].astype(jnp.float32)
   drawn = jax.random.categorical(key, _TEMPERATURE * jnp.log(points), axis=-1)
@@ -86,19 +86,19 @@ def choose(
   early: jax.Array,
   allowed: jax.Array | None = None,
 ) -> jax.Array:
-  """A drawn move in the games that are `early` bool [B], else the most visited.
+  """Random moves in games that are `early` bool [B], else the most visited.
 
-  A draw takes no heed of what is allowed: those rules are for the end of games.
+  Random moves ignore `allowed`: those rules are for the end of games.
   """
   return jnp.where(early, soft_pick(key, root), most_visited(root, allowed))
 
 
 def pruned(root: Root, allowed: jax.Array | None = None) -> jax.Array:
-  """Visits less those that the final values would not have asked for.
+  """Visits without those that the final values do not justify: int32 [B, A].
 
-  A move other than the most visited keeps as many as its score, Q and U, would
-  need to stay behind that of the most visited: int32 [B, A]. What is not
-  `allowed` bool [B, A] keeps none; if nothing does, a pass counts one.
+  A move other than the most visited keeps as many visits as bring its score,
+  Q + U, below that of the most visited. Moves that are not `allowed` bool
+  [B, A] keep none; if no visits are left, a pass gets one.
   """
   scale = formulas.u_scale(root.count)
   count = root.count.astype(jnp.float32)
@@ -108,7 +108,7 @@ def pruned(root: Root, allowed: jax.Array | None = None) -> jax.Array:
   lead = best_score - value
   needed = (scale * jnp.sqrt(count))[:, None] * jnp.maximum(root.priors, 0.0)
   needed = jnp.floor(needed / jnp.where(lead > 0, lead, 1.0))
-  # As a number of visits it may be past the largest int32.
+  # May exceed the largest int32.
   visits = root.visits.astype(jnp.float32)
   kept = jnp.where(lead > 0, jnp.minimum(visits, needed), 0.0)
   is_best = jnp.arange(visits.shape[1])[None] == best
@@ -120,14 +120,14 @@ def pruned(root: Root, allowed: jax.Array | None = None) -> jax.Array:
 
 
 def policy_target(visits: jax.Array, early: jax.Array) -> jax.Array:
-  """Visits int32 [B, A] as shares of one; N^0.98 in games `early` bool [B]."""
+  """Shares of visits int32 [B, A]; of N^0.98 in games `early` bool [B]."""
   counts = visits.astype(jnp.float32)
   counts = jnp.where(early[:, None], counts**_TEMPERATURE, counts)
   return counts / counts.sum(axis=1, keepdims=True)
 
 
 def _final_scores(root: Root) -> jax.Array:
-  """Scores [B, A] as ties and pruning want them, with sqrt(1 + N)."""
+  """Scores [B, A] for ties and pruning, with sqrt(1 + N)."""
   count = 1.0 + root.count.astype(jnp.float32)
   return formulas.action_scores(
     visits=root.visits,

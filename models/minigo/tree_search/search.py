@@ -2,29 +2,29 @@
 
 The search is that of MiniGo in mlcommons/training, rounds v0.7 to v2.1:
 retired_benchmarks/minigo/tensorflow/minigo/cc, mcts_tree and
-concurrent_selfplay. A round picks up to L leaves of every game, asks the net
-about the leaves of all games in one call, and backs its answers up. A leaf that
-was picked counts as lost for whoever chose it until it is answered, so that the
-next one differs; one that is picked twice all the same is answered once. Leaves
-where the game is over need no answer, are backed up at once and take none of
-the L places.
+concurrent_selfplay. A round selects up to L leaves of every game, evaluates the
+leaves of all games in one call of the net, and backs the values up. A selected
+leaf counts as a loss for the player who chose it until it is evaluated (virtual
+loss), so that the next one differs; a leaf that is selected twice is evaluated
+once. Leaves where the game is over are backed up at once and take none of the L
+places.
 
-mctx is not used: it picks one leaf a game and call, knows no virtual losses,
+mctx is not used: it selects one leaf a game and call, has no virtual losses,
 and cannot keep the subtree of a move that was played.
 
-All arrays lead with the games, and no game reads another's, so that games can
-be split over devices. A round has three costs, and the layout follows them:
+The leading dimension of all arrays is games, which are independent of each
+other, so that they can be split over devices. The layout follows the costs of a
+round:
 
-- Descending reads two rows [A] of one node at each step, of [B * M, A]. What
-  visits change are arrays [B, M] of the nodes themselves; they are read through
-  `children` and written densely, with the path of a leaf as a mask. Nothing is
-  scattered.
-- Every node keeps its state, rows of [B * M, N], because a leaf is then one
-  move from its parent. Replaying the moves from the root would cost as many
-  moves as the leaf is deep, each some 6 % of the answer of a small net (9x9, a
-  CPU).
-- A node that falls out of the tree leaves a place free, and a new one takes the
-  first free place. So a tree loses the moves not played without being copied.
+- Descending reads two rows [A] of one node at each step, of [B * M, A].
+  Statistics that visits change are arrays [B, M] of the nodes themselves; they
+  are read through `children` and written densely, with the path of a leaf as a
+  mask. Nothing is scattered.
+- Every node keeps its state, a row of [B * M, N], so that a leaf is one move
+  from its parent. Replaying the moves from the root would cost one move for
+  each step of its depth, about 6 % of an evaluation by a small net (9x9, CPU).
+- A node that leaves the tree frees its place, and a new one takes the first
+  free place. So moves that were not played are dropped without a copy.
 
 A node with A actions takes 8 A bytes and its state: on 19x19 2.9 kB and, with
 the hashes of 722 positions, 12.3 kB; a tree for 800 reads takes 12.3 MB.
@@ -42,7 +42,7 @@ import jax.numpy as jnp
 from models.minigo.tree_search import arrays, formulas, trees
 from models.minigo.tree_search.trees import Game, Settings, Tree
 
-# Below any other score; then only passing is left where nothing else is legal.
+# Below any other score: a pass is chosen only if nothing else is legal.
 _NO_PASS = -100_000.0
 
 # states [K, ...] -> (logits float32 [K, A], values float32 [K] for Black)
@@ -52,7 +52,7 @@ Evaluate = Callable[[Any], tuple[jax.Array, jax.Array]]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Picked:
-  """The leaves that wait for the net, of each game."""
+  """Leaves of each game that wait for the net."""
 
   leaves: jax.Array  # int32 [B, L]
   paths: jax.Array  # bool [B, L, M], from the root to the leaf
@@ -62,7 +62,7 @@ class _Picked:
 def search(
   tree: Tree, game: Game, evaluate: Evaluate, settings: Settings
 ) -> Tree:
-  """Rounds until every game is done; those that are wait for the others."""
+  """Runs rounds until every game is done; finished games wait for the rest."""
   return jax.lax.while_loop(
     lambda tree: ~trees.is_done(tree).all(),
     lambda tree: grow(tree, game, evaluate, settings),
@@ -73,7 +73,7 @@ def search(
 def grow(
   tree: Tree, game: Game, evaluate: Evaluate, settings: Settings
 ) -> Tree:
-  """One round, with one call of the net for B * L states.
+  """Runs one round, with one call of the net for B * L states.
 
   Trees that are done do not change.
   """
@@ -92,7 +92,7 @@ def grow(
 
 
 def _mix_noise(tree: Tree, settings: Settings) -> Tree:
-  """Mixes noise that waits into the priors of roots that have some."""
+  """Mixes pending noise into the priors of roots that have been expanded."""
   row = arrays.nodes_at(tree.priors, tree.root)
   legal = row >= 0
   waits = (tree.noise > 0).any(axis=1) & arrays.row_of(tree.expanded, tree.root)
@@ -111,7 +111,7 @@ def _mix_noise(tree: Tree, settings: Settings) -> Tree:
 
 
 def _pick(tree: Tree, game: Game, settings: Settings) -> tuple[Tree, _Picked]:
-  """Descends until every game has its leaves, or enough reads, or gives up."""
+  """Descends until every game has its leaves or enough reads, or gives up."""
   games, nodes = tree.in_use.shape
   picked = _Picked(
     leaves=jnp.zeros((games, settings.leaves), jnp.int32),
@@ -157,7 +157,7 @@ def _attempt(tree: Tree, picked: _Picked, active, game, settings):
 
 
 def _add(picked: _Picked, leaf, path, waits) -> _Picked:
-  """One leaf more for the games in `waits` bool [B]."""
+  """Adds a leaf in the games in `waits` bool [B]."""
   free = arrays.one_hot(picked.count, picked.leaves) & waits[:, None]
   return _Picked(
     leaves=jnp.where(free, leaf[:, None], picked.leaves),
@@ -167,13 +167,13 @@ def _add(picked: _Picked, leaf, path, waits) -> _Picked:
 
 
 def _descend(tree: Tree, picked: _Picked, active, settings):
-  """To a node that is not expanded, or a move that has no node, by game.
+  """Descends to a node that is not expanded, or to a move without a node.
 
-  Returns the node [B], the move [B] and whether it is a new one [B], and the
-  nodes that were passed, bool [B, M].
+  Returns the nodes [B], the moves [B], a mask of moves without a node [B], and
+  the nodes of the path, bool [B, M].
   """
-  # Whoever moved to a node is not who is to play there, so adding the sign of
-  # who is takes a win from who chose it.
+  # The player to move at a node is the opponent of the one who chose it, so
+  # adding the sign of the former takes a win from the latter.
   waiting = picked.paths.astype(jnp.float32).sum(axis=1)
   totals = tree.totals + waiting * tree.signs
 
@@ -205,7 +205,7 @@ def _descend(tree: Tree, picked: _Picked, active, settings):
 
 
 def _select(tree: Tree, totals, node, children, settings) -> jax.Array:
-  """The move of the highest score at `node` [B], of equal ones the first."""
+  """Move of the highest score at `node` [B], the first of equal ones."""
   count = arrays.row_of(tree.visits, node)
   reads = jnp.maximum(count - 1, 1).astype(jnp.float32)
   priors = arrays.nodes_at(tree.priors, node)
@@ -225,7 +225,7 @@ def _select(tree: Tree, totals, node, children, settings) -> jax.Array:
 
 
 def _grown(tree: Tree, game: Game, node, action, place) -> Tree:
-  """With a node at `place` [B], -1: none, that `action` [B] leads to."""
+  """Adds the node that `action` [B] leads to, at `place` [B]; -1: none."""
   is_new = place >= 0
   before = trees.states_at(tree, node)
   states = game.play(before, trees.or_pass(action, is_new, tree))
@@ -244,7 +244,7 @@ def _grown(tree: Tree, game: Game, node, action, place) -> Tree:
 
 
 def _priors(logits: jax.Array, legal: jax.Array) -> jax.Array:
-  """Probabilities of the legal moves among themselves, -1 for the others."""
+  """Priors: softmax over legal moves, -1 for the others."""
   logits = jnp.where(
     legal, logits.astype(jnp.float32), jnp.finfo(jnp.float32).min
   )

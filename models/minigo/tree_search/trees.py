@@ -1,4 +1,4 @@
-"""The trees that a search grows: their layout, and what a move leaves."""
+"""Search trees: their layout, and how they advance by a move."""
 
 # B games, M nodes of a tree, A actions (the last is a pass).
 
@@ -14,10 +14,10 @@ from models.minigo.tree_search import arrays
 
 @dataclasses.dataclass(frozen=True)
 class Game:
-  """A game of two as functions on K states, a pytree of arrays [K, ...].
+  """Game of two players as functions on K states, a pytree of [K, ...].
 
-  The last action is a pass, and always legal. `play` is also called where its
-  result is thrown away, with a pass, even if the game is over.
+  The last action is a pass, which is always legal. `play` is also called where
+  its result is discarded, with a pass, even if the game is over.
   """
 
   play: Callable[[Any, jax.Array], Any]  # states, actions int32 [K] -> states
@@ -29,12 +29,12 @@ class Game:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How a tree grows.
+  """Settings of a tree.
 
-  `capacity` is the nodes that a tree has room for; a root is read until it has
-  at most `capacity - leaves + 1` visits. A round gives up on a game after
-  `attempts` descents, by default twice its leaves: near the end of a game
-  hundreds can end in a game that is over, while all other games wait.
+  `capacity` is the number of nodes; a root gets at most `capacity - leaves + 1`
+  visits. A round gives up on a game after `attempts` descents, by default twice
+  its leaves: near the end of a game hundreds can reach a state that is over,
+  while all other games wait.
   """
 
   capacity: int
@@ -64,20 +64,20 @@ class Settings:
 
   @property
   def most_reads(self) -> int:
-    """The most visits that a root can be aimed at."""
+    """Upper bound of the visits of a root."""
     return self.capacity - self.leaves + 1
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Tree:
-  """A tree for each of B games. Values and totals are in Black's view.
+  """A tree for each of B games. Values and totals are from Black's view.
 
-  Places that are not in use hold what was there before, as do the children and
-  priors of a node that is not expanded. `target` and `noise` are what `aim`
-  asked for; noise of all zeros is none.
+  Places that are not in use hold stale values, as do the children and priors of
+  nodes that are not expanded. `aim` sets `target` and `noise`; noise of zeros
+  is none.
 
-  Of a state each leaf is kept as a number or one row, whatever its shape: TPUs
+  Leaves of states are kept as numbers or rows, whatever their shape, as TPUs
   pad the last two dimensions. `states_at` reads them.
   """
 
@@ -85,15 +85,15 @@ class Tree:
   children: jax.Array  # int32 [B * M, A], -1: none
   priors: jax.Array  # float32 [B * M, A], -1: illegal
   root: jax.Array  # int32 [B]
-  parents: jax.Array  # int32 [B, M], of the root the root
+  parents: jax.Array  # int32 [B, M], that of the root is the root
   in_use: jax.Array  # bool [B, M]
   expanded: jax.Array  # bool [B, M]
   over: jax.Array  # bool [B, M]
   ends: jax.Array  # float32 [B, M], the value where the game is over
   signs: jax.Array  # float32 [B, M], 1 where Black is to play, else -1
   visits: jax.Array  # int32 [B, M]
-  totals: jax.Array  # float32 [B, M], of all visits and what it began with
-  starts: jax.Array  # float32 [B, M], what the total of a child begins with
+  totals: jax.Array  # float32 [B, M], initial value plus those of all visits
+  starts: jax.Array  # float32 [B, M], initial total of children
   target: jax.Array  # int32 [B], visits of the root
   noise: jax.Array  # float32 [B, A]
   # Of a state's leaves.
@@ -103,7 +103,7 @@ class Tree:
 
 
 def plant(states: Any, game: Game, settings: Settings) -> Tree:
-  """Trees of a root only, for states [B, ...]; they are aimed at no reads."""
+  """Trees that consist of roots, states [B, ...], with a target of 0."""
   games = jax.tree.leaves(states)[0].shape[0]
   nodes = settings.capacity
   actions = jax.eval_shape(game.legal, states).shape[1]
@@ -138,9 +138,9 @@ def plant(states: Any, game: Game, settings: Settings) -> Tree:
 
 
 def replant(tree: Tree, states: Any, game: Game, games: jax.Array) -> Tree:
-  """Trees of a root only, states [B, ...], for `games` bool [B].
+  """Replaces trees by their roots, states [B, ...], in `games` bool [B].
 
-  What the games were aimed at stays.
+  Their targets stay.
   """
   planted = with_nodes(
     put(tree, states, jnp.where(games, tree.root, -1)),
@@ -156,10 +156,10 @@ def replant(tree: Tree, states: Any, game: Game, games: jax.Array) -> Tree:
 
 
 def clear(tree: Tree, game: Game, games: jax.Array) -> Tree:
-  """Drops all but the state of the root in `games` bool [B].
+  """Drops all nodes but the root in `games` bool [B].
 
-  MiniGo aims before it clears, so that a full search that follows on others
-  reads what its root had been read, and its readouts on top.
+  MiniGo aims before it clears, so that a full search after other searches adds
+  its readouts to the visits that its root had before.
   """
   return replant(tree, root_states(tree), game, games)
 
@@ -172,10 +172,10 @@ def aim(
   games: jax.Array,
   noise: jax.Array | None = None,
 ) -> Tree:
-  """Asks for `readouts` int32 [B] visits more of the root in `games` bool [B].
+  """Requests `readouts` int32 [B] more visits of the root in `games` bool [B].
 
-  `noise` float32 [B, A] is mixed into the priors of the root as soon as it has
-  some: over legal moves, where it is made to sum to one.
+  `noise` float32 [B, A] is mixed into the priors of the root once it has some;
+  over legal moves it is scaled to a sum of one.
   """
   target = arrays.row_of(tree.visits, tree.root) + readouts
   target = jnp.minimum(target, settings.most_reads)
@@ -188,21 +188,21 @@ def aim(
 
 
 def is_done(tree: Tree) -> jax.Array:
-  """Whether the root has the visits that were asked for, bool [B]."""
+  """True where the root has the requested visits: bool [B]."""
   return arrays.row_of(tree.visits, tree.root) >= tree.target
 
 
 def advance(
   tree: Tree, actions: jax.Array, game: Game, games: jax.Array
 ) -> Tree:
-  """Plays `actions` int32 [B] in `games` bool [B], and keeps what follows them.
+  """Plays `actions` int32 [B] in `games` bool [B], and keeps their subtrees.
 
-  The games are then aimed at no more reads than they have. A move that was
-  never read leaves a tree of a root only.
+  The games are then done until they are aimed again. A move without visits
+  leaves a tree that consists of its root.
   """
   child = arrays.row_of(arrays.nodes_at(tree.children, tree.root), actions)
   exists = (child >= 0) & arrays.row_of(tree.expanded, tree.root)
-  # Nothing of the old tree is kept then, so any place but the root's will do.
+  # Nothing of the old tree is kept then: any place but that of the root works.
   spare = (tree.root + 1) % tree.in_use.shape[1]
   kept = _below(tree, jnp.where(exists, child, tree.root))
   made = games & ~exists
@@ -228,12 +228,12 @@ def advance(
 
 
 def root_states(tree: Tree) -> Any:
-  """The states that are searched from, [B, ...]."""
+  """States at the roots: [B, ...]."""
   return states_at(tree, tree.root)
 
 
 def states_at(tree: Tree, at: jax.Array) -> Any:
-  """The states of nodes at [B] or [B, K], as a pytree of [B, (K,) ...]."""
+  """States of nodes at [B] or [B, K], as a pytree of [B, (K,) ...]."""
   leaves, structure = jax.tree.flatten(tree.states)
   return structure.unflatten(
     arrays.nodes_at(leaf, at).reshape(*at.shape, *shape)
@@ -242,7 +242,7 @@ def states_at(tree: Tree, at: jax.Array) -> Any:
 
 
 def put(tree: Tree, states: Any, at: jax.Array) -> Tree:
-  """With states [B, ...] at the places [B], -1: nowhere."""
+  """Puts states [B, ...] at places [B]; -1: nowhere."""
   kept = jax.tree.map(
     lambda old, new: arrays.put_nodes(old, at, new),
     tree.states,
@@ -252,10 +252,10 @@ def put(tree: Tree, states: Any, at: jax.Array) -> Tree:
 
 
 def with_nodes(tree: Tree, game: Game, states, at, parent, start) -> Tree:
-  """All that the arrays [B, M] say of new nodes at [B], -1: nowhere."""
+  """Sets the arrays [B, M] for new nodes at [B]; -1: nowhere."""
   here = arrays.one_hot(at, tree.in_use)
   over = game.is_over(states)
-  # Counting a board is dear, and seldom needed.
+  # Scoring a board is expensive, and rarely needed.
   ends = arrays.of_few(
     lambda states: game.value_at_end(states).astype(jnp.float32),
     over & (at >= 0),
@@ -285,7 +285,7 @@ def _as_rows(states: Any) -> Any:
 
 
 def or_pass(actions: jax.Array, holds: jax.Array, tree: Tree) -> jax.Array:
-  """`actions` where it `holds`, else passes; all [B]."""
+  """Replaces `actions` by passes where it does not hold; all [B]."""
   return jnp.where(holds, actions, tree.noise.shape[1] - 1)
 
 

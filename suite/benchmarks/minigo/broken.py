@@ -1,4 +1,4 @@
-"""Models of MiniGo that are broken on purpose, for studies/curves.py."""
+"""Variants of MiniGo that are broken on purpose, for studies/curves.py."""
 
 import dataclasses
 from unittest import mock
@@ -12,19 +12,19 @@ from suite.benchmarks import broken as variants
 
 
 def _no_search(hp):
-  """A move is what the net likes best, with noise: one is looked at."""
+  """Moves follow the priors of the net, with noise: a search has one leaf."""
   return dataclasses.replace(
     hp, num_readouts=2, fastplay_readouts=2, virtual_losses=1
   )
 
 
 def _wrong_sign():
-  """Outcomes are learnt as a win of the other one."""
+  """Trains on outcomes of the wrong sign."""
   return _with_outcomes(lambda seen: -seen.outcome)
 
 
 def _of_who_plays():
-  """Outcomes are learnt in the view of who is to play, not of Black."""
+  """Trains on outcomes from the player's view instead of Black's."""
   # The plane that is all ones where Black is to play.
   return _with_outcomes(
     lambda seen: seen.outcome * (2.0 * seen.planes[:, 0, 0, 8] - 1.0)
@@ -42,7 +42,7 @@ def _with_outcomes(changed):
 
 
 def _not_shuffled():
-  """Positions are learnt from in the order in which they were played."""
+  """Trains on positions in the order in which they were played."""
   sample = replay.Window.sample
 
   def broken(self):

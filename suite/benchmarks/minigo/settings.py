@@ -7,7 +7,7 @@ from suite.benchmarks.minigo.hparams import Hparams
 
 
 def settings(hp: Hparams) -> self_play.Settings:
-  """Settings of the games that are learnt from."""
+  """Settings of self-play."""
   return self_play.Settings(
     rules=_rules(hp),
     tree=_tree(hp, hp.tree_capacity),

@@ -248,9 +248,9 @@ class WindowTest(parameterized.TestCase):
     self.assertEqual({number for number, _ in some.games()}, {7, 8, 9})
 
   @parameterized.parameters(
-    ([3] * 19, '20 games of generation 3.*came 19'),
-    ([3] * 20 + [4] * 5, '20 games of generation 4.*came 5'),
-    ([3] * 20 + [2] * 20, 'rise; came 2 after 3'),
+    ([3] * 19, '20 games of generation 3.*got 19'),
+    ([3] * 20 + [4] * 5, '20 games of generation 4.*got 5'),
+    ([3] * 20 + [2] * 20, 'rising generations, got 2 after 3'),
   )
   def test_generations_that_are_no_window_are_not_put_in(self, numbers, says):
     with self.assertRaisesRegex(ValueError, says):
@@ -285,9 +285,9 @@ class WindowTest(parameterized.TestCase):
     for number in range(19):
       some.add(game(number), 0)
     self.assertEqual(some.missing, 1)
-    with self.assertRaisesRegex(ValueError, '20 games of gen.*0.*came 19'):
+    with self.assertRaisesRegex(ValueError, '20 games of gen.*0.*got 19'):
       some.close()
-    with self.assertRaisesRegex(ValueError, 'generation 0.*came one of 1'):
+    with self.assertRaisesRegex(ValueError, 'generation 0.*got one of 1'):
       some.add(game(1), 1)
 
   def test_a_generation_without_positions_is_refused(self):
@@ -296,7 +296,7 @@ class WindowTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ({'hosts': 21, 'host': 0}, 'a game on each host'),
-    ({'hosts': 2, 'host': 2}, 'host of 0 to 1; came 2'),
+    ({'hosts': 2, 'host': 2}, 'host of 0 to 1, got 2'),
   )
   def test_hosts_that_do_not_fit_are_refused(self, hosts, says):
     with self.assertRaisesRegex(ValueError, says):
@@ -363,7 +363,7 @@ class OpenGamesTest(absltest.TestCase):
     self.assertEqual(game.rows['ply'].tolist(), [1])
 
   def test_records_that_do_not_follow_are_refused(self):
-    with self.assertRaisesRegex(ValueError, 'game 0 at place 1; came some.* 1'):
+    with self.assertRaisesRegex(ValueError, 'game 0 at place 1, got some.* 1'):
       self.open.add(positions([], [(1, 0)]), ends([], []))
     with self.assertRaisesRegex(ValueError, 'end of game 0 at place 0; .* 2'):
       self.open.add(positions([], []), ends([(2, 1)], []))
@@ -371,7 +371,7 @@ class OpenGamesTest(absltest.TestCase):
   def test_a_game_longer_than_any_is_refused(self):
     call = positions([(0, 1), (0, 2), (0, 3)], [])
     self.open.add(call, ends([], []))
-    with self.assertRaisesRegex(ValueError, 'at most 4 positions.*came 6'):
+    with self.assertRaisesRegex(ValueError, 'at most 4 positions.*got 6'):
       self.open.add(call, ends([], []))
 
   def test_records_of_other_places_are_refused(self):
