@@ -1,4 +1,4 @@
-"""Games of Go between a search on the device and a program of its own."""
+"""Games of Go between a search on the device and another program."""
 
 # N games, A actions, the last is a pass.
 
@@ -19,39 +19,39 @@ from studies.gnugo import gtp
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-  """Who plays against the program."""
+  """Player against the program."""
 
   name: str
-  arrays: Any  # that `player` needs
+  arrays: Any  # argument of `player`
   player: Callable[[Any], self_play.Player]
   settings: self_play.MatchSettings  # `readouts` are its own
 
 
 @dataclasses.dataclass
 class Game:
-  """A game, while it is played and after."""
+  """Game in progress or ended."""
 
   number: int
   ours: int  # our colour, 1 or -1
   moves: list[int]
   resigned: bool = False  # GNU Go did
-  score: float | None = None  # Black's less White's, as our engine counts it
-  their_score: float | None = None  # the same as GNU Go does
+  score: float | None = None  # Black's minus White's, by our engine
+  their_score: float | None = None  # the same, by GNU Go
 
   @property
   def winner(self) -> int:
-    """Black, White, or nobody."""
+    """1 Black, -1 White, or 0 for a draw."""
     return self.ours if self.resigned else int(np.sign(self.score))
 
 
 class Broken(Exception):
-  """A game cannot go on: engines differ on the rules, or one of them failed."""
+  """A game cannot continue: engines disagree on the rules, or one failed."""
 
 
 def openings(count: int, size: int, seed: int) -> list[Game]:
-  """Games after two random plies, each opening first as Black, then as White.
+  """Games after two random plies, each opening as Black and as White.
 
-  None comes back before all of the board have been.
+  No opening repeats before all of the board have been used.
   """
   pairs = list(itertools.permutations(range(size**2), 2))
   random.Random(seed).shuffle(pairs)
@@ -70,10 +70,11 @@ def play(
   seed: int,
   tell: Callable[[int, int], None],
 ) -> None:
-  """Plays the games to their end, and has both engines count them.
+  """Plays the games to their end, and has both engines score them.
 
   While the device searches for our moves, the programs find those of the other
-  games. `tell` is called with a ply, from 0, and how many games go on after it.
+  games. `tell` is called with a ply, from 0, and the number of games that
+  continue after it.
   """
   is_black = np.array([game.ours == go.BLACK for game in games])
   moves = np.array([game.moves for game in games], np.int32)
@@ -95,7 +96,7 @@ def play(
 
 
 class Table:
-  """Games on the device, with a tree for each; no program compiles twice."""
+  """Games on the device, with a tree for each; nothing is compiled twice."""
 
   def __init__(self, side: Side, games: int):
     self.size = side.settings.rules.size
@@ -123,7 +124,7 @@ class Table:
     self._count = jax.jit(count)
 
   def begin(self, arrays: Any, seed: int) -> None:
-    """Empty boards, for the side's player with `arrays`."""
+    """Starts with empty boards, for the side's player with `arrays`."""
     salts = np.random.default_rng(seed).integers(2**32, size=self._games)
     self._salts = salts.astype(np.uint32)
     self._arrays = jax.device_put(arrays)
@@ -132,25 +133,25 @@ class Table:
     self.legal = np.ones((self._games, self.size**2 + 1), bool)
 
   def search(self, games: np.ndarray) -> jax.Array:
-    """The moves int32 [N] of `games` bool [N]; it does not wait for them."""
+    """Moves int32 [N] of `games` bool [N]; does not wait for them."""
     self._tree, actions = self._search(
       self._arrays, self._salts, self._tree, games
     )
     return actions
 
   def move(self, actions: np.ndarray) -> None:
-    """Plays `actions` int32 [N] in the games that go on."""
+    """Plays `actions` int32 [N] in the games that continue."""
     self._tree, going, legal = self._move(self._tree, actions, self.going)
-    # Of an array of the device, which nobody could write to, a copy.
+    # A copy, as arrays of the device are read-only.
     self.going, self.legal = np.array(going), np.asarray(legal)
 
   def scores(self) -> np.ndarray:
-    """Black's area less White's and komi, as the boards stand: float32 [N]."""
+    """Black's area minus White's and komi, as the boards stand: float32 [N]."""
     return np.asarray(self._count(self._tree))
 
 
 def _answer(engine: gtp.Engine, game: Game, seed: int) -> int | None:
-  """GNU Go's move, by a seed of the game and ply alone; None: it resigns."""
+  """Move of GNU Go, seeded by game and ply alone; None: it resigns."""
   draw = random.Random(f'{seed} {game.number} {len(game.moves)}')
 
   def ask():
@@ -175,7 +176,7 @@ def _add_moves(
   ours: np.ndarray,
   answers: Mapping[int, int | None],
 ) -> None:
-  """Plays a move in each of the games that go on, or ends it."""
+  """Plays a move in each game that continues, or ends it."""
   actions = np.where(ours, searched, 0).astype(np.int32)
   for n, answer in answers.items():
     games[n].resigned = answer is None
@@ -194,7 +195,7 @@ def _add_moves(
 
 
 def _count(games: list[Game], table: Table, pool: gtp.Pool) -> None:
-  """Has both engines count the games that were played to their end."""
+  """Has both engines score the games that were played to their end."""
   ours = table.scores()
   ended = [n for n, game in enumerate(games) if not game.resigned]
   theirs = pool.of_each(
@@ -205,7 +206,7 @@ def _count(games: list[Game], table: Table, pool: gtp.Pool) -> None:
 
 
 def shown(game: Game, size: int) -> str:
-  """The game so far, as people write it."""
+  """Text of a game so far, for people."""
   colour = 'White' if game.ours == go.BLACK else 'Black'
   moves = ' '.join(gtp.vertex(move, size) for move in game.moves)
   return f'Game {game.number}, GNU Go is {colour}: {moves}'

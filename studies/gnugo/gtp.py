@@ -1,7 +1,7 @@
-"""Programs that play Go and speak the Go Text Protocol: GNU Go, and its like.
+"""Programs that play Go and speak the Go Text Protocol, such as GNU Go.
 
-A point is a number, row by row from the top left; size * size is the pass.
-Colours are 1, Black, and -1, White.
+Points are numbered row by row from the top left; size * size is the pass.
+Colours are 1 (Black) and -1 (White).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,24 +19,24 @@ _COLUMNS = 'ABCDEFGHJKLMNOPQRSTUVWXYZ'
 
 
 class Refused(ValueError):
-  """The program did not do what it was asked for, or what it said is no use."""
+  """The program refused a command, or its reply is invalid."""
 
 
 class Ended(OSError):
-  """The program is not there any more."""
+  """The program has ended."""
 
 
 def find(program: str = 'gnugo') -> str | None:
-  """Its path, if it is installed; Debian keeps games off the usual path."""
+  """Path of a program, if installed; Debian keeps games off the usual path."""
   path = os.environ.get('PATH', os.defpath)
   return shutil.which(program, path=f'{path}{os.pathsep}/usr/games')
 
 
 def gnugo(program: str, *, level: int | None = None) -> list[str]:
-  """GNU Go's command: positional superko, no suicide, area counting.
+  """Command of GNU Go: positional superko, no suicide, area scoring.
 
-  It takes dead stones off the board before it passes, for boards are counted as
-  they stand. It begins to forget positions, and so superko, after 500 plies.
+  It captures dead stones before it passes, as boards are scored as they stand.
+  After 500 plies it starts to forget positions, and so superko.
   """
   return [
     *(program, '--mode', 'gtp', '--chinese-rules', '--capture-all-dead'),
@@ -46,7 +46,7 @@ def gnugo(program: str, *, level: int | None = None) -> list[str]:
 
 
 def vertex(point: int, size: int) -> str:
-  """The point as people and the protocol call it: 'A1' is bottom left."""
+  """Name of a point, for people and the protocol: 'A1' is bottom left."""
   if point == size**2:
     return 'pass'
   row, column = divmod(point, size)
@@ -54,7 +54,7 @@ def vertex(point: int, size: int) -> str:
 
 
 def point(vertex: str, size: int) -> int:
-  """The point of that name; ValueError if the board has none."""
+  """Point of that name; ValueError if the board has none."""
   name = vertex.strip().upper()
   if name == 'PASS':
     return size**2
@@ -62,20 +62,20 @@ def point(vertex: str, size: int) -> int:
   row = size - int(name[1:]) if name[1:].isdecimal() else -1
   if not (0 <= column < size and 0 <= row < size):
     raise ValueError(
-      f'Expected a point of a board of {size} rows; came {vertex!r}.'
+      f'Expected a point of a board of {size} rows, got {vertex!r}.'
     )
   return row * size + column
 
 
 class Engine:
-  """A running program, with a board of its own."""
+  """Running program with a board of its own."""
 
   def __init__(self, command: Sequence[str], size: int, komi: float):
-    """Starts it; OSError or `Refused` if it will not play on such a board."""
+    """Starts it; OSError or `Refused` if it does not support the board."""
     self.size = size
     self._komi = komi
     self._played: list[str] = []  # the commands that led to its position
-    # Ctrl-C is for who started it, who ends it.
+    # Ctrl-C goes to this process, which ends it.
     self._process = subprocess.Popen(
       command,
       stdin=subprocess.PIPE,
@@ -96,7 +96,7 @@ class Engine:
     self.close()
 
   def close(self) -> None:
-    """Ends it; whoever waits for its answer gets `Ended`."""
+    """Ends it; a thread that waits for a reply gets `Ended`."""
     self.kill()
     self._process.wait()
     for pipe in (self._process.stdin, self._process.stdout):
@@ -104,26 +104,26 @@ class Engine:
         pipe.close()
 
   def kill(self) -> None:
-    """Ends it, and does not wait."""
+    """Ends it without waiting."""
     self._process.kill()
 
   def version(self) -> str:
-    """Its name and version."""
+    """Name and version."""
     return ' '.join(self.ask('name', 'version'))
 
   def clear(self) -> None:
-    """An empty board."""
+    """Clears the board."""
     self._played = []
     self.ask(f'boardsize {self.size}', 'clear_board', f'komi {self._komi:g}')
 
   def play(self, point: int, colour: int) -> None:
-    """A move of that colour."""
+    """Plays a move of that colour."""
     self._advance([self._move(point, colour)])
 
   def stand_after(self, moves: Sequence[int]) -> None:
-    """Its board is that after `moves` from the start, the first one Black's.
+    """Sets up the position after `moves`, the first of which is Black's.
 
-    Those that it has played already are not played again.
+    Moves that it has played already are not played again.
     """
     wanted = [self._move(move, 1 - 2 * (n % 2)) for n, move in enumerate(moves)]
     known = len(self._played)
@@ -133,7 +133,7 @@ class Engine:
     self._advance(wanted[known:])
 
   def generate(self, colour: int) -> int | None:
-    """Its own move, which it plays; None: it resigns."""
+    """Has it play a move of its own, and returns it; None: it resigns."""
     (reply,) = self.ask(f'genmove {COLOURS[colour]}')
     if reply.lower() == 'resign':
       return None
@@ -145,11 +145,11 @@ class Engine:
     return found
 
   def set_seed(self, seed: int) -> None:
-    """What it draws from now on follows from `seed`; GNU Go's own command."""
+    """Sets its random seed, by a command of GNU Go alone."""
     self.ask(f'set_random_seed {seed}')
 
   def score(self) -> float:
-    """Black's area less White's and komi, without stones it holds for dead."""
+    """Black's area minus White's and komi, without stones it considers dead."""
     (reply,) = self.ask('final_score')
     if reply == '0':
       return 0.0
@@ -157,12 +157,12 @@ class Engine:
     try:
       return sign * float(reply[2:])
     except (TypeError, ValueError):
-      raise Refused(f"Expected a score such as 'B+3.5', came {reply!r}.") from (
+      raise Refused(f"Expected a score such as 'B+3.5', got {reply!r}.") from (
         None
       )
 
   def ask(self, *commands: str) -> list[str]:
-    """The replies, without their '='; `Refused` if one of them is an error."""
+    """Replies, without '='; `Refused` if one of them is an error."""
     try:
       self._process.stdin.write(''.join(f'{each}\n' for each in commands))
       self._process.stdin.flush()
@@ -183,7 +183,7 @@ class Engine:
     return f'play {COLOURS[colour]} {vertex(point, self.size)}'
 
   def _reply(self, command: str) -> str:
-    """The next one: lines up to an empty one."""
+    """Next reply: lines up to an empty one."""
     lines: list[str] = []
     while (line := self._line(command)).strip() or not lines:
       lines += [line.strip()] if line.strip() else []
@@ -204,10 +204,10 @@ class Engine:
 
 
 class Pool:
-  """A few programs that play many games, two that belong together on one.
+  """A few programs that play many games, both games of an opening on one.
 
-  A game is always played by the same program, in the same order, so that what
-  is played does not depend on which is the quickest.
+  A game is always played by the same program, in the same order, so that moves
+  do not depend on which program is the fastest.
   """
 
   def __init__(self, make: Callable[[], Engine], programs: int):
@@ -220,20 +220,20 @@ class Pool:
     return self
 
   def __exit__(self, *error):
-    # All at once and first: threads wait, and Ctrl-C may come again.
+    # All at once and first: threads wait, and Ctrl-C may be pressed again.
     for engine in self._engines:
       engine.kill()
     self._ends.close()
     self._threads.shutdown()
 
   def version(self) -> str:
-    """Of the programs, which are all the same."""
+    """Name and version of the programs, which are all the same."""
     return self._engines[0].version()
 
   def of_each(
     self, games: Iterable[int], function: Callable[[Engine, int], T]
   ) -> dict[int, T]:
-    """`function(engine, game)` of each of `games`, which are numbers."""
+    """Calls `function(engine, game)` for each of `games`, by number."""
     shares: list[list[int]] = [[] for _ in self._engines]
     for game in games:
       shares[game // 2 % len(shares)].append(game)

@@ -1,19 +1,19 @@
-r"""Plays a net of MiniGo against GNU Go, a measure that anyone can check.
+r"""Plays a net of MiniGo against GNU Go, an independent measure.
 
 python -m studies.gnugo.play_gnugo --checkpoint=DIR/checkpoints_0 --level=0
 python -m studies.gnugo.play_gnugo --size=tiny --untrained
 python -m studies.gnugo.play_gnugo --size=tiny --playouts
 
-Whose moves are searched for: the net of the newest checkpoint of a run
-(launch.train keeps some with --keep_checkpoints), a fresh net, or the opponent
-that values positions by random games. It searches as in the benchmark's eval,
-the most visited move, no noise. Each opening, two random plies, is played from
-both sides; komi, area counting and superko are the benchmark's, and who won is
-what our own engine counts. GNU Go takes dead stones off before it passes: else
-it would lose games that it had won, as boards are counted as they stand. All
-games go on in turn, so that a search is one call for all of them. Exit code: 0
-played, 1 one side called a move of the other illegal or GNU Go ended, 2 refused
-before the first move, 130 ended by Ctrl-C.
+The player is the net of the newest checkpoint of a run (launch.train keeps
+some with --keep_checkpoints), an untrained net, or the opponent that values
+positions by random games. It searches as in the evals of the benchmark: the
+most visited move, no noise. Each opening of two random plies is played from
+both sides. Komi, area scoring and superko are those of the benchmark, and our
+own engine decides who won. GNU Go captures dead stones before it passes:
+otherwise it would lose games that it had won, as boards are scored as they
+stand. All games advance together, so that a search is one call for all of them.
+Exit code: 0 played, 1 an engine called a move illegal or GNU Go ended, 2
+refused before the first move, 130 ended by Ctrl-C.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,8 +54,8 @@ from suite.run.task import State, Task
 FLAGS = absl_flags.FLAGS
 
 NOTE = 'This is not the quality of the benchmark, which has its own opponent.'
-_BOARDS = range(2, 20)  # GNU Go's
-_SECONDS_BETWEEN = 30.0  # two lines of progress where output is a file
+_BOARDS = range(2, 20)  # rows that GNU Go supports
+_SECONDS_BETWEEN = 30.0  # between lines of progress in a file
 _INTERRUPTED = 130
 
 
@@ -99,7 +99,7 @@ def define_flags() -> None:
 
 
 def main() -> int:
-  """Plays, and says who won; see the module."""
+  """Plays, and prints who won; see the module."""
   _check_flags()
   try:
     return _played(gtp.gnugo(_program(), level=FLAGS.level), _side())
@@ -133,7 +133,7 @@ def _played(command: Sequence[str], side: Side) -> int:
 
 
 class Progress:
-  """A line that is redrawn, or where output is a file, one now and then."""
+  """Line of progress that is redrawn; in a file, one line now and then."""
 
   def __init__(self, games: int):
     self._games = games
@@ -142,11 +142,11 @@ class Progress:
 
   @property
   def seconds(self) -> float:
-    """Since the start."""
+    """Seconds since the start."""
     return time.monotonic() - self._began
 
   def tell(self, ply: int, going: int) -> None:
-    """That many games go on after the ply, counted from 0."""
+    """Shows that `going` games continue after `ply`, counted from 0."""
     text = (
       f'{ply + 1} plies, {self._games - going} of {self._games} games over, '
       f'{duration(self.seconds)}'
@@ -158,14 +158,14 @@ class Progress:
       self._told = now
 
   def clear(self) -> None:
-    """Takes the line away."""
+    """Removes the line."""
     self._line.clear()
 
 
 def result(
   games: list[Game], side: Side, opponent: str, seed: int
 ) -> dict[str, Any]:
-  """What the games came to, as the JSON file has it."""
+  """Result of the games, for the JSON file."""
   rules = side.settings.rules
   ended = [game for game in games if not game.resigned]
   by_colour = {
@@ -193,7 +193,7 @@ def result(
 
 
 def _wins(games: list[Game]) -> dict[str, Any]:
-  """A draw is no win; the interval takes the games for independent."""
+  """Counts wins; draws are none. The interval assumes independent games."""
   wins = sum(game.winner == game.ours for game in games)
   bounds = stats.binomtest(wins, len(games)).proportion_ci(0.95, 'wilson')
   return {
@@ -217,7 +217,7 @@ def _listed(game: Game, size: int) -> dict[str, Any]:
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-  """The result for people."""
+  """Lines of the result for people."""
   black, white = found['by_colour']['black'], found['by_colour']['white']
   low, high = found['interval']
   ended = found['games'] - found['resigned_by_gnugo']
@@ -241,14 +241,14 @@ def _check_flags() -> None:
   if sum(given) != 1:
     raise ValueError(
       'Expected one of --checkpoint=FOLDER, --untrained and --playouts, to say '
-      f'who plays; came {sum(given)} of them.'
+      f'who plays, got {sum(given)} of them.'
     )
   if FLAGS.checkpoint and FLAGS.hp:
     raise ValueError('--hp is not for --checkpoint, which has its own.')
   if FLAGS.games % 2:
     raise ValueError(
       f'--games: expected an even number, for each opening is played from both '
-      f'sides; came {FLAGS.games}.'
+      f'sides, got {FLAGS.games}.'
     )
 
 
@@ -256,14 +256,14 @@ def _program() -> str:
   found = gtp.find(FLAGS.gnugo)
   if not found:
     raise ValueError(
-      f'Expected the program {FLAGS.gnugo}, which is not there. Debian and its '
-      'kin have it: apt-get install gnugo. Elsewhere: --gnugo=PATH.'
+      f'Expected the program {FLAGS.gnugo}, which is not installed. On Debian: '
+      'apt-get install gnugo. Elsewhere: --gnugo=PATH.'
     )
   return found
 
 
 def _side() -> Side:
-  """Who plays, by the flags."""
+  """Player chosen by the flags."""
   benchmark = benchmark_lib.get(FLAGS.benchmark)
   size = benchmark.size(FLAGS.size)
   if FLAGS.checkpoint:
@@ -292,7 +292,7 @@ def _side() -> Side:
 
 
 def _settings(hp: minigo_settings.Hparams, readouts: int) -> MatchSettings:
-  """As in the eval, but for what --readouts says."""
+  """Settings of the eval, with the readouts of --readouts."""
   readouts = FLAGS.readouts or readouts
   hp = dataclasses.replace(
     hp, eval_readouts=readouts, opponent_readouts=readouts
@@ -326,7 +326,7 @@ def _of_net(
 
 
 def _copied(path: str, folder: str) -> str:
-  """The checkpoints that are whole, copied: a run may still write to `path`."""
+  """Copy of the complete checkpoints, as a run may still write to `path`."""
   steps = [name for name in os.listdir(path) if name.isdigit()]
   if not steps:
     raise ValueError(f'Expected a folder of checkpoints, not {path!r}.')
@@ -351,25 +351,25 @@ def _of_checkpoint(
   checkpoints.prepare(state_spec(task))
   restored = checkpoints.restore(lambda number: number)
   for note in restored.passed_over:
-    print(f'a checkpoint was passed over: {note}', file=sys.stderr)
+    print(f'skipped a checkpoint: {note}', file=sys.stderr)
   name = f'the net of {FLAGS.checkpoint}, step {restored.position.steps}'
   return _of_net(name, hp, restored.state, settings)
 
 
 def _hparams_of(origin: Mapping[str, Any], like: Any) -> Any:
-  """The hyperparameters of the run that a checkpoint is of."""
-  came = f'{origin.get("benchmark")}, size {origin.get("size")}'
+  """Hyperparameters of the run that wrote a checkpoint."""
+  found = f'{origin.get("benchmark")}, size {origin.get("size")}'
   asked = f'{FLAGS.benchmark}, size {FLAGS.size}'
-  if came != asked:
+  if found != asked:
     raise ValueError(
-      f'{FLAGS.checkpoint}: expected a run of {asked}; came one of {came}.'
+      f'{FLAGS.checkpoint}: expected a run of {asked}, got one of {found}.'
     )
   values = origin['hyperparameters']
   known = {field.name for field in dataclasses.fields(like)}
   if known != set(values):
     raise ValueError(
-      f'{FLAGS.checkpoint}: expected the hyperparameters of today; these came '
-      f'or are missing: {", ".join(sorted(known ^ set(values)))}.'
+      f'{FLAGS.checkpoint}: expected the hyperparameters of this version, got '
+      f'a difference in {", ".join(sorted(known ^ set(values)))}.'
     )
   return type(like)(
     **{
@@ -380,7 +380,7 @@ def _hparams_of(origin: Mapping[str, Any], like: Any) -> Any:
 
 
 def state_spec(task: Task) -> State:
-  """Shape, dtype and sharding of every leaf of its state, on one device."""
+  """Shape, dtype and sharding of every leaf of the state, on one device."""
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
   return jax.tree.map(
     lambda leaf, placed: jax.ShapeDtypeStruct(

@@ -1,4 +1,4 @@
-"""The hyperparameters of MiniGo."""
+"""Hyperparameters of MiniGo."""
 
 import dataclasses
 
@@ -33,11 +33,11 @@ _SOME = numbers('above 0 and up to 1', lambda value: 0 < value <= 1)
 
 @dataclasses.dataclass(frozen=True)
 class Hparams:
-  """The defaults are the reference's recipe of rounds v0.7 to v2.1, 19x19.
+  """Defaults are the reference's recipe of rounds v0.7 to v2.1, on 19x19.
 
   Reference: mlcommons/training, retired_benchmarks/minigo/tensorflow/minigo,
-  its flags in ml_perf/flags/19. The rules leave the batch size and the learning
-  rates free, and whatever changes speed alone.
+  flags in ml_perf/flags/19. Submitters choose the batch size, the learning
+  rates, and what affects speed alone.
   """
 
   train_batch_size: int = tunable(
@@ -45,7 +45,7 @@ class Hparams:
   )
   lr_boundaries: tuple[int, ...] = tunable(
     (128, 10_000, 20_000),
-    'Last steps of all learning rates but the last one.',
+    'Last steps of all learning rates but the last.',
     key='lr_boundaries',
     valid=RISING,
     scales=Scales.STEPS,
@@ -63,17 +63,17 @@ class Hparams:
   compute_dtype: str = compute_dtype(
     'Format of convolutions; parameters stay float32.'
   )
-  concurrent_games: int = tunable(2048, 'Games that all devices play at once.')
+  concurrent_games: int = tunable(2048, 'Games in progress on all devices.')
   max_generations: int = tunable(
     80,
-    'The run ends here, counted from its start, if the target is not met.',
+    'Generations after which a run ends if the target is not met.',
   )
   eval_batch_size: int = tunable(
-    256, 'Games of a match at once: an even number on each device.'
+    256, 'Games of a match played at once: an even number on each device.'
   )
   min_selfplay_games_per_generation: int = fixed(
     8192,
-    'Games that are played between two generations, at least.',
+    'Minimum of games between two generations.',
     key='min_selfplay_games_per_generation',
   )
   start_generation: int = fixed(
@@ -81,19 +81,17 @@ class Hparams:
     'Generation that a run starts from; 0: a random net, and no games.',
     valid=NOT_NEGATIVE,
   )
-  window_generations: int = fixed(5, 'Generations whose games are learnt from.')
+  window_generations: int = fixed(5, 'Generations of games to train on.')
   example_share: float = fixed(
-    0.3, 'Share of positions that are drawn.', valid=_SOME
+    0.3, 'Share of positions to train on.', valid=_SOME
   )
   momentum: float = fixed(0.9, 'Momentum.', valid=BELOW_ONE)
-  l2_strength: float = fixed(
-    1e-4, 'Weight of the squares of parameters.', valid=NOT_NEGATIVE
-  )
+  l2_strength: float = fixed(1e-4, 'Weight of L2.', valid=NOT_NEGATIVE)
   value_cost_weight: float = fixed(
-    0.5, 'Weight of the error of values.', valid=NOT_NEGATIVE
+    0.5, 'Weight of the loss of values.', valid=NOT_NEGATIVE
   )
-  board_size: int = fixed(19, 'Points in a row.')
-  komi: float = fixed(7.5, 'Points that White is given.', valid=NOT_NEGATIVE)
+  board_size: int = fixed(19, 'Rows of the board.')
+  komi: float = fixed(7.5, 'Points that White gets.', valid=NOT_NEGATIVE)
   max_plies: int = fixed(
     2**15 - 1,
     'Plies after which a game is scored as it stands.',
@@ -106,14 +104,14 @@ class Hparams:
   )
   conv_width: int = fixed(64, 'Channels of the trunk.')
   trunk_layers: int = fixed(6, 'Residual blocks of the trunk.')
-  fc_width: int = fixed(64, 'Width between the dense layers of values.')
+  fc_width: int = fixed(64, 'Hidden width of the value head.')
   num_readouts: int = fixed(800, 'Visits of a full search.')
   fastplay_readouts: int = fixed(80, 'Visits of a fast search.')
   fastplay_frequency: float = fixed(
-    0.75, 'How often a search is fast, which is not learnt from.', valid=SHARE
+    0.75, 'Share of searches that are fast, and not trained on.', valid=SHARE
   )
-  tree_capacity: int = fixed(1603, 'Positions that a tree has room for.')
-  virtual_losses: int = fixed(4, 'Leaves of a tree that the net sees at once.')
+  tree_capacity: int = fixed(1603, 'Nodes of a tree.')
+  virtual_losses: int = fixed(4, 'Leaves of a tree in a call of the net.')
   value_init_penalty: float = fixed(
     0.2,
     'Value that an unread move starts below its parent.',
@@ -127,26 +125,26 @@ class Hparams:
   )
   softpick_plies: int = fixed(
     30,
-    'Moves of a game that are drawn in proportion to their visits.',
+    'Plies in which moves are drawn in proportion to visits.',
     valid=NOT_NEGATIVE,
   )
   resign_from: tuple[float, ...] = fixed(
     (-1.0, -0.9),
-    'Ends of where the value is drawn below which one resigns.',
+    'Range of the value below which a player resigns.',
     valid=_RESIGN,
   )
   disable_resign_pct: float = fixed(
-    0.0, 'Share of games without resigning.', valid=SHARE
+    0.0, 'Share of games in which nobody resigns.', valid=SHARE
   )
   holdout_pct: float = fixed(
-    0.0, 'Share of games that are not learnt from.', valid=BELOW_ONE
+    0.0, 'Share of games not to train on.', valid=BELOW_ONE
   )
   bootstraps: bool = fixed(
     False,
-    'Whether a random net plays as the reference has it: 80 visits, no '
-    'fast search, no pass before the end.',
+    'Generation 0 is played as the reference bootstraps: 80 visits, no fast '
+    'search, no pass before the end.',
   )
-  target_pruning: bool = fixed(True, 'Whether targets lose unwanted visits.')
+  target_pruning: bool = fixed(True, 'Prunes visits from targets.')
   opponent: str = fixed(
     'target',
     'Opponent in a match: the target net, or random playouts.',

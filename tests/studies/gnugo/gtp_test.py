@@ -26,7 +26,7 @@ class NamesTest(parameterized.TestCase):
 
   @parameterized.parameters('', 'I5', 'F1', 'A0', 'A6', 'AB', 'A', '55')
   def test_a_name_that_the_board_has_not_is_refused(self, name):
-    with self.assertRaisesRegex(ValueError, 'board of 5 rows; came'):
+    with self.assertRaisesRegex(ValueError, 'board of 5 rows, got'):
       gtp.point(name, 5)
 
 
@@ -129,7 +129,7 @@ class EngineTest(_Programs):
     self.assertEqual(engine.ask('version'), ['0.1'])
 
   def test_a_move_that_is_none_is_refused(self):
-    with self.assertRaisesRegex(gtp.Refused, "board of 5 rows; came 'Z99'"):
+    with self.assertRaisesRegex(gtp.Refused, "board of 5 rows, got 'Z99'"):
       self.start('nonsense').generate(BLACK)
 
   def test_a_program_that_ended_is_named_with_the_command(self):

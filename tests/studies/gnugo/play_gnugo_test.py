@@ -210,7 +210,7 @@ class HabitsTest(_Runs):
     )
 
   @parameterized.parameters(
-    ('dies', "dies ended at the command 'genmove"), ('nonsense', "came 'Z99'")
+    ('dies', "dies ended at the command 'genmove"), ('nonsense', "got 'Z99'")
   )
   def test_a_program_that_fails_ends_the_run(self, habit, says):
     ran = self.untrained(habit)
@@ -286,13 +286,13 @@ clock=Moment(0.0, 1.0, float(steps), {}, {}),
     shutil.rmtree(os.path.join(folder, '7', 'state'))
     ran = self.run_with('first', f'--checkpoint={folder}', *QUICK, '--seed=5')
     self.assertEqual(ran.found['player'], f'the net of {folder}, step 3')
-    self.assertIn('a checkpoint was passed over: step 7', ran.errors)
+    self.assertIn('skipped a checkpoint: step 7', ran.errors)
     self.assertTrue(os.path.isdir(os.path.join(folder, '7')))
 
   def test_a_run_of_something_else_is_refused(self):
     folder = self.saved(benchmark_name='chess')
     self.assert_refused(
-      'expected a run of minigo, size tiny; came one of chess, size tiny',
+      'expected a run of minigo, size tiny, got one of chess, size tiny',
       f'--checkpoint={folder}',
     )
 
@@ -304,11 +304,11 @@ clock=Moment(0.0, 1.0, float(steps), {}, {}),
 
 class RefusedTest(_Runs):
   def test_exactly_one_player_is_needed(self):
-    self.assert_refused('to say who plays; came 0 of them')
-    self.assert_refused('came 2 of them', '--untrained', '--playouts')
+    self.assert_refused('to say who plays, got 0 of them')
+    self.assert_refused('got 2 of them', '--untrained', '--playouts')
 
   def test_an_odd_number_of_games_is_refused(self):
-    self.assert_refused('even number.*came 7', '--untrained', '--games=7')
+    self.assert_refused('even number.*got 7', '--untrained', '--games=7')
 
   def test_a_checkpoint_has_its_hyperparameters(self):
     self.assert_refused(
