@@ -88,6 +88,7 @@ TABLE = spec_table.Table(
       'base_learning_rate': '0.0045',
       'beta_1': '0.25',
       'beta_2': '0.5',
+      'compute_dtype': 'bfloat16',
     },
     {'beta_1': '0.783529', 'beta_2': '0.909003'},
     {'beta_1': '0', 'beta_2': '0'},

@@ -83,6 +83,8 @@ TABLE = spec_table.Table(
     {'opt_name': 'sgd', 'base_learning_rate': '1.234'},
     {'opt_name': 'sgd', 'warmup_epochs': '0'},
     {'opt_name': 'sgd', 'model_bn_span': '256'},
+    {'global_batch_size': '3264', 'model_bn_span': '204'},
+    {'compute_dtype': 'bfloat16'},
   ),
   refused=(
     {'weight_decay': '3e-4'},

@@ -92,6 +92,7 @@ TABLE = spec_table.Table(
     {'beta_2': '1'},
     {'base_learning_rate': '0'},
     {'length_method': 'cut'},
+    {'eval_lengths': '64,32'},
     {'dropout': '0'},
   ),
   logged={
@@ -130,8 +131,12 @@ class TransformerSpecTest(spec_table.SpecTest, absltest.TestCase):
           spec_table.hparams.override(v06, changes, Division.CLOSED)
 
   def test_the_log_says_how_lengths_are_kept(self):
-    beside = spec_table.hparams.beside(self.size().hparams)
-    self.assertEqual(beside, {'max_sequence_length': {'method': 'discard'}})
+    for method in ('discard', 'truncate'):
+      hp = self.override({'length_method': method})
+      self.assertEqual(
+        spec_table.hparams.beside(hp),
+        {'max_sequence_length': {'method': method}},
+      )
 
   def test_the_data_set(self):
     self.assertEqual(translation.PAIRS, {'train': 4_590_101, 'test': 3003})

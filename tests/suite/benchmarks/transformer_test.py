@@ -1,4 +1,4 @@
-"""Tests of the Transformer benchmark against the rules of round v0.7."""
+"""Tests of the Transformer benchmark; its table is in transformer_spec_test."""
 
 import collections
 import contextlib
@@ -119,61 +119,6 @@ def _override(changes, size=REFERENCE):
 
 
 class RulesTest(parameterized.TestCase):
-  def test_the_log_has_the_official_keys_and_values(self):
-    # Recipe: mlcommons/training, retired_benchmarks/transformer; keys: the
-    # rules of mlcommons/logging, training_0.7.0/closed_transformer.yaml.
-    logged = hparams.logged(REFERENCE.hparams)
-    expected = {
-      'global_batch_size': 4096,
-      'opt_name': 'adam',
-      'opt_base_learning_rate': 2.0,
-      'opt_learning_rate_warmup_steps': 16000,
-      'opt_adam_beta_1': 0.9,
-      'opt_adam_beta_2': 0.997,
-      'opt_adam_epsilon': 1e-9,
-      'max_sequence_length': 256,
-    }
-    self.assertEqual({key: logged[key] for key in expected}, expected)
-    self.assertEqual(
-      hparams.beside(_override({'length_method': 'truncate'})),
-      {'max_sequence_length': {'method': 'truncate'}},
-    )
-
-  @parameterized.parameters(
-    ({'epsilon': '1e-8'}, 'epsilon to be 1e-09, which Closed fixes'),
-    ({'beams': '8'}, 'beams to be 4, which'),
-    ({'label_smoothing': '0'}, 'label_smoothing to be 0.1, which'),
-    ({'extra_length': '100'}, 'extra_length to be 50, which'),
-    ({'opt_name': 'sgd'}, 'one of adam, lazy_adam'),
-    ({'length_method': 'ignore'}, 'one of discard, truncate'),
-    ({'beta_1': '1'}, 'below 1'),
-    ({'eval_lengths': '64,32'}, 'rising'),
-  )
-  def test_closed_refuses_what_the_rules_do_not_free(self, changes, message):
-    with self.assertRaisesRegex(ValueError, message):
-      _override(changes)
-
-  @parameterized.parameters(
-    ({'beta_1': '0.88'}, False),
-    ({'beta_2': '0.99'}, False),
-    ({'beta_1': '0.86', 'beta_2': '0.92'}, True),
-  )
-  def test_round_v06_leaves_fewer_betas(self, changes, allowed):
-    # training_0.6.0/transformer.yaml of mlcommons/logging.
-    _override(changes)
-    former = transformer.BENCHMARK.sizes['v0.6']
-    if allowed:
-      _override(changes, former)
-      return
-    with self.assertRaisesRegex(ValueError, 'to be one of'):
-      _override(changes, former)
-
-  def test_the_model_has_the_parameters_of_the_reference(self):
-    task = TransformerTask(REFERENCE.hparams, REFERENCE.data)
-    params = program.abstract_state(task).params
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    self.assertEqual(count, 210_804_736)
-
   @parameterized.parameters(
     (1, [(512, 7), (455, 8), (409, 9)], (15, 256)),
     (8, [(512, 7), (456, 8), (416, 9)], (16, 256)),
@@ -208,7 +153,7 @@ class RulesTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'compute_dtype': 'float16'}, "float32, bfloat16, got 'float16'"),
     ({'eval_lengths': ()}, 'eval_lengths to be one length or more'),
-    ({'max_epochs': 0}, 'max_epochs to be positive'),
+    ({'max_epochs': 0}, 'max_epochs is 0'),
     (
       {'batching': 'packing', 'packed_row_length': 15},
       'row_length to be .*got 15',
