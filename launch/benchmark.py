@@ -3,10 +3,10 @@ r"""Makes a benchmark result: N runs, each a fresh process, checked and scored.
 python -m launch.benchmark --benchmark=resnet --size=tiny
 
 Every run gets a seed from the operating system and a log of its own. Ended in
-the middle, the same command with --output=DIR goes on: finished runs stay, an
-unfinished one is set aside and made again from the start, unless --resume has
-it go on from its checkpoint. Exit code: 0 scored, 1 no score or a run failed, 2
-refused, 128 + n ended by signal n.
+the middle, the same command with --output=DIR continues: finished runs stay, an
+unfinished one is set aside and made again from the start, unless --resume
+continues it from its checkpoint. Exit code: 0 scored, 1 no score or a run
+failed, 2 refused, 128 + n ended by signal n.
 """
 
 import collections
@@ -29,7 +29,8 @@ from launch import report, score
 from launch.cluster import resuming
 from launch.support import cli, listing, progress, run_flags, system
 from launch.support.live_line import LiveLine
-from suite import files, hparams
+from suite import files
+from suite.results import records
 from suite.results.report.format import duration
 from suite.run import run_log
 
@@ -76,7 +77,7 @@ def main() -> int:
       again = ['python', '-m', 'launch.benchmark', *run_flags.as_arguments()]
       again += [f'--runs={runs}', f'--output={output}']
       again += ['--resume'] if FLAGS.resume else []
-      print(f'To go on from here:\n  {shlex.join(again)}', file=sys.stderr)
+      print(f'To continue from here:\n  {shlex.join(again)}', file=sys.stderr)
       return ended
   return _conclude(output)
 
@@ -88,18 +89,14 @@ def _new_output(request: run_flags.Request) -> str:
 
 
 def settings(request: run_flags.Request, runs: int) -> dict[str, Any]:
-  """What must be alike in all runs of a set; checks the data on the way."""
+  """Settings that all runs of a set must share; checks the data on the way."""
   task = request.benchmark.task(request.hparams, request.size.data)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
   run_flags.require_reads(request, task.reads)
   task.inspect(directory)
-  values = {d.name: d.value for d in hparams.declared(request.hparams)}
   return {
-    'benchmark': request.benchmark.name,
-    'size': request.size_name,
-    'division': request.division.value,
+    **request.identity,
     'runs': runs,
-    'hyperparameters': json.loads(json.dumps(values)),
     'profile': dataclasses.asdict(request.profile),
     'data': dataset.fingerprint(directory),
     'versions': system.versions(),
@@ -107,7 +104,7 @@ def settings(request: run_flags.Request, runs: int) -> dict[str, Any]:
 
 
 def claim(output: str, settings: dict[str, Any]) -> None:
-  """Makes the set's directory, or finds there the same set to go on with."""
+  """Makes the set's directory, or finds the same set there, to continue it."""
   files.claim_directory(output)
   path = os.path.join(output, 'set.json')
   if not os.path.exists(path):
@@ -120,12 +117,12 @@ def claim(output: str, settings: dict[str, Any]) -> None:
   if changed:
     raise ValueError(
       f'{output} holds a set with other settings ({", ".join(changed)}); runs '
-      'of one set must be alike: give another --output.'
+      'of one set share their settings: give another --output.'
     )
 
 
 class Pace:
-  """How long a number of like runs will take yet."""
+  """Estimates the time that the remaining runs of a set take."""
 
   def __init__(self, runs: int):
     self._left = runs
@@ -174,7 +171,7 @@ class Runner:
       start: module, and its arguments, that launch.train is started by.
       name: of the set, said before each of its lines.
       pace: where several sets take turns, that of all of them.
-      resume: whether an unfinished run goes on from its checkpoint.
+      resume: whether an unfinished run resumes from its checkpoint.
     """
     self._target = request.size.target
     self._output = output
@@ -214,9 +211,9 @@ class Runner:
     self._pace.done(time.monotonic() - before)
     if not os.path.getsize(errors):
       os.remove(errors)
-    came_to = progress.outcome(files.read_json(record_path)).partition(': ')[2]
+    outcome = progress.outcome_text(records.read_run(record_path))
     remains = f'; {text}' if (text := self._pace.text()) else ''
-    self._line.keep(f'{self._head(run)} {came_to}{remains}')
+    self._line.keep(f'{self._head(run)} {outcome}{remains}')
     return 0
 
   def _goes_on(self, run: int) -> bool:
@@ -303,7 +300,7 @@ def _tail(path: str, lines: int = 15) -> str:
 
 
 def _conclude(output: str) -> int:
-  """Checks, scores, reports; the last lines say what a person wants to know."""
+  """Checks, scores and reports; the last lines are the result."""
   print()
   command = ['python', '-m', 'launch.benchmark', *sys.argv[1:]]
   code = score.run(output, command=command)

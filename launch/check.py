@@ -7,7 +7,7 @@ python -m launch.check --ruleset=4.0.0 submissions/acme
 It finds out by itself which of these it is: a log, a system description
 (.json), a folder of logs, a folder of such folders, or a submission (systems/
 and results/, of one organisation or several). Prints one finding a line: its
-severity, file and line, what was expected and what came, and the rule in
+severity, file and line, what was expected, what was found, and the rule in
 brackets; then a line on each folder of logs. Nothing is written, and no link is
 followed. Exit code: 0 nothing wrong (warnings may stand), 1 errors (with
 --werror also warnings), 2 no such path or flag.
@@ -51,8 +51,8 @@ def main(path: str, *, werror: bool, ruleset: str | None = None) -> int:
   warnings = len(found.findings) - errors
   failed = errors or (werror and warnings)
   print(
-    f'{path}: {"not in order" if failed else "in order"}, '
-    f'{counted(errors, "error")}, {counted(warnings, "warning")}'
+    f'{"FAILED" if failed else "PASSED"}: {counted(errors, "error")}, '
+    f'{counted(warnings, "warning")} in {path}'
   )
   return 1 if failed else 0
 

@@ -17,7 +17,7 @@ hold folders of runs, one for each batch size), or of a table of whole curves.
 python -m launch.convergence --size=reference --global_batch_size=6144
 
 suggests hyperparameters for a batch size, as flags of launch.train. Exit code:
-0 all passed, or it was written, 1 runs that do not pass, 2 what can't be done.
+0 all passed, or it was written, 1 runs that do not pass, 2 refused.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,8 +33,9 @@ from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.benchmark import Benchmark, Size
 from suite.results import audit, convergence
-from suite.results.audit import reached
+from suite.results.audit import compared, reached
 from suite.results.audit.claim import Lookup
+from suite.results.audit.runs import COUNT
 from suite.results.convergence import Point, Points, curves, store
 
 FLAGS = absl_flags.FLAGS
@@ -46,7 +47,7 @@ _TRAINED_WITH = ('opt_', 'lars_', 'sgd_', 'lora_', 'model_bn_span',
                  'gradient_accumulation_steps')  # fmt: skip
 # Rules of the audit that runs of the reference need not keep: they are more
 # than a result, and it is they that say what fast is.
-_OF_RESULTS = ('number of runs', 'convergence points')
+_OF_RESULTS = (COUNT, compared.RULE)
 
 
 def define_flags() -> None:

@@ -99,7 +99,7 @@ def given_fields(path: str, texts: Sequence[str]) -> dict[str, str]:
 
 
 def _refuse(results: Sequence[submission.Result]) -> bool:
-  """Prints the errors of results that are not in order; whether there are."""
+  """Prints the errors of the results; returns whether there are any."""
   bad = False
   for result in results:
     errors = audit.errors(result.checked.findings)
@@ -107,7 +107,7 @@ def _refuse(results: Sequence[submission.Result]) -> bool:
       print(f'{result.directory}: {finding}')
     bad = bad or bool(errors)
   if bad:
-    print('Nothing was written: the results are not in order.')
+    print('FAILED: nothing was written, the results have errors.')
   return bad
 
 
@@ -121,7 +121,7 @@ def _submitter(results: Sequence[submission.Result]) -> str:
 def _commit(results: Sequence[submission.Result]) -> str:
   """The commit that all runs were made from, or 'unknown'."""
   commits = {
-    str(record['versions'].get('commit'))
+    str(record.versions.get('commit'))
     for result in results
     for record in result.records.values()
   }
@@ -136,7 +136,9 @@ def _tell(found: audit.FolderAudit) -> int:
   errors = audit.errors(found.findings)
   if errors:
     counted = check.counted(len(errors), 'error')
-    print(f'Nothing was written: the audit of the tree found {counted}.')
+    print(
+      f'FAILED: nothing was written, the audit of the tree found {counted}.'
+    )
     return 1
   print(f'Submission: {FLAGS.output}')
   return 0

@@ -11,31 +11,18 @@ into OUTPUT/report/ every figure as SVG and every number as CSV and JSON, and
 prints the path of the page. Exit code: 0 written, 2 nothing to report on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import os
-import pathlib
-import re
-from typing import Any
 
 from absl import flags as absl_flags
 
 from launch.support import cli
 from suite import files
+from suite.results import records
+from suite.results.records import RunRecord, Score
 from suite.results.report import compare, export, page
 
 FLAGS = absl_flags.FLAGS
-
-_FORMAT = 1  # of run_<i>.json
-_RESULT_FIELDS = (
-  *('benchmark', 'size', 'ruleset', 'division', 'run', 'seed', 'status'),
-  *('target', 'time_to_quality', 'startup', 'timed', 'evals', 'steps'),
-  *('samples', 'samples_per_second', 'hyperparameters', 'system', 'versions'),
-  *('data', 'command', 'started'),
-)
-_SCORE_FIELDS = (
-  *('required_runs', 'score_seconds', 'values', 'coefficient_of_variation'),
-  *('confidence', 'findings'),
-)
 
 
 def define_flags() -> None:
@@ -77,7 +64,7 @@ def write_several(directory: str | os.PathLike, sets: Sequence[str]) -> str:
   """
   named = _named(sets)
   found = [compare.Set(name, *read(folder)) for name, folder in named.items()]
-  if (pathlib.Path(directory) / 'score.json').exists():
+  if os.path.exists(os.path.join(directory, records.SCORE)):
     raise ValueError(
       f'Expected a directory of its own for the comparison; {directory} holds '
       'a set of runs, with a report of that.'
@@ -86,28 +73,9 @@ def write_several(directory: str | os.PathLike, sets: Sequence[str]) -> str:
   return _write(directory, compare.build(found))
 
 
-def read(
-  directory: str | os.PathLike,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-  """The results in a directory, in the order of the runs, and their score."""
-  folder = pathlib.Path(directory)
-  if not folder.is_dir():
-    raise ValueError(f'Expected a directory of runs; {folder} is none.')
-  results = [_result(path) for path in _run_files(folder)]
-  if not results:
-    raise ValueError(
-      f'Expected run_<i>.json in {folder}, got none; launch.benchmark makes '
-      'them.'
-    )
-  _require_one_benchmark(results, folder)
-  path = folder / 'score.json'
-  if not path.exists():
-    raise ValueError(
-      f'Expected score.json in {folder}, got none; launch.score makes it.'
-    )
-  score = _read_object(path)
-  _require(score, _SCORE_FIELDS, path)
-  return results, score
+def read(directory: str | os.PathLike) -> tuple[list[RunRecord], Score]:
+  """The records in a directory, in the order of the runs, and their score."""
+  return records.read_runs(directory), records.read_score(directory)
 
 
 def _write(directory: str | os.PathLike, report: page.Report) -> str:
@@ -118,7 +86,7 @@ def _write(directory: str | os.PathLike, report: page.Report) -> str:
 
 
 def _named(sets: Sequence[str]) -> dict[str, str]:
-  """The folders by the names to show; a name of several is told apart."""
+  """The folders by the names to show; ValueError where two are the same."""
   found: dict[str, str] = {}
   for text in sets:
     name, equals, folder = text.partition('=')
@@ -133,52 +101,6 @@ def _named(sets: Sequence[str]) -> dict[str, str]:
       )
     found[name] = folder
   return found
-
-
-def _run_files(folder: pathlib.Path) -> list[pathlib.Path]:
-  found = {}
-  for path in folder.iterdir():
-    match = re.fullmatch(r'run_(\d+)\.json', path.name)
-    if match:
-      found[int(match[1])] = path
-  return [found[run] for run in sorted(found)]
-
-
-def _result(path: pathlib.Path) -> dict[str, Any]:
-  result = _read_object(path)
-  if result.get('format') != _FORMAT:
-    raise ValueError(
-      f'Expected format {_FORMAT} in {path}, got {result.get("format")!r}.'
-    )
-  _require(result, _RESULT_FIELDS, path)
-  return result
-
-
-def _read_object(path: pathlib.Path) -> dict[str, Any]:
-  content = files.read_json(str(path))
-  if not isinstance(content, dict):
-    kind = type(content).__name__
-    raise ValueError(f'Expected an object in {path}, got a {kind}.')
-  return content
-
-
-def _require(
-  content: Mapping[str, Any], fields: Sequence[str], path: pathlib.Path
-) -> None:
-  missing = [field for field in fields if field not in content]
-  if missing:
-    raise ValueError(f'{path} lacks {", ".join(missing)}.')
-
-
-def _require_one_benchmark(
-  results: Sequence[Mapping[str, Any]], folder: pathlib.Path
-) -> None:
-  for field in ('benchmark', 'size', 'division'):
-    found = sorted({str(result[field]) for result in results})
-    if len(found) > 1:
-      raise ValueError(
-        f'Expected runs of one {field} in {folder}, got {", ".join(found)}.'
-      )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-r"""Repeats a run from its record and says whether it comes out the same.
+r"""Repeats a run from its record and compares every loss and eval.
 
 python -m launch.reproduce results/first/run_0.json
 
@@ -23,15 +23,13 @@ from input_pipelines.reading import dataset
 from launch.support import cli, environment, system
 from suite import benchmark as benchmark_lib
 from suite import files
+from suite.results import records
+from suite.results.records import RunRecord
 
 FLAGS = absl_flags.FLAGS
 
-_NEEDED = (
-  'benchmark', 'size', 'seed', 'flags', 'environment', 'losses', 'evals',
-  'system', 'versions', 'data',
-)  # fmt: skip
-# Where a run was made, not what it computed on.
-_PLACES = ('host', 'started')
+# Facts of the system that no result depends on, or that are set again.
+_OTHERS = ('host', 'xla_flags', 'devices', 'devices_per_process')
 
 
 def define_flags() -> None:
@@ -53,7 +51,7 @@ def define_flags() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """How two runs of one seed differ."""
+  """Differences of two runs of one seed."""
 
   steps: tuple[int, int]  # trained, then and now
   first_step: int | None  # whose loss differs at all, counted from 1
@@ -61,7 +59,7 @@ class Comparison:
   worst_quality: float  # largest absolute difference
 
   def agrees(self, tolerance: float) -> bool:
-    """Whether all of it lies within the tolerance; 0 asks for equal bits."""
+    """Returns whether all lies within the tolerance; 0 asks for equal bits."""
     return (
       self.steps[0] == self.steps[1]
       and self.worst_loss <= tolerance
@@ -96,22 +94,22 @@ def main(path: str) -> int:
     if not os.path.exists(record):
       print(f'error: the run failed, exit code {code}', file=sys.stderr)
       return 1
-    found = compare(before, files.read_json(record))
+    found = compare(before, records.read_run(record))
   agrees = found.agrees(FLAGS.tolerance)
   bound = f' within {FLAGS.tolerance:g}' if FLAGS.tolerance else ''
   print(f'{"Reproduced" if agrees else "Not reproduced"}{bound}: {found}.')
   return 0 if agrees else 1
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
+def compare(before: RunRecord, after: RunRecord) -> Comparison:
   """Compares the losses and evals of two records."""
-  losses = [[loss for _, loss in run['losses']] for run in (before, after)]
+  losses = [[loss for _, loss in run.losses] for run in (before, after)]
   apart = [_apart(a, b, relative=True) for a, b in zip(*losses, strict=False)]
-  evals = zip(before['evals'], after['evals'], strict=False)
+  evals = zip(before.evals, after.evals, strict=False)
   qualities = [
-    _apart(value, now['quality'].get(name), relative=False)
+    _apart(value, now.quality.get(name), relative=False)
     for then, now in evals
-    for name, value in then['quality'].items()
+    for name, value in then.quality.items()
   ]
   return Comparison(
     steps=(len(losses[0]), len(losses[1])),
@@ -122,7 +120,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
 
 
 def _apart(a: float | None, b: float | None, *, relative: bool) -> float:
-  """How far two numbers lie apart; None stands for one that is not finite."""
+  """Distance of two numbers; None stands for one that is not finite."""
   if a == b:
     return 0.0
   if a is None or b is None:
@@ -130,50 +128,40 @@ def _apart(a: float | None, b: float | None, *, relative: bool) -> float:
   return abs(a - b) / (max(abs(a), abs(b)) if relative else 1.0)
 
 
-def _read(path: str) -> dict[str, Any]:
-  record = files.read_json(path)
-  missing = [name for name in _NEEDED if name not in record]
-  if missing:
-    raise ValueError(
-      f'Expected the record of a run, run_<i>.json; {path} lacks '
-      f'{", ".join(missing)}.'
-    )
-  processes = record['system'].get('processes', 1)
+def _read(path: str) -> RunRecord:
+  record = records.read_run(path)
+  processes = record.system.get('processes', 1)
   if processes != 1:
     raise ValueError(
-      f'Expected a run of one process, {path} is of {processes}: start its '
+      f'Expected a run of one process, got {processes} in {path}: start its '
       'command under the same launcher, with the same --seed.'
     )
   return record
 
 
-def _differences(record: Mapping[str, Any]) -> Sequence[str]:
-  """What is not as it was, one line each: 'numpy: 2.4.6 then, 2.5.0 now'."""
-  versions = record['versions']
+def _differences(record: RunRecord) -> Sequence[str]:
+  """Differences from then, one line each: 'numpy: 2.4.6 then, 2.5.0 now'."""
+  versions = record.versions
   commit = versions.get('commit', 'unknown')
   lines = _changed(versions, system.versions())
   if commit.endswith('+changes'):
     lines.append('the source then had changes that no commit holds')
   directory = _data(record)
-  lines += _changed(
-    _sought(record['system']), _sought(system.describe(directory))
-  )
+  lines += _changed(_sought(record.system), _sought(system.describe(directory)))
   fingerprint = dataset.fingerprint(directory)
-  if fingerprint != record['data'].get('fingerprint'):
+  if fingerprint != record.data.fingerprint:
     lines.append(
-      f'data set {record["data"].get("name")}: fingerprint '
-      f'{record["data"].get("fingerprint")} then, {fingerprint} now'
+      f'data set {record.data.name}: fingerprint {record.data.fingerprint} '
+      f'then, {fingerprint} now'
     )
   return lines
 
 
 def _sought(described: Mapping[str, Any]) -> dict[str, Any]:
-  # The variables will be set as they were, so these will not differ.
-  skipped = (*_PLACES, 'xla_flags', 'devices', 'devices_per_process')
   return {
     name: value
     for name, value in described.items()
-    if name not in skipped and isinstance(value, str | int | float)
+    if name not in _OTHERS and isinstance(value, str | int | float)
   }
 
 
@@ -186,26 +174,26 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
   ]
 
 
-def _data_dir(record: Mapping[str, Any]) -> str:
-  given = [f for f in record['flags'] if f.startswith('--data_dir=')]
+def _data_dir(record: RunRecord) -> str:
+  given = [f for f in record.flags if f.startswith('--data_dir=')]
   then = given[-1].partition('=')[2] if given else 'data'
   return FLAGS.data_dir or then
 
 
-def _data(record: Mapping[str, Any]) -> str:
-  benchmark = benchmark_lib.get(record['benchmark'])
-  name = benchmark.size(record['size']).data.name
+def _data(record: RunRecord) -> str:
+  benchmark = benchmark_lib.get(record.benchmark)
+  name = benchmark.size(record.size).data.name
   return dataset.find(_data_dir(record), name)
 
 
-def _train(record: Mapping[str, Any], output: str) -> int:
-  shared = [f for f in record['flags'] if not f.startswith('--data_dir=')]
+def _train(record: RunRecord, output: str) -> int:
+  shared = [f for f in record.flags if not f.startswith('--data_dir=')]
   command = [
     sys.executable, '-m', 'launch.train', *shared,
-    f'--data_dir={_data_dir(record)}', f'--seed={record["seed"]}',
+    f'--data_dir={_data_dir(record)}', f'--seed={record.seed}',
     f'--output={output}',
   ]  # fmt: skip
-  given = environment.with_only(record['environment'])
+  given = environment.with_only(record.environment)
   return subprocess.run(command, env=given, check=False).returncode
 
 

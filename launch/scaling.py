@@ -6,8 +6,8 @@ python -m launch.scaling --mode=weak --devices=1,2,4 --batch=64 \
 python -m launch.scaling --mode=batch --batches=32,128,512 --output=results/b
 
 Every point is a set of runs in a folder of its own, made as launch.benchmark
-makes them; the points take turns, so that a busy hour harms all alike. Ended in
-the middle, the same command goes on; with more points it adds those. Where
+makes them; the points take turns, so that a busy hour harms all equally. Ended
+in the middle, the same command continues; with more points it adds those. Where
 the points need systems of their own, --jobs=FILE writes a job of each for
 launch.submit, and --collect=DIR reads what they left. Writes scaling.json,
 scaling.html and the folder scaling/ into OUTPUT. Exit code: 0 every point has a
@@ -15,12 +15,11 @@ time to quality, 1 one has none or a run failed, 2 refused, 128 + n ended by
 signal n.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import glob
 import os
 import shlex
 import sys
-from typing import Any
 
 from absl import flags as absl_flags
 
@@ -29,17 +28,20 @@ from launch.support import cli, run_flags, scaling_jobs, scaling_plan
 from launch.support.scaling_plan import Place
 from suite import benchmark as benchmark_lib
 from suite import files, hparams
-from suite.results import audit, scaling
+from suite.results import audit, records, scaling
+from suite.results.audit import compared
+from suite.results.audit.quality import CONVERGED
+from suite.results.audit.runs import COUNT
+from suite.results.records import RunRecord
 from suite.results.report import export
 from suite.results.report import scaling as page
 from suite.results.scaling import Point
 
 FLAGS = absl_flags.FLAGS
 
-_ALIKE = ('benchmark', 'size', 'division', 'target')
 # What the audit wants of a result: a study has fewer runs, may leave the
 # batches that convergence is known of, and counts itself who met the target.
-_OF_RESULTS = ('number of runs', 'convergence points', 'converged')
+_OF_RESULTS = (COUNT, compared.RULE, CONVERGED)
 _FAKE = (
   'These devices are shares of the cores of one machine: throughput over '
   'devices shows the mechanics, not what more hardware brings.'
@@ -74,13 +76,13 @@ def define_flags() -> None:
     scaling_plan.RULES,
     'How hyperparameters follow the batch. root, linear, same: learning rates '
     'go with its root, with it, or stay; steps go so that epochs stay. points: '
-    'those of the convergence points of the ruleset. --hp goes before.',
+    'those of the convergence points of the ruleset. --hp takes precedence.',
   )
   absl_flags.DEFINE_multi_string(
     'hp_at',
     [],
-    'A hyperparameter at one global batch, as batch:name=value; goes before '
-    '--hp.',
+    'A hyperparameter at one global batch, as batch:name=value; takes '
+    'precedence over --hp.',
   )
   absl_flags.DEFINE_integer('runs', 3, 'Runs of each point.', lower_bound=1)
   absl_flags.DEFINE_string('output', '', 'Directory of the study.')
@@ -112,7 +114,7 @@ def main() -> int:
   ended = _run(places, FLAGS.output)
   if ended:
     again = ['python', '-m', 'launch.scaling', *sys.argv[1:]]
-    print(f'To go on from here:\n  {shlex.join(again)}', file=sys.stderr)
+    print(f'To continue from here:\n  {shlex.join(again)}', file=sys.stderr)
     return ended
   folders = {os.path.join(FLAGS.output, p.name): p for p in places}
   for folder, place in folders.items():
@@ -174,7 +176,7 @@ def _run(places: Sequence[Place], output: str) -> int:
 
 
 def _write_jobs(places: Sequence[Place], path: str, output: str) -> int:
-  """Writes a job like that of `path` for each point, and how to go on."""
+  """Writes a job like that of `path` for each point; prints how to continue."""
   made = [scaling_jobs.job(place, path, FLAGS.runs) for place in places]
   files.claim_directory(output)
   for values in made:
@@ -188,7 +190,7 @@ def _write_jobs(places: Sequence[Place], path: str, output: str) -> int:
 
 def _require_place(folder: str, place: Place) -> None:
   """RuntimeError unless the runs of a point were made on its devices."""
-  point = _point(folder, _records(folder))
+  point = _point(folder, records.read_runs(folder))
   asked = place.devices, place.processes, place.batch
   if (point.devices, point.processes, point.batch) != asked:
     raise RuntimeError(f'{place.name} was made on {point.name}.')
@@ -208,15 +210,14 @@ def _collected(directory: str) -> list[str]:
 
 def _conclude(folders: Sequence[str], output: str) -> int:
   """Reads the points, writes the study, and prints it."""
-  records = {folder: _records(folder) for folder in folders}
-  first = next(iter(records.values()))[0]
-  _require_alike([r for rs in records.values() for r in rs])
-  points = scaling.ordered([
-    _point(folder, found) for folder, found in records.items()
-  ])  # fmt: skip
+  found = {folder: records.read_runs(folder) for folder in folders}
+  first = next(iter(found.values()))[0]
+  every = [record for each in found.values() for record in each]
+  records.require_one_kind(every, 'one study')
+  points = scaling.ordered([_point(*each) for each in found.items()])
   mode = _mode(points)
   notes = [note for folder in folders for note in _notes(folder)]
-  if mode != 'batch' and first['system'].get('platform') == 'cpu':
+  if mode != 'batch' and first.system.get('platform') == 'cpu':
     notes.append(_FAKE)
   command = ['python', '-m', 'launch.scaling', *sys.argv[1:]]
   report = page.build(
@@ -226,9 +227,9 @@ def _conclude(folders: Sequence[str], output: str) -> int:
   files.write_json(os.path.join(output, 'scaling.json'), {
     'format': 1,
     'mode': mode,
-    **{name: first[name] for name in _ALIKE},
-    'system': first['system'],
-    'versions': first['versions'],
+    **records.plain(first.kind),
+    'system': first.system,
+    'versions': first.versions,
     'command': command,
     'notes': notes,
     'points': page.table(points),
@@ -243,30 +244,15 @@ def _conclude(folders: Sequence[str], output: str) -> int:
   return 0 if all(point.kept for point in points) else 1
 
 
-def _records(folder: str) -> list[dict[str, Any]]:
-  paths = glob.glob(os.path.join(folder, 'run_*.json'))
-  found = sorted((files.read_json(p) for p in paths), key=lambda r: r['run'])
-  if not found:
-    raise ValueError(f'Expected run_<i>.json in {folder}, got none.')
-  return found
-
-
-def _require_alike(records: Sequence[Mapping[str, Any]]) -> None:
-  for name in _ALIKE:
-    if any(record[name] != records[0][name] for record in records):
-      seen = sorted({str(record[name]) for record in records})
-      raise ValueError(f'Expected one {name}, got {" and ".join(seen)}.')
-
-
-def _point(folder: str, records: Sequence[Mapping[str, Any]]) -> Point:
+def _point(folder: str, found: Sequence[RunRecord]) -> Point:
   """The point that the runs of a folder make; they must be of one."""
   spots = {
     (
-      record['system']['devices'],
-      record['system']['processes'],
-      hparams.batch_in(record['hyperparameters'])['value'],
+      record.devices,
+      record.system['processes'],
+      hparams.batch_in(record.hyperparameters).value,
     )
-    for record in records
+    for record in found
   }
   if len(spots) > 1:
     raise ValueError(
@@ -274,26 +260,26 @@ def _point(folder: str, records: Sequence[Mapping[str, Any]]) -> Point:
       f'{folder}, got {sorted(spots)}.'
     )
   ((devices, processes, batch),) = spots
-  known = benchmark_lib.get(records[0]['benchmark'])
+  known = benchmark_lib.get(found[0].benchmark)
   return Point(
     devices,
     processes,
     batch,
-    tuple(scaling.run_of(record) for record in records),
+    tuple(scaling.run_of(record) for record in found),
     # As in a result, where there are as many runs as in one.
-    dropped=known.dropped if len(records) >= known.runs else 0,
+    dropped=known.dropped if len(found) >= known.runs else 0,
   )
 
 
 def _mode(points: Sequence[Point]) -> str:
-  """What the points differ in, whatever they were meant to."""
+  """Mode by what the points differ in, whatever was intended."""
   if len({point.devices for point in points}) == 1 < len(points):
     return 'batch' if len({p.batch for p in points}) > 1 else 'strong'
   return 'strong' if len({point.batch for point in points}) == 1 else 'weak'
 
 
 def _notes(folder: str) -> list[str]:
-  """What the audit says against the runs of a point."""
+  """Faults that the audit finds in the runs of a point."""
   faults = [
     fault
     for fault in audit.errors(audit.examine_set(folder).findings)

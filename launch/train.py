@@ -59,7 +59,7 @@ def main() -> int:
   if not FLAGS.output:
     raise ValueError('--output=DIR is needed: where the log goes.')
   # Here, so that whoever only asks does not wait for JAX.
-  from launch.support import training
+  from launch import training
 
   return training.run(request)
 

@@ -1,4 +1,4 @@
-r"""How long a published round takes to score: 26 folders, about 10 MB of logs.
+r"""Times the scoring of a published round: 26 folders, about 10 MB of logs.
 
 JAX_PLATFORMS=cpu python studies/score_speed.py
 
@@ -19,7 +19,7 @@ from absl import app, flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from launch import score
+from suite.results import scoring
 
 _FOLDERS = flags.DEFINE_integer('folders', 26, 'Folders to score.')
 _MEGABYTES = flags.DEFINE_float('megabytes', 10.0, 'Logs of all of them.')
@@ -72,16 +72,14 @@ def main(argv):
 
 def _score(root: str, expected: dict[str, float]) -> float:
   before = time.perf_counter()
-  found = {
-    folder: score.score_directory(folder) for folder in score.folders(root)
-  }
+  found = {folder: scoring.score(folder) for folder in scoring.folders(root)}
   took = time.perf_counter() - before
   for folder, seconds in expected.items():
-    got = found[folder]['score_seconds']
+    got = found[folder].score_seconds
     if got is None or abs(got - seconds) > 1e-3:
       raise ValueError(
         f'Expected {seconds} s for {folder}, got {got}: '
-        f'{found[folder]["reason"]} {found[folder]["findings"][:3]}'
+        f'{found[folder].reason} {found[folder].findings[:3]}'
       )
   return took
 

@@ -2,13 +2,26 @@
 
 import json
 import os
+import pathlib
+import re
 import tempfile
 from typing import Any
+
+# The folder that holds our packages, and these.
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGES = ('input_pipelines', 'launch', 'models', 'suite')
+_LOG = re.compile(r'result_(0|[1-9][0-9]{0,5})\.txt')
 
 
 def log_path(directory: str, run: int) -> str:
   """Path of the log of a run, by the name that checkers look for."""
   return os.path.join(directory, f'result_{run}.txt')
+
+
+def log_number(name: str) -> int | None:
+  """Number of the run whose log has this file name; None: no log has it."""
+  match = _LOG.fullmatch(name)
+  return int(match[1]) if match else None
 
 
 def record_path(directory: str, run: int) -> str:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import functools
+import graphlib
 import pathlib
 import re
 
@@ -88,7 +89,38 @@ def _declares(module):
   )
 
 
+def _circle(imports, depth):
+  """A circle of imports between names cut to `depth` parts; [] without one.
+
+  `imports` maps every module to what it imports.
+  """
+  graph = {}
+  for module, found in imports.items():
+    for imported in found:
+      other = imported if imported in imports else imported.rpartition('.')[0]
+      here, there = (
+        '.'.join(name.split('.')[:depth]) for name in (module, other)
+      )
+      if other in imports and here != there:
+        graph.setdefault(here, set()).add(there)
+  try:
+    graphlib.TopologicalSorter(graph).prepare()
+  except graphlib.CycleError as error:
+    return error.args[1]
+  return []
+
+
 class LayeringTest(absltest.TestCase):
+  def test_neither_modules_nor_packages_import_in_a_circle(self):
+    imports = {module.name: module.imports for module in _modules()}
+    for depth in (2, 3, None):  # packages, those two deep, modules
+      self.assertEmpty(_circle(imports, depth))
+
+  def test_a_circle_is_found(self):
+    imports = {'a.b.c': {'a.d.e.f'}, 'a.d.e': {'a.b.g'}, 'a.b.g': set()}
+    self.assertEmpty(_circle(imports, None))
+    self.assertCountEqual(set(_circle(imports, 2)), ['a.b', 'a.d'])
+
   def test_imports_point_down(self):
     for module in _modules():
       layer = _layer(module.name)

@@ -1,4 +1,4 @@
-"""What must be alike on all ranks of a job, as text that can be compared."""
+"""Settings that all ranks of a job must share, as text to compare."""
 
 import glob
 import hashlib
@@ -9,11 +9,8 @@ from absl import flags as absl_flags
 
 from launch.support import run_flags, system
 from suite import hparams
+from suite.files import PACKAGES, ROOT
 
-_ROOT = os.path.dirname(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-)
-_FOLDERS = ('input_pipelines', 'launch', 'models', 'suite')
 # Flags that say where things lie on a host, or how its own work is done.
 _OF_A_HOST = {
   'compile_cache', 'data_dir', 'input_processes', 'input_threads', 'output',
@@ -37,10 +34,10 @@ def settings(request: run_flags.Request) -> dict[str, str]:
   }
 
 
-def source_hash(root: str = _ROOT) -> str:
+def source_hash(root: str = str(ROOT)) -> str:
   """Hash of our modules as they are on this disk, changes included."""
   found = hashlib.sha256()
-  for folder in _FOLDERS:
+  for folder in PACKAGES:
     pattern = os.path.join(root, folder, '**', '*.py')
     for path in sorted(glob.glob(pattern, recursive=True)):
       found.update(os.path.relpath(path, root).encode() + b'\0')

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import glob
-import json
 import os
 import shutil
 import sys
@@ -10,7 +9,7 @@ from typing import Any
 
 from launch.cluster import alike, hosts
 from launch.support import run_flags
-from suite import files, hparams
+from suite import files
 from suite.hparams import Division
 from suite.run import run_log
 from suite.run.checkpoint import Checkpoints, Position
@@ -22,16 +21,8 @@ SET_ASIDE = 'interrupted'  # the folder of attempts that were given up
 
 def origin(request: run_flags.Request, seed: int, data: str) -> dict[str, Any]:
   """What a run is: one that differs in any of it is another run."""
-  values = {d.name: d.value for d in hparams.declared(request.hparams)}
-  return {
-    'benchmark': request.benchmark.name,
-    'size': request.size_name,
-    'division': request.division.value,
-    'hyperparameters': json.loads(json.dumps(values)),  # tuples are lists there
-    'seed': seed,
-    'data': data,
-    'code': alike.source_hash(),
-  }
+  code = alike.source_hash()
+  return {**request.identity, 'seed': seed, 'data': data, 'code': code}
 
 
 def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:

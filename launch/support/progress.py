@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 import json
 import sys
 import time
-from typing import Any, TextIO
+from typing import TextIO
 
 from launch.support import run_flags
 from launch.support.live_line import LiveLine
 from suite.clock import RESTART
+from suite.results.records import RunRecord
 from suite.results.report.format import duration
 from suite.run import loop
 from suite.run.feed import Block
@@ -43,7 +44,7 @@ class RunWatcher(loop.Watcher):
     # Who knows, at a tick, what ends the run from outside.
     self.ended: Callable[[int], loop.Interrupted | None] = lambda tick: None
 
-  def result(self, record: Mapping[str, Any]) -> None:
+  def result(self, record: RunRecord) -> None:
     """The run is over and this is its record."""
 
   def interrupted(self, tick):
@@ -168,36 +169,38 @@ def qualities(quality: Mapping[str, float]) -> str:
   return ', '.join(f'{name} {value:.4f}' for name, value in quality.items())
 
 
-def outcome(record: Mapping[str, Any]) -> str:
+def outcome(record: RunRecord) -> str:
   """A finished run in one line."""
-  final = record['evals'][-1]['quality'] if record['evals'] else {}
-  seconds = record['time_to_quality']
-  came_to = (
-    f'time to quality {duration(seconds)}'
-    if seconds is not None
-    else record['reason']
+  return f'run {record.run}: {outcome_text(record)}'
+
+
+def outcome_text(record: RunRecord) -> str:
+  """The same without the number of the run."""
+  final = record.evals[-1].quality if record.evals else {}
+  seconds = record.time_to_quality
+  ended = f'time to quality {duration(seconds)}' if seconds else record.reason
+  spent = ', '.join(
+    f'{name} {duration(s)}' for name, s in record.timed.parts.items()
   )
-  startup, timed = record['startup']['seconds'], record['timed']['parts']
-  spent = ', '.join(f'{name} {duration(s)}' for name, s in timed.items())
   return (
-    f'run {record["run"]}: {record["status"]}, {came_to}; '
-    f'{qualities(final) or "no eval"}; startup {duration(startup)}; {spent}'
+    f'{record.status}, {ended}; {qualities(final) or "no eval"}; startup '
+    f'{duration(record.startup.seconds)}; {spent}'
     f'{_skipped(record)}{_resumed(record)}'
   )
 
 
-def _skipped(record: Mapping[str, Any]) -> str:
-  count = len(record['data'].get('skipped_records', ()))
+def _skipped(record: RunRecord) -> str:
+  count = len(record.data.skipped_records)
   if not count:
     return ''
   records = 'record' if count == 1 else 'records'
   return f'; {count} training {records} could not be read'
 
 
-def _resumed(record: Mapping[str, Any]) -> str:
-  count = len(record.get('resumed', ()))
+def _resumed(record: RunRecord) -> str:
+  count = len(record.resumed)
   if not count:
     return ''
-  lost = record['timed']['parts'].get(RESTART, 0.0)
+  lost = record.timed.parts.get(RESTART, 0.0)
   times = 'time' if count == 1 else 'times'
   return f'; resumed {count} {times}, {duration(lost)} lost'

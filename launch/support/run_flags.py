@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import json
 import os
 from typing import Any
 
@@ -221,6 +222,17 @@ class Request:
   hparams: Any
   reading: Reading = DEFAULT_READING
   profile: Profile = profiles.NONE
+
+  @property
+  def identity(self) -> dict[str, Any]:
+    """Facts that tell one training from another, as JSON holds them."""
+    values = {d.name: d.value for d in hparams_lib.declared(self.hparams)}
+    return {
+      'benchmark': self.benchmark.name,
+      'size': self.size_name,
+      'division': self.division.value,
+      'hyperparameters': json.loads(json.dumps(values)),  # tuples are lists
+    }
 
 
 def request() -> Request:

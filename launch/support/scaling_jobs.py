@@ -23,11 +23,7 @@ def placed(place: Place, path: str) -> Place:
 def job(place: Place, path: str, runs: int) -> dict[str, Any]:
   """The fields of the job of one point; ValueError where it cannot be."""
   base = description.read(path)
-  asked = {
-    'benchmark': place.request.benchmark.name,
-    'size': place.request.size_name,
-    'division': place.request.division.value,
-  }
+  asked = place.request.identity
   for name in _FLAGS:
     if getattr(base, name) != asked[name]:
       raise ValueError(

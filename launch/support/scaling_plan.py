@@ -179,7 +179,7 @@ def _spots(asked: Asked, size: Size) -> Iterator[tuple[int, int, int]]:
 def _changes(
   request: run_flags.Request, asked: Asked, batch: int
 ) -> dict[str, str]:
-  """By name: the rule's, over them those of --hp, over them --hp_at."""
+  """Changes by name: --hp_at takes precedence over --hp, that over the rule."""
   carried: Mapping[str, Any]
   if asked.rule == 'points':
     known = request.benchmark

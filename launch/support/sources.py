@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import tarfile
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
-_PACKAGES = ('input_pipelines', 'launch', 'models', 'suite')
+from suite.files import PACKAGES, ROOT
+
 _COMMIT = re.compile(r'[0-9a-f]{40}')
 
 
@@ -41,7 +41,7 @@ def _git(*words: str) -> bytes:
   """What git answers; nothing where there is no git or no such checkout."""
   try:
     return subprocess.run(
-      ('git', '-C', str(_ROOT), *words), check=True, capture_output=True
+      ('git', '-C', str(ROOT), *words), check=True, capture_output=True
     ).stdout
   except (OSError, subprocess.CalledProcessError):
     return b''
@@ -58,7 +58,7 @@ def _unpack(archive: bytes, target: pathlib.Path) -> None:
 
 def _copy(names: list[str], target: pathlib.Path) -> None:
   for name in names:
-    path = _ROOT / name
+    path = ROOT / name
     if path.is_file() and not path.is_symlink() and not _hidden(name):
       (target / name).parent.mkdir(parents=True, exist_ok=True)
       shutil.copyfile(path, target / name)
@@ -66,9 +66,9 @@ def _copy(names: list[str], target: pathlib.Path) -> None:
 
 def _installed() -> list[str]:
   return [
-    str(path.relative_to(_ROOT))
-    for package in _PACKAGES
-    for path in sorted((_ROOT / package).rglob('*'))
+    str(path.relative_to(ROOT))
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob('*'))
     if path.suffix not in ('.pyc', '.so') and '__pycache__' not in path.parts
   ]
 

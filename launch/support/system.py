@@ -15,9 +15,8 @@ from typing import Any
 
 import jax
 
-_ROOT = os.path.dirname(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-)
+from suite.files import ROOT
+
 _PACKAGES = (
   'podium-bench', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
   'tensorflow-datasets', 'array-record', 'simplejpeg', 'opencv-python-headless',
@@ -82,7 +81,7 @@ def _commit() -> str:
 
 def _git(*words: str) -> str:
   return subprocess.run(
-    ('git', '-C', _ROOT, *words), check=True, capture_output=True, text=True
+    ('git', '-C', str(ROOT), *words), check=True, capture_output=True, text=True
   ).stdout.strip()
 
 

@@ -15,18 +15,19 @@ import subprocess
 import sys
 import tomllib
 
+from suite.files import ROOT
+
 PROJECT = 'podium-bench'
 EXTRA = 'prepare'
 
-_ROOT = pathlib.Path(__file__).parents[2]
-_CONSTRAINTS = _ROOT / 'constraints-prepare.txt'
+_CONSTRAINTS = ROOT / 'constraints-prepare.txt'
 _DONE = 'podium-installed.json'
 _TFDS = 'tensorflow_datasets.scripts.cli.main'
 
 
 def requirements() -> list[str]:
   """What the project declares for its extra `prepare`."""
-  declared = _ROOT / 'pyproject.toml'
+  declared = ROOT / 'pyproject.toml'
   if declared.exists():  # in a checkout, installed or not
     project = tomllib.loads(declared.read_text(encoding='utf-8'))['project']
     found = project.get('optional-dependencies', {}).get(EXTRA, [])

@@ -2,7 +2,7 @@
 
 A run leaves run_<i>.json, a `RunRecord`; a folder of runs score.json, a
 `Score`. A file holds the fields of its class by name. Fields with a default may
-be missing from a file, others are refused, and so is a value of another type.
+be missing from a file; a value of another type is refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Eval:
 
   @property
   def place(self) -> float:
-    """How far training was, in the first unit that the log names."""
+    """Place in training, in the first unit that the log names."""
     return next(iter(self.at.values()), self.step)
 
 
@@ -139,7 +139,7 @@ class Value:
   seed: int | None
   status: str | None  # 'invalid': the audit contradicts the log's success
   seconds: float | None  # time to quality
-  reached: float | None  # how far training was at the last eval ...
+  reached: float | None  # place of the last eval ...
   unit: str | None  # ... in epoch_num, samples_count or step_num
   quality: Mapping[str, float]
   batch_size: int | None
@@ -215,22 +215,22 @@ class Score:
   runs: int
   required_runs: int | None
   score_seconds: float | None
-  unnormalised_seconds: float | None
-  factor: float
   values: Sequence[Value]
-  window: Sequence[int] | None  # runs that count, where there were more
   mean: float | None
   std: float | None
   coefficient_of_variation: float | None
   interval: tuple[float, float] | None
-  bootstrap: tuple[float, float | None] | None
   confidence: float
-  split: Split | None
-  convergence: Convergence | None
   findings: Sequence[str]
   reason: str | None  # why this is no result; None: it is one
   command: Sequence[str]
   draft: bool = False  # see Benchmark
+  unnormalised_seconds: float | None = None
+  factor: float = 1.0
+  window: Sequence[int] | None = None  # runs that count, where there were more
+  bootstrap: tuple[float, float | None] | None = None
+  split: Split | None = None
+  convergence: Convergence | None = None
 
   @property
   def met(self) -> int:

@@ -1,4 +1,4 @@
-"""Scaling studies: what more devices, or a larger batch, bring and cost.
+"""Scaling studies: gains and costs of more devices, or of a larger batch.
 
 A point is a number of devices and a global batch, with its runs. The time of a
 run is T = S / (X (1 - o)): the samples S that it trained on until the target,
@@ -19,6 +19,7 @@ from typing import Any
 
 from suite import hparams as hparams_lib
 from suite.hparams import Scales
+from suite.results.records import RunRecord
 from suite.results.scoring import olympic
 
 COMPUTE = 'compute'
@@ -72,7 +73,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What a point came to, per mean run; None where it has no score."""
+  """Numbers of a point, per mean run; None where it has no score."""
 
   throughput: float  # samples per second of computing, all devices
   overhead: float  # share of the time that is not computing
@@ -92,19 +93,16 @@ class Efficiency:
   total: float | None
 
 
-def run_of(record: Mapping[str, Any]) -> Run:
-  """A run as `run_<i>.json` has it."""
-  parts = dict(record['timed']['parts'])
-  startup = record['startup']
-  excess = startup['seconds'] - startup['allowance']
-  if excess > 0:
-    parts[STARTUP] = excess
-  evals = record['evals']
+def run_of(record: RunRecord) -> Run:
+  """A run by its record."""
+  parts = dict(record.timed.parts)
+  if record.startup.excess > 0:
+    parts[STARTUP] = record.startup.excess
   return Run(
-    number=record['run'],
-    seconds=record['time_to_quality'],
-    samples=record['samples'],
-    reached=next(iter(evals[-1]['at'].values()), None) if evals else None,
+    number=record.run,
+    seconds=record.time_to_quality,
+    samples=record.samples,
+    reached=record.evals[-1].place if record.evals else None,
     parts=parts,
   )
 
@@ -133,7 +131,7 @@ def measure(point: Point) -> Measured:
 
 
 def efficiency(point: Point, reference: Point) -> Efficiency:
-  """How a point does against the reference; see the module."""
+  """Compares a point with the reference; see the module."""
   here, there = measure(point), measure(reference)
   per_device = here.throughput / point.devices
   scored = here.seconds is not None and there.seconds is not None
@@ -147,7 +145,7 @@ def efficiency(point: Point, reference: Point) -> Efficiency:
 
 
 def ordered(points: Sequence[Point]) -> list[Point]:
-  """By devices, then batch; the first is the reference. Each occurs once."""
+  """Sorts points by devices, then batch; the first is the reference."""
   found = sorted(points, key=lambda p: (p.devices, p.processes, p.batch))
   keys = [(p.devices, p.processes, p.batch) for p in found]
   twice = next((p for i, p in enumerate(found) if keys[i] in keys[:i]), None)

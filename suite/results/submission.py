@@ -1,4 +1,4 @@
-"""Submissions: results laid out as the official checkers want to find them.
+"""Submissions: results laid out as the official checkers expect them.
 
 <submitter>/systems/<system>.json
 <submitter>/results/<system>/<benchmark>/result_<i>.txt
@@ -23,17 +23,18 @@ from suite import benchmark as benchmark_lib
 from suite import files
 from suite.hparams import nearest
 from suite.log_keys import STATUSES
-from suite.results import audit
+from suite.results import audit, records
 from suite.results.audit import rounds
 from suite.results.audit import system as descriptions
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import printable
+from suite.results.records import RunRecord
 
 # Copies the source to a folder, and says in a sentence which source it is.
 Source = Callable[[str], str]
 
 _FOLDER = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,100}')
-# What must be alike in runs that one description is to describe.
+# Facts that runs of one description must share.
 _HARDWARE = (
   'processor', 'cores', 'accelerator', 'platform', 'devices', 'processes',
 )  # fmt: skip
@@ -42,7 +43,7 @@ _STACK = ('jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy',
 _UNOFFICIAL = """# Not an official benchmark
 
 The results in this folder are of {names}: smaller tasks of Podium's own, with
-targets of their own. They are laid out like a submission, and are none. They
+targets of their own. They are laid out like a submission, but are none. They
 must not be compared with results of MLPerf, nor be called by that name.
 """
 
@@ -53,7 +54,7 @@ class Result:
 
   directory: pathlib.Path
   checked: audit.SetAudit
-  records: Mapping[int, Mapping[str, Any]]  # run_<i>.json, where there is one
+  records: Mapping[int, RunRecord]  # of the runs that have one
 
   @property
   def first(self) -> audit.LogAudit:
@@ -62,7 +63,7 @@ class Result:
 
   @property
   def official(self) -> bool:
-    """Whether all runs are of an official benchmark."""
+    """Returns whether all runs are of an official benchmark."""
     return all(run.claim.official for run in self.checked.runs.values())
 
   @property
@@ -72,7 +73,7 @@ class Result:
     return name if self.official else f'{name}-{self.first.claim.size_name}'
 
   def setting(self, key: str) -> Any:
-    """What the logs say under a key; they have been found to agree."""
+    """Value of a key in the logs; they have been found to agree."""
     return self.first.log.value(key)
 
 
@@ -84,12 +85,12 @@ def gather(
   checked = audit.examine_set(directory, get=get)
   if not checked.runs:
     raise ValueError(f'Expected result_<number>.txt in {directory}, got none.')
-  records = {}
+  found = {}
   for run in checked.runs:
     path = files.record_path(str(directory), run)
     if os.path.exists(path):
-      records[run] = _record(path)
-  return Result(directory, checked, records)
+      found[run] = records.read_run(path)
+  return Result(directory, checked, found)
 
 
 def require_alike(results: Sequence[Result], *, unofficial: bool) -> None:
@@ -115,7 +116,7 @@ def require_alike(results: Sequence[Result], *, unofficial: bool) -> None:
   if not results[0].official and not unofficial:
     raise ValueError(
       f'{", ".join(folders)}: not official benchmarks, and no submission. '
-      '--unofficial lays them out all the same, in a folder that says so.'
+      '--unofficial lays them out anyway, in a folder that says so.'
     )
   if results[0].official and not rounds.common(folders):
     raise ValueError(f'No round has all of {", ".join(folders)}.')
@@ -227,10 +228,8 @@ def _fill(
 
 def _readme(result: Result, system: str, source: str) -> str:
   claim = result.first.claim
-  commands = [
-    shlex.join(record['command']) for record in result.records.values()
-  ]
-  data = next((r['data'] for r in result.records.values()), {})
+  commands = [shlex.join(record.command) for record in result.records.values()]
+  data = next((r.data for r in result.records.values()), None)
   lines = [
     f'# {result.folder} on {system}',
     '',
@@ -243,8 +242,9 @@ def _readme(result: Result, system: str, source: str) -> str:
     '',
     '## Data set',
     '',
-    printable(f'{data.get("name", "Not recorded")}').replace('`', "'")
-    + printable(f', fingerprint {data.get("fingerprint", "not recorded")}'),
+    printable(f'{data.name}, fingerprint {data.fingerprint}').replace('`', "'")
+    if data
+    else 'Not recorded.',
     '',
     '## Commands',
     '',
@@ -257,22 +257,6 @@ def _readme(result: Result, system: str, source: str) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _record(path: str) -> Mapping[str, Any]:
-  """A run's record, as far as it is needed here, checked."""
-  record = files.read_json(path)
-  kinds = {'system': dict, 'versions': dict, 'command': list, 'data': dict}
-  for name, kind in kinds.items():
-    value = record.get(name) if isinstance(record, dict) else None
-    if not isinstance(value, kind):
-      raise ValueError(
-        f'Expected {name!r} as {kind.__name__} in {path}, got '
-        f'{type(value).__name__}.'
-      )
-  if not all(isinstance(word, str) for word in record['command']):
-    raise ValueError(f"Expected texts in 'command' of {path}.")
-  return record
-
-
 def _hardware(
   results: Sequence[Result],
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -282,13 +266,13 @@ def _hardware(
     for run, record in result.records.items():
       first = first or record
       for name in _HARDWARE:
-        ours, theirs = record['system'].get(name), first['system'].get(name)
+        ours, theirs = record.system.get(name), first.system.get(name)
         if ours != theirs:
           raise ValueError(
             f'Expected runs on one system, got {name} {ours!r} in run {run} of '
             f'{result.directory}, and {theirs!r} elsewhere.'
           )
-  return (first['system'], first['versions']) if first else ({}, {})
+  return (first.system, first.versions) if first else ({}, {})
 
 
 def _known(

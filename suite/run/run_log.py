@@ -33,9 +33,6 @@ _ORDER = {
 }
 _SETTING = (('init',), None)
 _STATISTIC = (('block',), None)
-_ROOT = os.path.dirname(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-)
 # mllog names the file and line this many frames above its own method: those of
 # whoever called `event`, `start` or `end` here, past that method and `_write`.
 _STACK_OFFSET = 3
@@ -63,7 +60,7 @@ class RunLog:
     self._sink = logging.Logger('podium.run_log', logging.INFO)
     if not suspended:
       self._open('x')
-    self._mllog = mllog.MLLogger(self._sink, root_dir=_ROOT)
+    self._mllog = mllog.MLLogger(self._sink, root_dir=str(files.ROOT))
 
   def _open(self, mode: str) -> None:
     if self._path is None:
@@ -175,7 +172,7 @@ def complete(path: str, reason: str) -> bool:
   sink = logging.Logger('podium.run_log', logging.INFO)
   handler = logging.FileHandler(path)
   sink.addHandler(handler)
-  mllog.MLLogger(sink, root_dir=_ROOT).end(
+  mllog.MLLogger(sink, root_dir=str(files.ROOT)).end(
     'run_stop', metadata={'status': ABORTED, 'reason': reason}
   )
   handler.close()

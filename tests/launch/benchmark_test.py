@@ -44,7 +44,7 @@ class BenchmarkTest(absltest.TestCase):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors)
-    self.assertIn('To go on from here', errors)
+    self.assertIn('To continue from here', errors)
     self.assertIn(self.output, errors)
     finished = _digest(self.path('result_0.txt'))
     interrupted = _digest(self.path('result_1.txt'))

@@ -37,7 +37,8 @@ class CheckTest(absltest.TestCase):
   def test_a_good_log_passes(self):
     done = _program(self.path, '--werror')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
-    self.assertEndsWith(done.stdout, 'in order, no errors, no warnings\n')
+    last = f'PASSED: no errors, no warnings in {self.path}\n'
+    self.assertEndsWith(done.stdout, last)
 
   def test_an_error_fails_and_is_told_in_one_line(self):
     audit_logs.find(self.good, 'cache_clear').value = False
@@ -49,7 +50,7 @@ class CheckTest(absltest.TestCase):
       [
         'error result_0.txt:1: expected cache_clear = true, got False '
         '[cold caches]',
-        f'{self.path}: not in order, 1 error, no warnings',
+        f'FAILED: 1 error, no warnings in {self.path}',
       ],
     )
 
@@ -59,7 +60,7 @@ class CheckTest(absltest.TestCase):
     self.assertEqual(_main(self.path)[0], 0)
     code, text = _main(self.path, werror=True)
     self.assertEqual(code, 1)
-    self.assertEndsWith(text, 'not in order, no errors, 1 warning\n')
+    self.assertIn('FAILED: no errors, 1 warning in', text)
 
   def test_a_folder_is_checked_as_a_set(self):
     code, text = _main(self.directory)
@@ -71,7 +72,7 @@ class CheckTest(absltest.TestCase):
     code, text = _main(org.parent)
     self.assertEqual(code, 0)
     self.assertIn('acme/results/toy/resnet: 5 runs of resnet, ruleset 4.', text)
-    self.assertEndsWith(text, 'in order, no errors, no warnings\n')
+    self.assertIn('PASSED: no errors, no warnings in', text)
     (org / 'systems/toy.json').unlink()
     code, text = _main(org.parent)
     self.assertEqual(code, 1)

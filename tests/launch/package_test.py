@@ -16,7 +16,7 @@ from suite.results import audit
 from suite.results import submission as packages
 from suite.results.audit import system as descriptions
 from tests.launch import entrypoint_flags
-from tests.suite.results import submissions
+from tests.suite.results import sample_results, submissions
 from tests.suite.results.audit import audit_logs
 
 _REST = {
@@ -37,12 +37,13 @@ def tearDownModule():
 
 def _records(folder, runs, **changes):
   for run in range(runs):
-    record = {
-      'system': {**system.describe(), **changes},
-      'versions': system.versions(),
-      'command': ['python', '-m', 'launch.train', f'--run={run}', "--x='`\n"],
-      'data': {'name': 'imagenet2012', 'fingerprint': 'sha256:00'},
-    }
+    record = sample_results.result(
+      run,
+      system={**system.describe(), **changes},
+      versions=system.versions(),
+      command=['python', '-m', 'launch.train', f'--run={run}', "--x='`\n"],
+      data={'name': 'imagenet2012', 'fingerprint': 'sha256:00'},
+    )
     files.write_json(files.record_path(str(folder), run), record)
 
 

@@ -8,13 +8,17 @@ from absl.testing import absltest, parameterized
 from launch import reproduce
 from launch.support import environment
 from tests.launch import digits_data, processes
+from tests.suite.results import sample_results
 
 
 def _record(losses, qualities=()):
-  return {
-    'losses': [[step, loss] for step, loss in enumerate(losses, start=1)],
-    'evals': [{'quality': {'accuracy': quality}} for quality in qualities],
-  }
+  numbered = [[step, loss] for step, loss in enumerate(losses, start=1)]
+  evals = [
+    {'at': {}, 'step': 1, 'seconds': 1.0, 'quality': {'accuracy': quality}}
+    for quality in qualities
+  ]
+  made = sample_results.result(0, losses=numbered, evals=evals)
+  return sample_results.runs_of([made])[0]
 
 
 class ComparisonTest(parameterized.TestCase):
@@ -104,19 +108,19 @@ class ReproduceTest(absltest.TestCase):
 
   def test_what_is_no_record_is_refused(self):
     with open(self.path, 'w', encoding='utf-8') as file:
-      file.write('{"seed": 1}')
+      file.write('{"format": 1, "seed": 1}')
     done = self.reproduce()
     self.assertEqual((done.returncode, done.stdout), (2, ''))
     self.assertRegex(done.stderr, 'run_0.json lacks benchmark')
 
   def test_a_run_of_several_processes_is_refused(self):
-    names = (*reproduce._NEEDED,)
+    record = sample_results.result(0, system={'processes': 4})
     with open(self.path, 'w', encoding='utf-8') as file:
-      json.dump({**dict.fromkeys(names), 'system': {'processes': 4}}, file)
+      json.dump(record, file)
     done = self.reproduce()
     self.assertEqual(done.returncode, 2)
     self.assertIn('one process', done.stderr)
-    self.assertIn('of 4', done.stderr)
+    self.assertIn('got 4', done.stderr)
 
 
 class EnvironmentTest(absltest.TestCase):

@@ -1,4 +1,4 @@
-"""What a log claims to be, and the rules that it is held to."""
+"""Resolves the claim of a log: its benchmark, and the rules it is held to."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -44,19 +44,19 @@ class Claim:
   size_name: str
   division: Division | None
   benchmark: Benchmark | None  # None: unknown here
-  # The declaration that a log is held to beside the official rules. None where
-  # it is unknown, or was made for the ruleset of another round.
+  # Declaration that a log is held to beside the official rules. None where it
+  # is unknown, or was made for the ruleset of another round.
   size: Size | None
   ours: bool
   ruleset: str | None = None  # that the log was held to
-  chosen: str = ''  # how that came: 'told', 'logged', 'found from its keys'
+  chosen: str = ''  # by which way: 'told', 'logged', 'found from its keys'
   verdict: Verdict | None = None  # of an official ruleset
   draft: bool = False  # that of a benchmark that still lacks proofs
   hparams: Any = None  # rebuilt from the log; None: no declaration holds
 
   @property
   def official(self) -> bool:
-    """Whether the rules are those of an official round."""
+    """Returns whether the rules are those of an official round."""
     if self.verdict is not None:
       return True
     if self.size is None:
@@ -65,7 +65,7 @@ class Claim:
 
   @property
   def closed(self) -> bool:
-    """Whether the Closed division's rules hold; they do unless it is Open."""
+    """Returns whether the Closed division's rules hold: unless it is Open."""
     return self.division is not Division.OPEN
 
   @property
@@ -76,7 +76,7 @@ class Claim:
     return self.verdict.target if self.verdict else None
 
   def is_setting(self, key: str) -> bool:
-    """Whether a key says how a run was set up, alike in all runs of a set."""
+    """Returns whether a key is a setting, which all runs of a set share."""
     if key.startswith(MADE):
       return False
     if key.startswith(('podium_', *_COMMON)):
@@ -84,6 +84,16 @@ class Claim:
     if self.verdict and key in self.verdict.once:
       return key not in _NO_SETTINGS
     return self.hparams is not None and key in hparams_lib.logged(self.hparams)
+
+  def unit(self, record: Record) -> str | None:
+    """Unit of an event's place; the one that places evals, where it has it."""
+    by_samples = hasattr(self.hparams, 'samples_between_evals')
+    units = sorted(UNITS, key=lambda u: by_samples and u != 'samples_count')
+    return next((u for u in units if is_number(record.metadata.get(u))), None)
+
+  def at(self, record: Record) -> float | None:
+    """Place of an event in training, in that unit."""
+    return record.metadata.get(self.unit(record))
 
   @property
   def startup_allowance(self) -> float:
@@ -96,13 +106,13 @@ class Claim:
 
   @property
   def epochs_before(self) -> int:
-    """Epochs that lie behind a run when it starts."""
+    """Epochs that a run has behind it when it starts."""
     if self.benchmark is None or self.hparams is None:
       return 0
     return self.benchmark.starts_after(self.hparams)
 
   def several(self, key: str) -> bool:
-    """Whether the rules let a log hold a setting more than once."""
+    """Returns whether the rules let a log hold a setting more than once."""
     known = self.verdict is not None and key in self.verdict.asked
     return known and key not in self.verdict.once
 
@@ -110,9 +120,9 @@ class Claim:
 def resolve(
   log: Log, get: Lookup, ruleset: str | None = None
 ) -> tuple[Claim, list[Finding]]:
-  """The claim of a log, still without `hparams`, and what is wrong with it.
+  """Resolves the claim of a log, still without `hparams`, and its faults.
 
-  `ruleset` is the one that it is to be held to, where that is known.
+  `ruleset` is the ruleset that the log is held to, where that is known.
   """
   _require_known(ruleset)
   findings: list[Finding] = []
@@ -143,7 +153,7 @@ def resolve(
 def official_findings(
   log: Log, claim: Claim, own: list[Finding]
 ) -> Iterator[Finding]:
-  """What the official rules find, where our own checks have not said it."""
+  """Findings of the official rules that our own checks lack."""
   if claim.verdict is None:
     return
   lines = {f.line for f in own if f.severity == ERROR and f.line}
@@ -156,15 +166,17 @@ def official_findings(
 
 
 def _for_cause(claim: Claim, fault: official.Fault) -> bool:
-  """Whether a rule means what it says.
+  """Returns whether a rule means what it says.
 
   Open files of benchmarks whose quality is a loss (llama31_8b is one) ask for
   an eval_accuracy below 1, as for the accuracies that they were copied from. No
   real run can pass, and the rules free the Open division of a target.
   """
   loss = claim.target is not None and bool(claim.target.at_most)
-  return claim.closed or not (loss and fault.key == official.ACCURACY
-                              and 'below 1' in fault.text)  # fmt: skip
+  asks = claim.verdict.asks
+  copied = asks is not None and asks.at_most.get(official.ACCURACY) == 1
+  about = fault.key == official.ACCURACY
+  return claim.closed or not (loss and copied and about)
 
 
 def _require_known(ruleset: str | None) -> None:
@@ -172,7 +184,7 @@ def _require_known(ruleset: str | None) -> None:
     return
   if ruleset == official.FORMER:
     raise ValueError(
-      f'Expected a ruleset after {ruleset}, got that: logs of {ruleset} are '
+      f'Expected a ruleset after {ruleset}, got {ruleset}: its logs are '
       'lines of another format, which is not read here.'
     )
   if ruleset not in official.rulesets():
@@ -208,7 +220,7 @@ def _sized(log: Log, claim: Claim, findings: list[Finding]) -> Claim:
 
 
 def _ruled(log: Log, claim: Claim, told: str | None) -> Claim:
-  """Settles the ruleset, and whether our declaration was made for it."""
+  """Settles the ruleset, and drops a declaration made for another."""
   logged = log.value('podium_ruleset')
   if told is None and claim.ours:
     declared = claim.size.ruleset if claim.size else None
@@ -314,7 +326,7 @@ def _text(log: Log, key: str, claim: Claim) -> Iterator[Finding]:
 
 
 def _paths(log: Log) -> Iterator[Finding]:
-  """A file's name in a log may lead into folders, but not out of them."""
+  """Checks that a file's name leads into folders, but not out of them."""
   key = 'config_filename'
   value = log.value(key)
   if not isinstance(value, str):
@@ -337,13 +349,3 @@ def _is_path(text: str) -> bool:
 def _refused(log: Log, key: str, text: str, rule: str) -> Finding:
   got = show(log.value(key))
   return log.error(log.line(key), f'{text}, got {got}', rule)
-
-
-def unit(record: Record) -> str | None:
-  """By which count the metadata of an event say where in training it stands."""
-  return next((n for n in UNITS if is_number(record.metadata.get(n))), None)
-
-
-def at(record: Record) -> float | None:
-  """Where in training an event stands, by that count."""
-  return record.metadata.get(unit(record))

@@ -1,4 +1,4 @@
-"""A whole submission: its folders, and whether its parts agree.
+"""Audits a whole submission: its folders, and that its parts agree.
 
 <organisation>/systems/<system>.json
 <organisation>/results/<system>/<benchmark>/result_<i>.txt
@@ -18,7 +18,7 @@ import re
 from typing import NamedTuple
 
 from suite import benchmark as benchmark_lib
-from suite.results.audit import one, rounds, runs, system, tree
+from suite.results.audit import compared, one, rounds, runs, system, tree
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.power import check as check_power
@@ -37,7 +37,7 @@ _STRUCTURE = 'structure'
 
 @dataclasses.dataclass(frozen=True)
 class FolderAudit:
-  """What the audit of a submission came to."""
+  """Result of the audit of a submission."""
 
   findings: Sequence[Finding]
   notes: Sequence[str]  # a line for every set of runs
@@ -73,7 +73,7 @@ def examine(
 
 
 def kind(path: str | os.PathLike) -> str:
-  """What lies at a path: one of the constants above."""
+  """Kind of what lies at a path: one of the constants above."""
   path = pathlib.Path(path)
   if not path.is_dir():
     return DESCRIPTION if path.suffix == '.json' else LOG
@@ -102,7 +102,8 @@ def note(checked: runs.SetAudit, place: str) -> str:
   """A line on a set of runs: what it is and what was compared."""
   text = f'{place}: {len(checked.runs)} runs of {checked.name or "?"}'
   text += f', ruleset {checked.ruleset or "unknown"}'
-  return f'{text}. {checked.verdict}' if checked.verdict else text
+  verdict = checked.compared.verdict
+  return f'{text}. {verdict}' if verdict else text
 
 
 def _sets(path, get, ruleset, tell) -> FolderAudit:
@@ -144,7 +145,7 @@ def _holds_logs(path: pathlib.Path) -> bool:
 
 
 class _Set(NamedTuple):
-  """What is kept of a set of runs when it has been audited."""
+  """Facts that are kept of a set of runs after its audit."""
 
   path: str
   name: str | None  # of the benchmark
@@ -418,7 +419,7 @@ class _Audit:
     self._warning(path, f'{text} here', 'bypass')
 
   def _sources(self, org: str) -> None:
-    """Where there are sources, there are those of every benchmark."""
+    """Checks that sources, where there are any, are of every benchmark."""
     folder = _join(org, 'benchmarks')
     if folder not in self.tree.folders:
       return  # no checker asks for it
@@ -459,7 +460,7 @@ def _kept(path: str, checked: runs.SetAudit) -> _Set:
     checked.name,
     all(claim.official for claim in claims),
     checked.ruleset,
-    runs.certain(checked.runs),
+    compared.certain(checked.runs),
     digests,
     courses,
     frozenset(seeds),

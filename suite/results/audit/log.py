@@ -1,4 +1,4 @@
-"""One pass over a log file: what the checks need of it, in bounded memory.
+"""Reads a log file in one pass: what the checks need, in bounded memory.
 
 Logs are untrusted. Nothing in them is opened or executed, and no line, key or
 count of theirs makes this program keep more than the limits below.
@@ -49,7 +49,7 @@ class Record(NamedTuple):
 
 @dataclasses.dataclass
 class Setting:
-  """A key outside the timeline: where it came first, and how often."""
+  """A key outside the timeline: its first record, and their number."""
 
   first: Record
   count: int = 1
@@ -58,14 +58,14 @@ class Setting:
 
 @dataclasses.dataclass
 class Log:
-  """What one pass over a file keeps."""
+  """Facts that one pass over a file keeps."""
 
   name: str
   records: int = 0
   timeline: list[Record] = dataclasses.field(default_factory=list)
   settings: dict[str, Setting] = dataclasses.field(default_factory=dict)
-  # Those of the timeline and of keys that official rules name, as they came;
-  # of equal ones that follow each other, two.
+  # Records of the timeline and of keys that official rules name, in file order;
+  # of equal ones in a row, two.
   ruled: list[Record] = dataclasses.field(default_factory=list)
   findings: list[Finding] = dataclasses.field(default_factory=list)
   digest: str = ''
@@ -89,12 +89,12 @@ class Log:
     return Finding(WARNING, self.name, line, text, rule)
 
   def value(self, key: str) -> Any:
-    """The value of a setting where it came first; None if it is missing."""
+    """The value of a setting at its first line; None if it is missing."""
     setting = self.settings.get(key)
     return setting.first.value if setting else None
 
   def line(self, key: str) -> int | None:
-    """The line of a setting where it came first."""
+    """The first line of a setting."""
     setting = self.settings.get(key)
     return setting.first.line if setting else None
 
@@ -112,7 +112,7 @@ class _Malformed(ValueError):
 
 
 def read(path: str | os.PathLike, ruled: Set[str] = frozenset()) -> Log:
-  """Reads a log; what can't be read or parsed becomes a finding.
+  """Reads a log; parts that can't be read or parsed become findings.
 
   `ruled` are the keys beyond the timeline of which the order matters.
   """
@@ -132,7 +132,7 @@ def read(path: str | os.PathLike, ruled: Set[str] = frozenset()) -> Log:
 
 
 def same(a: Any, b: Any) -> bool:
-  """Whether two JSON values are equal; true is not 1."""
+  """Returns whether two JSON values are equal; true is not 1."""
   return isinstance(a, bool) == isinstance(b, bool) and a == b
 
 

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from suite import benchmark as benchmark_lib
-from suite.results.audit import claim as claims
 from suite.results.audit import (
+  cadence,
   official,
   order,
   quality,
@@ -15,6 +15,7 @@ from suite.results.audit import (
   settings,
   timing,
 )
+from suite.results.audit import claim as claims
 from suite.results.audit.findings import ERROR, Finding
 from suite.results.audit.log import Log, read
 from suite.results.audit.quality import Eval
@@ -71,6 +72,7 @@ def examine_log(
       *order.check(log, claim),
       *timing.check(log, claim),
       *quality.check(log, claim),
+      *cadence.check(log, claim, quality.evals(log, claim)),
       *settings.check(log, claim),
     ]
     findings += claims.official_findings(log, claim, findings)

@@ -1,4 +1,4 @@
-"""Whether a log's events are all there, once, in order, and fit each other."""
+"""Checks that events are all there, once, in order, and fit each other."""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from suite.files import is_number
 from suite.log_keys import INTERRUPTED, RESUMED, UNITS
 from suite.results.audit import official, resumes
-from suite.results.audit.claim import Claim, at
+from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding, show
 from suite.results.audit.log import Log, Record
 
+_NUMBERS = 'epoch numbers'  # the rule of places, by samples too
 _ONCE = ('init_stop', 'run_start', 'run_stop')
 _KINDS = {
   'init_start': 'INTERVAL_START', 'init_stop': 'INTERVAL_END',
@@ -20,7 +21,7 @@ _KINDS = {
   'eval_accuracy': 'POINT_IN_TIME', RESUMED: 'POINT_IN_TIME',
   INTERRUPTED: 'POINT_IN_TIME',
 }  # fmt: skip
-# What must have come before the first event of a kind.
+# Event that precedes the first of a kind.
 _AFTER = {
   'init_stop': 'init_start', 'run_start': 'init_stop',
   'block_start': 'run_start', 'block_stop': 'run_start',
@@ -41,7 +42,7 @@ SCORED_AFTERWARDS = ('stable_diffusion',)
 
 
 def check(log: Log, claim: Claim) -> Iterator[Finding]:
-  """What is missing, repeated, out of order, or at odds with the rest."""
+  """Finds events that are missing, repeated, out of order or inconsistent."""
   yield from _presence(log, claim)
   yield from _sequence(log, claim)
   yield from _settings(log, claim)
@@ -52,7 +53,7 @@ def check(log: Log, claim: Claim) -> Iterator[Finding]:
 
 
 def aborted(log: Log) -> bool:
-  """Whether the log says that its run was aborted."""
+  """Returns whether the log says that its run was aborted."""
   stop = log.first('run_stop')
   return stop is not None and stop.metadata.get('status') == 'aborted'
 
@@ -133,7 +134,7 @@ def _settings(log: Log, claim: Claim) -> Iterator[Finding]:
 
 
 def _division_first(claim: Claim) -> bool:
-  """Whether the allowance for startup hangs on the division: from 2.0 on."""
+  """Returns whether the startup allowance depends on the division."""
   if claim.ours or claim.verdict is None:
     return True
   return official.order(claim.verdict.ruleset) >= (2, 0, 0)
@@ -183,15 +184,17 @@ def _block_faults(metadata: dict) -> Iterator[tuple[str, str]]:
 
 
 def _course(log: Log, claim: Claim) -> Iterator[Finding]:
-  """Blocks and evals as they were done; of a run that went on each time."""
+  """Checks blocks and evals as they were done, of each attempt of a run."""
   yield from resumes.check(log)
   found = {}  # a course holds much of the one before
   for records in resumes.attempts(log):
     found |= dict.fromkeys(_intervals(log, records, cut_off=True))
     found |= dict.fromkeys(_epochs(log, records, claim))
+    found |= dict.fromkeys(_samples(log, records))
   records = resumes.course(log)
   found |= dict.fromkeys(_intervals(log, records, cut_off=aborted(log)))
   found |= dict.fromkeys(_epochs(log, records, claim))
+  found |= dict.fromkeys(_samples(log, records))
   yield from found
 
 
@@ -221,16 +224,22 @@ def _intervals(
 def _epochs(
   log: Log, records: Sequence[Record], claim: Claim
 ) -> Iterator[Finding]:
-  """Blocks of epochs join without a gap, and evals stand at their ends."""
+  """Blocks of epochs join without a gap, and evals stand at their ends.
+
+  Whole epochs are counted from 1: the first block of four is 1 to 4. Blocks of
+  a fraction begin at what is done: 0, 0.05, 0.1.
+  """
   first, end, start_at = None, None, None
   for record in records:
     key, metadata = record.key, record.metadata
     number = metadata.get('first_epoch_num')
     if key == 'block_start' and is_number(number):
-      before = claim.epochs_before if end is None else end
-      yield from _expect(log, record, 'first_epoch_num', before + 1)
       count = metadata.get('epoch_count')
-      first, end = number, number + (count if is_number(count) else 0) - 1
+      count = count if is_number(count) else 0
+      from_one = count == round(count)
+      before = claim.epochs_before if end is None else end
+      yield from _expect(log, record, 'first_epoch_num', before + from_one)
+      first, end = number, number + count - from_one
     elif key == 'block_stop' and first is not None:
       yield from _expect(log, record, 'first_epoch_num', first)
     elif key == 'eval_start' and end is not None:
@@ -240,23 +249,44 @@ def _epochs(
       yield from _expect(log, record, 'epoch_num', start_at)
 
 
+def _samples(log: Log, records: Sequence[Record]) -> Iterator[Finding]:
+  """Blocks of samples join as well: each begins where the one before ended."""
+  begun, done = None, 0.0
+  for record in records:
+    number = record.metadata.get('samples_count')
+    if record.key == 'block_start' and is_number(number):
+      yield from _expect(log, record, 'samples_count', done)
+      begun = number
+    elif record.key == 'block_stop' and begun is not None:
+      if is_number(number) and number > begun:
+        done = number
+      else:
+        text = f'expected samples_count above {begun:g} in block_stop'
+        yield log.error(record.line, f'{text}, got {show(number)}', _NUMBERS)
+    elif record.key.startswith('eval_') and begun is not None:
+      yield from _expect(log, record, 'samples_count', done)
+
+
 def _expect(
   log: Log, record: Record, name: str, expected: float
 ) -> Iterator[Finding]:
   got = record.metadata.get(name)
-  if not is_number(got) or abs(got - expected) > 1e-6:
+  # Fractions of an epoch are often logged with three digits.
+  slack = 1e-6 if expected == round(expected) else 2e-3
+  if not is_number(got) or abs(got - expected) > slack:
     text = f'expected {name} {expected:g} in {record.key}, got {show(got)}'
-    yield log.error(record.line, text, 'epoch numbers')
+    yield log.error(record.line, text, _NUMBERS)
 
 
 def _progress(log: Log, claim: Claim) -> Iterator[Finding]:
-  latest: Record | None = None
+  latest: float | None = None
   for record in resumes.course(log):
-    if record.key != 'eval_accuracy' or at(record) is None:
+    here = claim.at(record)
+    if record.key != 'eval_accuracy' or here is None:
       continue
-    if latest and at(record) < at(latest):
+    if latest is not None and here < latest:
       make = log.error if claim.size else log.warning
-      text = f'expected evals to go forward from {at(latest):g}'
-      yield make(record.line, f'{text}, got {at(record):g}', 'epoch numbers')
+      text = f'expected evals to go forward from {latest:g}'
+      yield make(record.line, f'{text}, got {here:g}', _NUMBERS)
       return
-    latest = record
+    latest = here

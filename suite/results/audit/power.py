@@ -1,4 +1,4 @@
-"""Where power was measured: a folder of each run, with a file of each node."""
+"""Audits measurements of power: a folder of each run, a file of each node."""
 
 from collections.abc import Iterator, Sequence
 import re
@@ -11,7 +11,7 @@ _FILE = re.compile(r'(node|sw)_([0-9]{1,6})(\.[A-Za-z0-9]+)?')
 def check(
   tree: Tree, folder: str, logs: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
-  """What is wrong with a folder `power`: paths and texts.
+  """Finds faults of a folder `power`: paths and texts.
 
   `logs` are the names of the runs, as in result_0.
   """

@@ -1,13 +1,11 @@
-"""Whether a run's quality is a number in the right unit and met the target."""
+"""Checks that a run's quality is a number in its unit and met the target."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-import itertools
-import statistics
 
 from suite.files import is_number
 from suite.results.audit import order, resumes
-from suite.results.audit.claim import Claim, at, unit
+from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding, show
 from suite.results.audit.log import Log, Record
 
@@ -19,29 +17,27 @@ class Eval:
   """The quality at one point of a run."""
 
   line: int
-  at: float | None  # epochs, counted from 1; by others also samples or steps
+  at: float | None  # epochs, counted from 1, or samples, or steps
   unit: str | None  # 'epoch_num', 'samples_count' or 'step_num'
   time_ms: float
   quality: Mapping[str, float]
 
 
 def check(log: Log, claim: Claim) -> Iterator[Finding]:
-  """What is wrong with the evals of a log and the end that they led to."""
+  """Finds faults of the evals of a log and of the end that they led to."""
   for record in log.of('eval_accuracy'):
     if found := next(_value_faults(record, claim), None):
       yield log.error(record.line, *found)
-  found = evals(log, claim)
-  yield from _cadence(log, claim, found)
-  yield from _outcome(log, claim, found)
+  yield from _outcome(log, claim, evals(log, claim))
 
 
 def evals(log: Log, claim: Claim) -> list[Eval]:
-  """The evals whose value is of use; of those done again, the last."""
+  """The evals with a valid value; of those done again, the last."""
   return [
     Eval(
       record.line,
-      at(record),
-      unit(record),
+      claim.at(record),
+      claim.unit(record),
       record.time_ms,
       _quality(record, claim),
     )
@@ -52,14 +48,14 @@ def evals(log: Log, claim: Claim) -> list[Eval]:
 
 
 def bound(claim: Claim) -> bool:
-  """Whether a log must meet a target, and the target is known."""
+  """Returns whether a log must meet a target that is known."""
   if not claim.closed and not claim.ours:
     return False
   return claim.size is not None or bool(claim.verdict and claim.verdict.met)
 
 
 def met(claim: Claim, one: Eval) -> bool:
-  """Whether an eval meets the target; False where the target is unknown."""
+  """Returns whether an eval meets the target; False where it is unknown."""
   if claim.size is not None:
     return claim.size.target.met_by(one.quality)
   return claim.verdict is not None and claim.verdict.met.get(one.line, False)
@@ -121,50 +117,6 @@ def _unit_faults(
     yield f'expected {name} of 0 or more, got {number:g}', 'quality unit'
 
 
-def _spacing(log: Log, found: list[Eval]) -> Iterator[Finding]:
-  """Evals stand at even distances, the first and the last aside."""
-  places = sorted({one.at for one in found if one.at is not None})
-  steps = [b - a for a, b in itertools.pairwise(places)][1:-1]
-  if len(steps) < 3 or len({one.unit for one in found}) > 1:
-    return
-  usual = statistics.median(steps)
-  for number, step in enumerate(steps):
-    # Where a batch does not divide the distance, evals round to whole ones.
-    if not 0.5 * usual <= step <= 1.5 * usual:
-      place = places[number + 2]
-      line = next(one.line for one in found if one.at == place)
-      text = f'expected an eval about every {usual:g} as before or after'
-      yield log.warning(line, f'{text}, got {step:g}', 'eval cadence')
-      return
-
-
-def _cadence(log: Log, claim: Claim, found: list[Eval]) -> Iterator[Finding]:
-  if claim.size is None:
-    yield from _spacing(log, found)
-    return
-  between = getattr(claim.hparams, 'epochs_between_evals', None)
-  if not is_number(between) or between <= 0 or not found:
-    return
-  if not claim.closed and not claim.ours:
-    return
-  first = found[0].at
-  if claim.ours and is_number(getattr(claim.hparams, 'eval_offset', None)):
-    first = claim.hparams.eval_offset + 1
-  elif first is None or not 1 <= first <= between:
-    text = f'expected the first eval after 1 to {between} epochs'
-    yield log.error(found[0].line, f'{text}, got {first}', 'eval cadence')
-    return
-  for number, one in enumerate(found):
-    expected = first + number * between
-    early = not claim.ours and one is found[-1] and number
-    if early and one.at is not None and one.at < expected:
-      return  # others score once more where their budget of epochs ends
-    if one.at is None or abs(one.at - expected) > 1e-6:
-      text = f'expected eval {number + 1} after {expected:g} epochs'
-      yield log.error(one.line, f'{text}, got {one.at}', 'eval cadence')
-      return
-
-
 def _outcome(log: Log, claim: Claim, found: list[Eval]) -> Iterator[Finding]:
   stop = log.first('run_stop')
   if stop is None:
@@ -183,18 +135,18 @@ def _target(
   last = found[-1]
   target = claim.size.target if claim.size else claim.verdict.goal
   first_met = next((one for one in found if met(claim, one)), None)
-  came = ', '.join(f'{n} {v:g}' for n, v in last.quality.items())
+  got = ', '.join(f'{n} {v:g}' for n, v in last.quality.items())
   if order.aborted(log):
     if met(claim, last):
-      text = f'expected an aborted run to miss {target}, got {came}'
+      text = f'expected an aborted run to miss {target}, got {got}'
       yield log.warning(stop.line, text, 'status')
   elif first_met is None:
-    text = f'expected {target} at the last eval, got {came}'
+    text = f'expected {target} at the last eval, got {got}'
     yield log.error(last.line, text, 'target')
   elif not met(claim, last) and claim.name not in order.SCORED_AFTERWARDS:
     # The rules stop the clock when the target is known to be met: a run that
     # goes on and loses it has not stopped there.
-    text = f'expected {target} at the last eval, got {came}'
+    text = f'expected {target} at the last eval, got {got}'
     text += f'; line {first_met.line} met it, but not the end'
     yield log.error(last.line, text, 'target')
   elif claim.ours and first_met is not last:

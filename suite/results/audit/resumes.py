@@ -1,8 +1,8 @@
-"""Runs that went on in another process: what a log repeats for that alone.
+"""Resumed runs: what a log repeats because another process continued it.
 
-A run that goes on from a checkpoint does some of its steps and evals again. Its
-log says where it went on, and then all that came after that place counts as not
-done. What is left must be in order as if nothing had happened.
+A run that is resumed from a checkpoint does some of its steps and evals again.
+Its log says where it resumed; records after that place count as not done. The
+rest must be in order as if nothing had happened.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,22 +13,22 @@ from suite.results.audit.findings import Finding, show
 from suite.results.audit.log import Log, Record
 
 RULE = 'resumed'
-_MOST = 100  # times that a run goes on; a log is untrusted
+_MOST = 100  # times that a run is resumed; a log is untrusted
 _UNITS = ('first_epoch_num', 'samples_count', 'step_num')
 
 
 def course(log: Log) -> list[Record]:
-  """The timeline without what was done again, and without ends taken back."""
+  """The timeline without what was done again, and without withdrawn ends."""
   return _courses(log)[-1]
 
 
 def attempts(log: Log) -> list[list[Record]]:
-  """The course as it stood each time before the run went on."""
+  """The course as it stood each time before the run was resumed."""
   return _courses(log)[:-1]
 
 
 def check(log: Log) -> Iterator[Finding]:
-  """What is wrong with the places at which a run went on."""
+  """Finds faults of the places at which a run was resumed."""
   before: Record | None = None
   for record in log.timeline:
     if before is not None and before.key == INTERRUPTED:
@@ -45,10 +45,10 @@ def check(log: Log) -> Iterator[Finding]:
     before = record
   count = len(log.of(RESUMED))
   if count > _MOST:
-    text = f'expected a run to go on {_MOST} times at most, got {count}'
+    text = f'expected a run to be resumed {_MOST} times at most, got {count}'
     yield log.error(None, text, RULE)
   if before is not None and before.key in (INTERRUPTED, RESUMED):
-    yield _error(log, before, 'the run to go on', 'no more')
+    yield _error(log, before, f'records after {before.key}', 'none')
 
 
 def _fields(log: Log, record: Record) -> Iterator[Finding]:
@@ -74,7 +74,7 @@ def _courses(log: Log) -> list[list[Record]]:
 
 
 def _cut(kept: Sequence[Record], resumed: Record) -> int:
-  """Where the block begins that is gone on with; the end if it is yet to be."""
+  """Start of the block that is resumed; the end if it is yet to begin."""
   place = _place(resumed)
   for number, record in enumerate(kept):
     if record.key == 'block_start' and place and _place(record) == place:

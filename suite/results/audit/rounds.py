@@ -1,4 +1,4 @@
-"""Official rounds: which rulesets there are, which benchmarks each knows."""
+"""Official rounds: their rulesets, and the benchmarks of each."""
 
 from collections.abc import Iterable
 import functools
@@ -22,7 +22,7 @@ def common(benchmarks: Iterable[str]) -> tuple[str, ...]:
 
 
 def at_least(ruleset: str, other: str) -> bool:
-  """Whether an official ruleset is `other` or came after it."""
+  """Returns whether an official ruleset is `other` or newer."""
   return ruleset in rulesets() and order(ruleset) >= order(other)
 
 

@@ -9,42 +9,38 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import re
 from typing import Any
 
 from suite import benchmark as benchmark_lib
+from suite import files
 from suite.benchmark import Benchmark
-from suite.results import convergence
-from suite.results.audit import official, one, reached, rounds, tree
+from suite.results.audit import compared, one, rounds, tree
 from suite.results.audit.claim import Lookup
+from suite.results.audit.compared import Compared, compare
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import same
 from suite.results.audit.quality import CONVERGED
 
-# What looks like a setting and is a count of the run: the convergence check may
-# take BERT's samples to its target from there (--rcp-bert-train-samples).
+# Keys that look like settings but are counts of the run: the convergence check
+# may take BERT's samples to its target from there (--rcp-bert-train-samples).
 _COUNTED = {'bert': ('train_samples',)}
-_FAR = 2.0  # t(0.999) / t(0.95), for the 20 runs of a reference and 5 or 10
-_NAME = re.compile(r'result_(0|[1-9][0-9]{0,5})\.txt')
-
-
-# What a run that was killed lacks, besides its end.
+# Rules that a killed run breaks, besides its missing end.
 _CUT_OFF = ('required event', 'intervals')
-_POINTS = 'convergence points'
+COUNT = 'number of runs'  # the rule of it
 _MOST = 1000  # runs that are read
 
 
 @dataclasses.dataclass(frozen=True)
 class SetAudit:
-  """What the audit of a folder of runs came to."""
+  """Result of the audit of a folder of runs."""
 
   benchmark: Benchmark | None  # None: unknown here, or the runs disagree
   runs: Mapping[int, one.LogAudit]  # by number
   findings: Sequence[Finding]
   name: str | None = None  # of the benchmark, known here or not
   ruleset: str | None = None
-  # What the reference's convergence points say; None: there are none for it.
-  verdict: convergence.Verdict | None = None
+  # With the reference's convergence.
+  compared: Compared = dataclasses.field(default_factory=Compared)
 
 
 def examine_set(
@@ -65,9 +61,9 @@ def examine_set(
     tell: is told which log is being read.
   """
   directory = pathlib.Path(directory)
-  found, findings = _files(directory)
+  logs, findings = _files(directory)
   runs = {}
-  for number, path in found.items():
+  for number, path in logs.items():
     tell(path.name)
     runs[number] = one.examine_log(path, get, ruleset)
   folder = _Folder(directory.resolve().name, runs)
@@ -75,9 +71,13 @@ def examine_set(
   if runs:
     findings += [*folder.seeds(), *folder.clones(), *folder.mixed()]
   findings += folder.outcomes()
-  verdict, more = folder.compared()
-  return SetAudit(folder.benchmark, runs, [*findings, *more], folder.named,
-                  folder.ruleset, verdict)  # fmt: skip
+  found = compare(runs, folder.named, folder.benchmark, folder.ruleset)
+  if found.fault:
+    name, text = directory.resolve().name, found.fault
+    findings.append(Finding(found.severity, name, None, text, compared.RULE))
+  return SetAudit(
+    folder.benchmark, runs, findings, folder.named, folder.ruleset, found
+  )
 
 
 def _files(directory: pathlib.Path) -> tuple[dict[int, pathlib.Path], list]:
@@ -88,9 +88,10 @@ def _files(directory: pathlib.Path) -> tuple[dict[int, pathlib.Path], list]:
     text = f'cannot be read: {error.strerror}'
     return {}, [Finding(ERROR, directory.name, None, text, 'readable')]
   for path in paths:
-    if match := _NAME.fullmatch(path.name):
+    number = files.log_number(path.name)
+    if number is not None:
       if tree.is_plain(path):
-        found[int(match[1])] = path
+        found[number] = path
       else:
         text = 'expected a file, got a link or another kind: it was not read'
         findings.append(Finding(ERROR, path.name, None, text, 'links'))
@@ -136,7 +137,7 @@ class _Folder:
     count = len(self._runs)
     if not count:
       yield self._error('expected logs named result_<number>.txt, got none',
-                        'number of runs')  # fmt: skip
+                        COUNT)  # fmt: skip
       return
     missing = set(range(max(self._runs) + 1)) - set(self._runs)
     if missing:
@@ -147,10 +148,10 @@ class _Folder:
     required = required or rounds.runs(self.named or '')
     if required and weak_scaling and count < required:
       text = f'expected at least {required} runs, got {count}'
-      yield self._error(text, 'number of runs')
+      yield self._error(text, COUNT)
     elif required and not weak_scaling and count != required:
       text = f'expected {required} runs, got {count}'
-      yield self._error(text, 'number of runs')
+      yield self._error(text, COUNT)
 
   def seeds(self) -> Iterator[Finding]:
     """No seed twice, neither alone nor from the same line of the same code."""
@@ -202,7 +203,7 @@ class _Folder:
         )
 
   def outcomes(self) -> list[Finding]:
-    """The logs' own findings; as many failed runs as count as slowest pass."""
+    """The logs' own findings; failed runs that count as the slowest pass."""
     failed = [n for n, audit in self._runs.items() if _failed(audit)]
     allowed = self.dropped
     tolerated = 0 < len(failed) <= allowed and len(failed) < len(self._runs)
@@ -223,72 +224,9 @@ class _Folder:
     return findings
 
   def _seeded(self, audit: one.LogAudit) -> bool:
-    """Whether a log must have a seed and has none: so it is in results."""
+    """Returns whether a log must have a seed and has none."""
     asked = rounds.at_least(self.ruleset or '', '1.0.0')
     return asked and audit.claim.closed and 'seed' not in audit.log.settings
-
-  def compared(self) -> tuple[convergence.Verdict | None, list[Finding]]:
-    """What the reference's points say, and what of that is a fault.
-
-    Points are of Closed: Open has no reference to be faster than.
-    """
-    closed = all(audit.claim.closed for audit in self._runs.values())
-    verdict = self._judged(self.ruleset) if closed else None
-    if verdict is None:
-      return None, []
-    if verdict.status == convergence.TOO_FAST:
-      return verdict, [self._too_fast(verdict)]
-    if verdict.status == convergence.MISSING:
-      # Only official rounds have somebody to provide a point to.
-      make = (
-        self._error if self.ruleset in official.rulesets() else self._warning
-      )
-      return verdict, [make(str(verdict), _POINTS)]
-    return verdict, []  # the others are told of elsewhere
-
-  def _judged(self, ruleset: str | None) -> convergence.Verdict | None:
-    if not ruleset or not self.named or not self._has_points(ruleset):
-      return None
-    own = self.benchmark
-    try:
-      points = convergence.find(
-        self.named,
-        ruleset,
-        runs=own.runs if own else None,
-        dropped=own.dropped if own else None,
-      )
-      return reached.judge(self._runs, points)
-    except ValueError:
-      return None  # no points, or runs that disagree: `mixed` tells of it
-
-  def _has_points(self, ruleset: str) -> bool:
-    """Points of ours are of the declarations that the suite itself has."""
-    if ruleset in official.rulesets():
-      return True
-    return (
-      self.benchmark is not None
-      and self.named in benchmark_lib.names()
-      and benchmark_lib.get(self.named) == self.benchmark
-    )
-
-  def _too_fast(self, verdict: convergence.Verdict) -> Finding:
-    text = f'expected the convergence of the reference (ruleset {self.ruleset})'
-    text += f', got: {verdict}'
-    if self.ruleset not in official.rulesets() and _chance(verdict):
-      text += ' That happens by chance too: times count at its factor, '
-      text += f'{verdict.factor:.3f}'
-      return self._warning(text, _POINTS)
-    if certain(self._runs):
-      return self._error(text, _POINTS)
-    for other in rounds.knowing(self.named):
-      judged = self._judged(other)
-      if judged and judged.passed:
-        text += f' Ruleset {other} would accept it: --ruleset tells which holds'
-        return self._warning(text, _POINTS)
-    return self._error(text, _POINTS)
-
-  def _warning(self, text: str, rule: str) -> Finding:
-    return Finding(WARNING, self._name, None, text, rule)
 
   def _error(self, text: str, rule: str) -> Finding:
     return Finding(ERROR, self._name, None, text, rule)
@@ -297,28 +235,10 @@ class _Folder:
     return Finding(severity, f'result_{number}.txt', line, text, rule)
 
 
-def _chance(verdict: convergence.Verdict) -> bool:
-  """Whether a set that is too fast may still be a lucky one.
-
-  The test rejects one honest set in twenty. In a round somebody looks into it;
-  our own sets are made by anyone, so only those are faults that are twice as
-  far from the reference, as one in a thousand is.
-  """
-  expected = verdict.expected
-  least = expected.mean - _FAR * (expected.mean - expected.minimum)
-  return verdict.mean >= least
-
-
 def _agreed(values: Iterable[Any]) -> Any:
   """The one value that all are; None if there are several, or none."""
   different = set(values)
   return different.pop() if len(different) == 1 else None
-
-
-def certain(runs: Mapping[int, one.LogAudit]) -> bool:
-  """Whether the ruleset was told, by the logs or a person, and not found."""
-  chosen = {audit.claim.chosen for audit in runs.values()}
-  return bool(chosen) and chosen <= {'told', 'logged'}
 
 
 def _aborted(audit: one.LogAudit) -> bool:
@@ -335,7 +255,7 @@ def _failed(audit: one.LogAudit) -> bool:
 
 
 def _excused(audit: one.LogAudit, rule: str) -> bool:
-  """Whether a run that did not converge breaks a rule by just that."""
+  """Returns whether a run breaks a rule only because it did not converge."""
   if rule == CONVERGED or rule.endswith(' eval_accuracy'):
     return True
   ends = ('run_stop', 'block_stop', 'epoch_stop', 'eval_start', 'eval_stop')
@@ -344,7 +264,7 @@ def _excused(audit: one.LogAudit, rule: str) -> bool:
 
 
 def _source(setting: Any) -> tuple:
-  """What tells seeds apart: a run that logs several has lines for them."""
+  """Key that tells seeds apart: a run that logs several has lines for them."""
   if setting.count == 1:
     return (setting.first.value,)
   metadata = setting.first.metadata

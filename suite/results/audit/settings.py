@@ -1,4 +1,4 @@
-"""Whether a log's settings are all there, once, allowed, and the data whole."""
+"""Checks that settings are all there, once, allowed, and the data whole."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -53,7 +53,7 @@ def rebuild(log: Log, claim: Claim) -> Any:
 
 
 def check(log: Log, claim: Claim) -> Iterator[Finding]:
-  """What is wrong with the settings of a log."""
+  """Finds faults of the settings of a log."""
   yield from _cache_clear(log)
   yield from _repeats(log, claim)
   yield from _seed(log, claim)
@@ -190,7 +190,7 @@ def _hyperparameters(log: Log, claim: Claim) -> Iterator[Finding]:
 
 
 def _asked(key: str, claim: Claim) -> bool:
-  """Whether a log must hold a key: only our own hold ours; Open is free."""
+  """Returns whether a log must hold a key: ours only in our own logs."""
   return claim.ours or (claim.closed and not key.startswith('podium_'))
 
 

@@ -1,4 +1,4 @@
-"""System descriptions: the JSON that says what results were measured on."""
+"""System descriptions: the JSON that describes what was measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
@@ -85,7 +85,7 @@ def read(path: str | os.PathLike, shown: str | None = None) -> Description:
 
 
 def status_fault(description: Description, since: str) -> str | None:
-  """What is wrong with the status by the rules from ruleset `since` on."""
+  """Fault of the status by the rules from ruleset `since` on."""
   status = description.fields.get('status')
   if not description.fields or status in STATUSES.values():
     return None
@@ -96,7 +96,7 @@ def status_fault(description: Description, since: str) -> str | None:
 def against(
   description: Description, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-  """Where a log's `settings` say otherwise: severities and texts."""
+  """Contradictions of a log's `settings`: severities and texts."""
   fields = description.fields
   if not fields:
     return
@@ -142,7 +142,7 @@ def _accelerators(
 
 
 def parse(content: bytes) -> dict[str, Any]:
-  """The fields of a description; ValueError for what is none."""
+  """Parses the fields of a description; ValueError where it is none."""
   try:
     fields = json.loads(content.decode('utf-8'), object_pairs_hook=_unique)
   except UnicodeDecodeError as error:

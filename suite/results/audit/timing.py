@@ -1,7 +1,8 @@
-"""Whether a log's times are milliseconds, go forward, and leave nothing out."""
+"""Checks that times are in milliseconds, increase, and leave no gap."""
 
 from collections.abc import Iterator
 import statistics
+from typing import NamedTuple
 
 from suite.files import is_number
 from suite.log_keys import RESUMED
@@ -19,7 +20,7 @@ _TOO_FAST = 0.5
 
 
 def check(log: Log, claim: Claim) -> Iterator[Finding]:
-  """What is wrong with the times of a log."""
+  """Finds faults of the times of a log."""
   if log.odd_time:
     yield _unit(log, log.odd_time)
   yield from _backwards(log)
@@ -29,7 +30,7 @@ def check(log: Log, claim: Claim) -> Iterator[Finding]:
 
 
 def startup_ms(log: Log) -> float | None:
-  """From the first init_start to run_start: all that came before the clock."""
+  """Milliseconds before the clock: from the first init_start to run_start."""
   starts, run = log.of('init_start'), log.first('run_start')
   if not starts or not run:
     return None
@@ -93,42 +94,62 @@ def _startup(log: Log, claim: Claim) -> Iterator[Finding]:
 
 
 def _late_clock(log: Log) -> Iterator[Finding]:
-  """A first block that is far too fast began before the clock did."""
-  spans = list(_seconds_per_epoch(log)) or list(_seconds_of_epochs(log))
+  """Finds a first block that is so fast that it began before the clock."""
+  spans = list(_blocks(log)) or list(_seconds_of_epochs(log))
   if len(spans) < 5:
     return
-  # The last block may have been cut short.
-  (first, line), others = spans[0], [took for took, _ in spans[1:-1]]
-  usual = statistics.median(others)
-  if usual >= 1.0 and first < _TOO_FAST * usual:
-    text = f'expected about {usual:.3g} s per epoch as in later blocks, got'
-    text += f' {first:.3g} s in the first: did the clock start late?'
-    yield log.warning(line, text, 'late clock')
+  first, *others, _ = spans  # the last block may have been cut short
+  usual = statistics.median(span.pace for span in others)
+  long = statistics.median(span.seconds for span in others) >= 1.0
+  if long and first.pace < _TOO_FAST * usual:
+    text = f'expected about {usual:.3g} s per {first.unit} as in later blocks'
+    text += f', got {first.pace:.3g} s in the first: did the clock start late?'
+    yield log.warning(first.line, text, 'late clock')
 
 
-def _seconds_per_epoch(log: Log) -> Iterator[tuple[float, int]]:
+class _Span(NamedTuple):
+  """Time of a block, and how much it trained."""
+
+  line: int
+  seconds: float
+  count: float
+  unit: str = 'epoch'
+
+  @property
+  def pace(self) -> float:
+    return self.seconds / self.count
+
+
+def _blocks(log: Log) -> Iterator[_Span]:
+  """Blocks that were trained without an interruption."""
   start: Record | None = None
-  whole = True  # of a block that a run goes on in, part is done already
+  whole = True  # of a block that a run resumes in, part is done already
   for record in resumes.course(log):
     if record.key == RESUMED:
       whole = False
     elif record.key == 'block_start':
       start, whole = record if whole else None, True
     elif record.key == 'block_stop' and start:
-      epochs = start.metadata.get('epoch_count')
-      if is_number(epochs) and epochs > 0:
-        yield (record.time_ms - start.time_ms) / 1000.0 / epochs, start.line
+      seconds = (record.time_ms - start.time_ms) / 1000.0
+      count, unit = start.metadata.get('epoch_count'), 'epoch'
+      if not is_number(count):
+        ends = [r.metadata.get('samples_count') for r in (start, record)]
+        count = ends[1] - ends[0] if all(map(is_number, ends)) else 0
+        unit = 'sample'
+      if count > 0:
+        yield _Span(start.line, seconds, count, unit)
       start = None
 
 
-def _seconds_of_epochs(log: Log) -> Iterator[tuple[float, int]]:
-  """The same of logs that have a start and a stop for every epoch."""
+def _seconds_of_epochs(log: Log) -> Iterator[_Span]:
+  """Epochs, of logs that have a start and a stop for each."""
   start: Record | None = None
   for record in log.timeline:
     if record.key == 'epoch_start':
       start = record
     elif record.key == 'epoch_stop' and start:
-      yield (record.time_ms - start.time_ms) / 1000.0, start.line
+      seconds = (record.time_ms - start.time_ms) / 1000.0
+      yield _Span(start.line, seconds, 1.0)
       start = None
 
 

@@ -34,7 +34,7 @@ _KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-  """What a tree holds; paths are relative to its root, with '/' between."""
+  """Contents of a tree; paths are relative to its root, with '/' between."""
 
   root: pathlib.Path
   folders: frozenset[str]  # '' is the root
@@ -59,7 +59,7 @@ class Tree:
 
 
 def scan(root: str | os.PathLike) -> Tree:
-  """Lists a tree and tells what in it can't be, or can't be trusted."""
+  """Lists a tree, and finds entries that can't be trusted."""
   walk = _Walk(pathlib.Path(root))
   walk.run()
   return Tree(
@@ -72,7 +72,7 @@ def scan(root: str | os.PathLike) -> Tree:
 
 
 def is_plain(path: str | os.PathLike) -> bool:
-  """Whether there is a regular file, or a folder, and no link to one."""
+  """Returns whether there is a regular file, or a folder, and no link."""
   try:
     mode = os.lstat(path).st_mode
   except (OSError, ValueError):
@@ -176,7 +176,7 @@ class _Walk:
     return False
 
   def _link_fault(self, path: str) -> str | None:
-    """What is wrong with a link; resolved by name, never out of the tree."""
+    """Fault of a link; it is resolved by name, never out of the tree."""
     parts, done = path.split('/')[::-1], []
     hops = 0
     while parts:

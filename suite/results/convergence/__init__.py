@@ -22,13 +22,12 @@ from suite.results.convergence.points import (
   Point,
   Points,
   Verdict,
-  factor,
 )
 from suite.results.convergence.recipe import Recipe, suggest
 from suite.results.convergence.store import find, load, save
 
 __all__ = [
   'ALPHA', 'MISSING', 'NOT_CONVERGED', 'PASSES', 'TOO_FAST', 'TOO_FEW',
-  'Expected', 'Point', 'Points', 'Recipe', 'Verdict', 'factor', 'find', 'load',
+  'Expected', 'Point', 'Points', 'Recipe', 'Verdict', 'find', 'load',
   'save', 'suggest',
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Points of the reference, and what they say of a submission: pure numbers.
+"""Points of the reference, and their verdict on a submission: pure numbers.
 
 Where the text of the rules and the official checker differ, the checker is
 followed: the rules say that it decides. It differs in that
@@ -45,7 +45,7 @@ _TOLERANCE = 1e-4  # of the bisection
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """What the reference did at one batch size, and with which settings."""
+  """Convergence of the reference at one batch size, and its settings."""
 
   name: str
   batch_size: int
@@ -57,7 +57,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-  """What is expected at one batch size."""
+  """Expected convergence at one batch size."""
 
   batch_size: int
   mean: float  # olympic, of the reference
@@ -67,13 +67,13 @@ class Expected:
 
   @property
   def max_speedup(self) -> float:
-    """How many times fewer epochs than the reference's still pass."""
+    """Ratio of the reference's epochs to the fewest that pass."""
     return self.mean / self.minimum if self.minimum > 0 else math.inf
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What the points say of a submission; `str` of it is a sentence."""
+  """Verdict of the points on a submission; `str` of it is a sentence."""
 
   status: str  # one of the constants above
   batch_size: int
@@ -86,20 +86,11 @@ class Verdict:
 
   @property
   def passed(self) -> bool:
-    """Whether the submission stands."""
+    """Returns whether the submission stands."""
     return self.status == PASSES
 
   def __str__(self) -> str:
     return self.text
-
-
-def factor(verdict: Verdict | None) -> float:
-  """What times are multiplied by; 1 without points, and where they reject.
-
-  In Closed alone: Open has no reference to be faster than. Nothing is read from
-  or written to the folder of the runs.
-  """
-  return verdict.factor if verdict and verdict.passed else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +122,7 @@ class Points:
 
   @functools.cached_property
   def expected(self) -> tuple[Expected, ...]:
-    """What is expected at each point, those included that pruning drops."""
+    """Expectations at all points, also those that pruning drops."""
     return tuple(self._measured(point) for point in self.points)
 
   @functools.cached_property
@@ -156,9 +147,9 @@ class Points:
     return tuple(kept)
 
   def at(self, batch_size: int) -> Expected | None:
-    """What the points that count say of a batch size; None above the largest.
+    """Expectation of the points that count at a batch size.
 
-    Below the smallest it is the smallest.
+    None above the largest point; below the smallest it is that of the smallest.
     """
     if batch_size <= self.pruned[0].batch_size:
       return self.pruned[0]
@@ -172,7 +163,7 @@ class Points:
   def judge(self, batch_size: int, values: Sequence[float | None]) -> Verdict:
     """Judges runs by when they met the target; None: one that never did.
 
-    A number of runs other than `runs` is judged all the same, as the checker
+    A number of runs other than `runs` is judged anyway, as the checker
     does, by the least mean of a whole result.
     """
     for value in values:
@@ -321,8 +312,8 @@ def _sentence(
   if status == PASSES:
     return (
       f'Passes, to be normalised: {took}, fewer than the {reference} but not '
-      f'fewer than {least}, the least that chance explains; times count '
-      f'{expected.mean / mean:.4f} fold.'
+      f'fewer than {least}, the least that chance explains; times are '
+      f'multiplied by {expected.mean / mean:.4f}.'
     )
   asks = '; a point for this batch must be provided' * (status == MISSING)
   return (

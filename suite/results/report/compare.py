@@ -1,10 +1,10 @@
-"""One page for several sets of runs: systems side by side, and their history.
+"""Page for several sets of runs: systems side by side, and their history.
 
 Sets of one benchmark, size, division and target stand together; nothing else
 is compared. Sets of one system, in the order of their start, are its history.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import datetime
 import json
@@ -13,21 +13,21 @@ import string
 from markupsafe import Markup
 
 from suite import hparams
+from suite.results import records
+from suite.results.records import RunRecord, Score
 from suite.results.report import (
   facts,
   figures,
   pictures,
   published,
   tables,
-  variation,
 )
 from suite.results.report import format as fmt
 from suite.results.report import rows as rows_lib
 from suite.results.report import runs as runs_lib
 from suite.results.report.page import Report, environment
 
-_ALIKE = ('benchmark', 'size', 'division', 'target')
-# What of the system may differ between sets of one history, and is told.
+# Facts of the system that may differ between sets of one history.
 _VARYING = ('xla_flags', 'host')
 _MOST_CURVES = figures.STYLES
 
@@ -37,14 +37,14 @@ class Set:
   """A set of runs, under the name that the page has for it."""
 
   name: str
-  results: Sequence[Mapping]
-  score: Mapping
+  results: Sequence[RunRecord]
+  score: Score
   letter: str = ''
   style: int = 0
 
   @property
-  def first(self) -> Mapping:
-    return min(self.results, key=lambda result: result['run'])
+  def first(self) -> RunRecord:
+    return min(self.results, key=lambda result: result.run)
 
   @property
   def label(self) -> str:
@@ -52,7 +52,7 @@ class Set:
 
   @property
   def started(self) -> str:
-    return min(str(result['started']) for result in self.results)
+    return min(str(result.started) for result in self.results)
 
   @property
   def date(self) -> str:
@@ -60,25 +60,19 @@ class Set:
 
   @property
   def seconds(self) -> float | None:
-    seconds = self.score['score_seconds']
-    return seconds if fmt.is_finite(seconds) else None
+    return self.score.score_seconds
 
   @property
   def times(self) -> list[float]:
     return [
-      value['seconds']
-      for value in self.score['values']
-      if fmt.is_finite(value['seconds'])
+      value.seconds for value in self.score.values if value.seconds is not None
     ]
 
   @property
   def system(self) -> str:
-    """What makes two sets ones of the same system."""
-    kept = {n: v for n, v in self.first['system'].items() if n not in _VARYING}
+    """Key that is equal for sets of one system."""
+    kept = {n: v for n, v in self.first.system.items() if n not in _VARYING}
     return json.dumps(kept, sort_keys=True, default=str)
-
-  def split(self, part: str) -> Mapping:
-    return (self.score.get('split') or {}).get(part) or {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +107,7 @@ def build(sets: Sequence[Set]) -> Report:
     raise ValueError('A comparison needs at least one set; there is none.')
   alike: dict[str, list[Set]] = {}
   for each in sets:
-    key = json.dumps([each.first[field] for field in _ALIKE], sort_keys=True)
+    key = json.dumps(records.plain(each.first.kind), sort_keys=True)
     alike.setdefault(key, []).append(each)
   groups = [
     _group(f'g{number}', members)
@@ -144,9 +138,7 @@ def _group(key: str, members: Sequence[Set]) -> Group:
     (each, run) for each in ordered[:_MOST_CURVES] if (run := _typical(each))
   ]
   # The band of the first that has one: sets may differ in batch size.
-  banded = next(
-    (e.score for e in ordered if pictures.reference_band(e.score)), {}
-  )
+  banded = next((e.score for e in ordered if e.score.convergence), None)
   same = len({_batch(each) for each in ordered}) == 1
   return Group(
     key=key,
@@ -156,9 +148,9 @@ def _group(key: str, members: Sequence[Set]) -> Group:
     ),
     times=_rows(f'{key}-times', ordered, 'Time to quality of every set'),
     curves=pictures.learning_curves(
-      [run for _, run in drawn], banded if same else {}, f'{key}-'
+      [run for _, run in drawn], banded if same else None, f'{key}-'
     ),
-    band=pictures.reference_band(banded) if same else None,
+    band=pictures.reference_band(banded) if same and banded else None,
     units=_units(ordered),
     timed=pictures.breakdown(
       [_spending(each) for each in ordered],
@@ -173,8 +165,8 @@ def _group(key: str, members: Sequence[Set]) -> Group:
 
 
 def _units(sets: Sequence[Set]) -> tuple[str, str]:
-  names = {(each.score.get('split') or {}).get('unit') for each in sets}
-  return variation.units(names.pop() if len(names) == 1 else None)
+  names = {e.score.split.unit if e.score.split else None for e in sets}
+  return fmt.units(names.pop() if len(names) == 1 else None)
 
 
 def _typical(each: Set) -> runs_lib.Run | None:
@@ -182,7 +174,7 @@ def _typical(each: Set) -> runs_lib.Run | None:
   runs = [
     run
     for run in runs_lib.read(each.results, each.score)
-    if run.reached and run.result['evals']
+    if run.reached and run.result.evals
   ]
   if not runs:
     return None
@@ -196,19 +188,18 @@ def _typical(each: Set) -> runs_lib.Run | None:
 
 
 def _batch(each: Set) -> str:
-  setting = hparams.batch_in(each.first['hyperparameters']) or {}
-  return str(setting.get('value'))
+  setting = hparams.batch_in(each.first.hyperparameters)
+  return str(setting and setting.value)
 
 
 def _spending(each: Set) -> pictures.Spending:
   """The mean run of a set."""
-  phases = [result['timed'] for result in each.results]
+  phases = [result.timed for result in each.results]
   parts: dict[str, float] = {}
   for phase in phases:
-    for name, seconds in phase['parts'].items():
-      if fmt.is_finite(seconds):
-        parts[name] = parts.get(name, 0.0) + seconds / len(phases)
-  whole = sum(phase['seconds'] for phase in phases) / len(phases)
+    for name, seconds in phase.parts.items():
+      parts[name] = parts.get(name, 0.0) + seconds / len(phases)
+  whole = sum(phase.seconds for phase in phases) / len(phases)
   return pictures.Spending(each.letter, parts, whole)
 
 
@@ -219,7 +210,7 @@ def _rows(
     rows_lib.Row(
       f'{each.letter} {each.date}' if dates else each.label,
       each.seconds,
-      pictures.interval(each.score),
+      each.score.interval,
       tuple(each.times),
       each.style,
     )
@@ -242,7 +233,7 @@ def _histories(key: str, sets: Sequence[Set]) -> list[History]:
     befores = [None, *members[:-1]]
     found.append(
       History(
-        system=facts.system_line(members[0].first['system']),
+        system=facts.system_line(members[0].first.system),
         picture=_rows(
           f'{key}-history-{len(found)}',
           members,
@@ -259,30 +250,30 @@ def _histories(key: str, sets: Sequence[Set]) -> list[History]:
 
 
 def _change(before: Set | None, after: Set) -> str:
-  """By how much a set's time differs from the one before, and if by chance."""
+  """Change of a set's time from the one before, and whether it is chance."""
   if before is None or before.seconds is None or after.seconds is None:
     return fmt.NOTHING
   change = f'{100 * (after.seconds / before.seconds - 1):+.1f} %'
-  ours, theirs = (pictures.interval(e.score) for e in (after, before))
+  ours, theirs = (e.score.interval for e in (after, before))
   if ours and theirs and ours[0] <= theirs[1] and theirs[0] <= ours[1]:
     return f'{change}, within the intervals'
   return change
 
 
 def _news(before: Set | None, after: Set) -> str:
-  """What is known to differ from the set before."""
+  """Facts that are known to differ from the set before."""
   if before is None:
     return 'the first'
   news = []
   for section in ('versions', 'system', 'data'):
-    old, new = before.first[section], after.first[section]
+    old, new = (facts.section(e.first, section) for e in (before, after))
     for name in dict.fromkeys([*old, *new]):
       if old.get(name) != new.get(name):
         change = f'{fmt.plain(old.get(name))} \u2192 {fmt.plain(new.get(name))}'
         news.append(f'{name.replace("_", " ")} {fmt.shorten(change, 80)}')
-  old, new = (e.first['hyperparameters'] for e in (before, after))
+  old, new = (e.first.hyperparameters for e in (before, after))
   for name in dict.fromkeys([*old, *new]):
-    was, now = ((h.get(name) or {}).get('value') for h in (old, new))
+    was, now = (h[name].value if name in h else None for h in (old, new))
     if was != now:
       news.append(f'{name} {fmt.plain(was)} \u2192 {fmt.plain(now)}')
   return '; '.join(news) or 'nothing that was recorded'
@@ -300,7 +291,7 @@ def _figures(groups: Sequence[Group]) -> dict[str, Markup]:
   drawn: dict[str, Markup] = {}
   for group in groups:
     first = group.sets[0].first
-    name = fmt.slug(f'{first["benchmark"]} {first["size"]}')
+    name = fmt.slug(f'{first.benchmark} {first.size}')
     name = name if len(groups) == 1 else f'{name}-{group.key}'
     drawn[f'{name}-times'] = group.times
     drawn[f'{name}-timed'] = group.timed.picture
@@ -317,14 +308,14 @@ def _tables(groups: Sequence[Group]) -> dict[str, list[dict]]:
   found = {
     'sets': [
       {'letter': each.letter, 'set': each.name, 'started': each.started,
-       'system': facts.system_line(each.first['system']),
+       'system': facts.system_line(each.first.system),
        **tables.score_row(each.score)}
       for _, each in sets
     ],
     'runs': [
-      {'set': each.name, 'run': value['run'], 'seconds': value['seconds'],
-       'left_out': value['dropped']}
-      for _, each in sets for value in each.score['values']
+      {'set': each.name, 'run': value.run, 'seconds': value.seconds,
+       'left_out': value.dropped}
+      for _, each in sets for value in each.score.values
     ],
     'time': [
       {'set': each.name, 'part': part, 'seconds': seconds}
@@ -347,7 +338,7 @@ def _evals(each: Set) -> list[dict]:
   """The curve that is shown for a set."""
   run = _typical(each)
   return [
-    {'set': each.name, 'run': run.index, **item['at'],
-     'seconds': item['seconds'], **item['quality']}
-    for item in (run.result['evals'] if run else [])
+    {'set': each.name, 'run': run.index, **item.at,
+     'seconds': item.seconds, **item.quality}
+    for item in (run.result.evals if run else [])
   ]  # fmt: skip

@@ -89,7 +89,7 @@ def _cell(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-  """The same with null for numbers that JSON has not."""
+  """The value with null for numbers that JSON lacks."""
   if isinstance(value, Mapping):
     return {str(name): _plain(each) for name, each in value.items()}
   if isinstance(value, list | tuple):

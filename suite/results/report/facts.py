@@ -5,6 +5,8 @@ import dataclasses
 import shlex
 import statistics
 
+from suite.results import records
+from suite.results.records import RunRecord
 from suite.results.report import format as fmt
 from suite.results.report.runs import Run
 
@@ -45,15 +47,19 @@ def system_line(system: Mapping) -> str:
   return ', '.join(words) or fmt.plain(accelerator)
 
 
-def entries(runs: Sequence[Run], section: str) -> list[Entry]:
+def section(record: RunRecord, name: str) -> Mapping:
+  """The facts of a section of a record by name: system, versions or data."""
+  return records.plain(getattr(record, name))
+
+
+def entries(runs: Sequence[Run], name: str) -> list[Entry]:
   """A section of the results, each fact once unless the runs disagree."""
-  facts = [run.result[section] for run in runs]
+  facts = [section(run.result, name) for run in runs]
   found = []
-  for name in dict.fromkeys(name for fact in facts for name in fact):
-    texts = [fmt.plain(fact.get(name)) for fact in facts]
+  for key in dict.fromkeys(key for fact in facts for key in fact):
+    texts = [fmt.plain(fact.get(key)) for fact in facts]
     value, varies = _agreed(runs, texts)
-    words = _spelled(name)
-    found.append(Entry(words, value, varies))
+    found.append(Entry(_spelled(key), value, varies))
   return found
 
 
@@ -76,24 +82,24 @@ def _agreed(runs: Sequence[Run], texts: Sequence[str]) -> tuple[str, bool]:
 
 def settings(runs: Sequence[Run]) -> list[Setting]:
   """All hyperparameters, those that differ from the reference first."""
-  all_of = [run.result['hyperparameters'] for run in runs]
+  all_of = [run.result.hyperparameters for run in runs]
   found = []
   for name in dict.fromkeys(name for settings in all_of for name in settings):
     held = [settings[name] for settings in all_of if name in settings]
     first = held[0]
-    changed = any(item['value'] != item['reference'] for item in held)
+    changed = any(item.value != item.reference for item in held)
     texts = [
-      fmt.plain(settings[name]['value']) if name in settings else fmt.NOTHING
+      fmt.plain(settings[name].value) if name in settings else fmt.NOTHING
       for settings in all_of
     ]
     found.append(
       Setting(
         name=name,
         value=_agreed(runs, texts)[0],
-        reference=fmt.plain(first['reference']),
-        key=fmt.plain(first.get('key')),
-        tunable=bool(first.get('tunable')),
-        help=str(first.get('help') or ''),
+        reference=fmt.plain(first.reference),
+        key=fmt.plain(first.key),
+        tunable=first.tunable,
+        help=first.help,
         changed=changed,
       )
     )
@@ -101,7 +107,7 @@ def settings(runs: Sequence[Run]) -> list[Setting]:
 
 
 def preflight(found: Mapping) -> list[tuple[str, str]]:
-  """What the preflight found: name and text of every part."""
+  """Findings of the preflight: name and text of every part."""
   rows = []
   speeds = [device['tflops'] for device in found.get('devices') or ()]
   if speeds:

@@ -1,4 +1,4 @@
-"""How the report and the scoring program write numbers for people."""
+"""Numbers as text for people, in the report and in programs."""
 
 from collections.abc import Sequence
 import datetime
@@ -6,7 +6,13 @@ import math
 import numbers
 import re
 
-NOTHING = '\u2013'  # a dash: what stands where there is no number
+NOTHING = '\u2013'  # a dash, where there is no number
+
+_UNITS = {
+  'epoch_num': ('epoch', 'epochs'),
+  'samples_count': ('sample', 'samples'),
+  'step_num': ('step', 'steps'),
+}
 
 
 def duration_parts(seconds: float | None) -> list[tuple[str, str]]:
@@ -79,6 +85,11 @@ def count(value: float | None) -> str:
   return f'{value:,.0f}' if value == round(value) else f'{value:,.2f}'
 
 
+def units(name: str | None) -> tuple[str, str]:
+  """Unit of a place in a log, in words, one and several: 'epoch', 'epochs'."""
+  return _UNITS.get(name, ('unit', 'units'))
+
+
 def plain(value: object) -> str:
   """Anything that stood in JSON, as a reader expects to see it."""
   if value is None:
@@ -124,7 +135,7 @@ def enumeration(words: Sequence[str]) -> str:
 
 
 def is_finite(value: object) -> bool:
-  """Whether a value from JSON is a number that can be drawn."""
+  """Returns whether a value is a finite number."""
   if isinstance(value, bool) or not isinstance(value, numbers.Real):
     return False
   return math.isfinite(value)

@@ -1,9 +1,10 @@
-"""What the data was like that a benchmark makes itself, block by block."""
+"""Statistics of the data that a benchmark makes itself, block by block."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 
 from suite.log_keys import MADE
+from suite.results.records import Eval
 from suite.results.report import format as fmt
 from suite.results.report.runs import Run
 
@@ -20,30 +21,26 @@ class Row:
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
-  """Of every statistic that a log names, one row a run; often there is none."""
+  """One row a run for every statistic that a log names; often none."""
   keys = dict.fromkeys(
-    key
-    for run in runs
-    for found in run.result['evals']
-    for key in of_eval(found)
+    key for run in runs for found in run.result.evals for key in of_eval(found)
   )
   made = [_row(key, run) for key in keys for run in runs]
   return [row for row in made if row]
 
 
-def of_eval(found: Mapping) -> Mapping[str, float]:
+def of_eval(found: Eval) -> Mapping[str, float]:
   """The statistics of the block before an eval, by their names in tables."""
   return {
-    key.removeprefix(MADE): value
-    for key, value in (found.get('statistics') or {}).items()
+    key.removeprefix(MADE): value for key, value in found.statistics.items()
   }
 
 
 def _row(key: str, run: Run) -> Row | None:
   values = [
     value
-    for found in run.result['evals']
-    if fmt.is_finite(value := of_eval(found).get(key))
+    for found in run.result.evals
+    if (value := of_eval(found).get(key)) is not None
   ]
   if not values:
     return None

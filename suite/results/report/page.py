@@ -7,6 +7,7 @@ import pathlib
 import jinja2
 from markupsafe import Markup
 
+from suite.results.records import RunRecord, Score
 from suite.results.report import (
   facts,
   made,
@@ -22,20 +23,15 @@ from suite.results.report.runs import Run
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """A page, and what it shows as files of their own."""
+  """A page, and its figures and tables as files of their own."""
 
   html: str
   figures: Mapping[str, Markup]  # by name
   tables: Mapping[str, Sequence[Mapping]]  # by name; a mapping a row
 
 
-def render(results: Sequence[Mapping], score: Mapping) -> str:
-  """The page for results (run_<i>.json) and their score (score.json)."""
-  return build(results, score).html
-
-
-def build(results: Sequence[Mapping], score: Mapping) -> Report:
-  """The same, with every figure and number."""
+def build(results: Sequence[RunRecord], score: Score) -> Report:
+  """The page for runs and their score, with every figure and number."""
   if not results:
     raise ValueError('A report needs at least one result; there is none.')
   runs = runs_lib.read(results, score)
@@ -48,7 +44,7 @@ def build(results: Sequence[Mapping], score: Mapping) -> Report:
 
 
 def environment() -> jinja2.Environment:
-  """What the templates of this folder are rendered in."""
+  """Environment of the templates of this folder."""
   made = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
     autoescape=True,
@@ -73,37 +69,37 @@ def _figures(content: Mapping) -> dict[str, Markup]:
   return {name: each for name, each in drawn.items() if each}
 
 
-def _headline(runs: Sequence[Run], score: Mapping) -> dict:
+def _headline(runs: Sequence[Run], score: Score) -> dict:
   first = runs[0].result
   goals = pictures.goals(first)
   return {
-    'score': {'reason': None, **score},
+    'score': score,
     'first': first,
     'runs': runs,
-    'big': fmt.duration_parts(score['score_seconds']),
+    'big': fmt.duration_parts(score.score_seconds),
     'basis': _basis(score),
     'target': fmt.enumeration([f'{g.metric} {g.words}' for g in goals]),
     'goal': fmt.enumeration([f'{g.metric} is {g.words}' for g in goals]),
-    'total': len(score['values']),
-    'reached': _reached(score),
+    'total': len(score.values),
+    'reached': score.met,
     'left_out': sorted(
-      [v for v in score['values'] if v['dropped'] in ('fastest', 'slowest')],
-      key=lambda value: value['dropped'],
+      [v for v in score.values if v.dropped in ('fastest', 'slowest')],
+      key=lambda value: value.dropped,
     ),
-    'factor': score.get('factor', 1),
-    'window': score.get('window'),
+    'factor': score.factor,
+    'window': score.window,
     'absent': [
-      f'run {value["run"]}'
-      for value in score['values']
-      if value['run'] not in {run.index for run in runs}
+      f'run {value.run}'
+      for value in score.values
+      if value.run not in {run.index for run in runs}
     ],
-    'interval': pictures.interval(score),
-    'system_line': facts.system_line(first['system']),
+    'interval': score.interval,
+    'system_line': facts.system_line(first.system),
     'times': pictures.times(runs, score),
   }
 
 
-def _sections(runs: Sequence[Run], score: Mapping) -> dict:
+def _sections(runs: Sequence[Run], score: Score) -> dict:
   first = runs[0].result
   return {
     'variation': variation.rows(score),
@@ -112,10 +108,10 @@ def _sections(runs: Sequence[Run], score: Mapping) -> dict:
     'share': variation.share(score),
     'published': published.near(first),
     'band': pictures.reference_band(score),
-    'convergence': score.get('convergence'),
+    'convergence': score.convergence,
     'curves': pictures.learning_curves(runs, score),
     'loss': pictures.loss_curves(runs),
-    'blind': [run for run in runs if not run.result['evals']],
+    'blind': [run for run in runs if not run.result.evals],
     'broken': [run for run in runs if run.loss_curve().failed],
     'timed': pictures.breakdown(pictures.spending(runs, 'timed'), 'timed'),
     'startup': pictures.breakdown(
@@ -129,16 +125,16 @@ def _sections(runs: Sequence[Run], score: Mapping) -> dict:
     'data': facts.entries(runs, 'data'),
     'preflight': _preflight(runs),
     'settings': facts.settings(runs),
-    'command': facts.command(score.get('command') or first['command']),
+    'command': facts.command(score.command or first.command),
     'commands': [
-      (run.label, facts.command(run.result['command'])) for run in runs
+      (run.label, facts.command(run.result.command)) for run in runs
     ],
   }
 
 
 def _preflight(runs: Sequence[Run]) -> list[facts.Entry]:
-  """What the first run that looked found, and the stragglers of all."""
-  found = [(run, p) for run in runs if (p := run.result.get('preflight'))]
+  """Findings of the first run with a preflight, and stragglers of all."""
+  found = [(run, p) for run in runs if (p := run.result.preflight)]
   rows = facts.preflight(found[0][1]) if found else []
   entries = [facts.Entry(name, text, False) for name, text in rows]
   return entries + [
@@ -148,32 +144,28 @@ def _preflight(runs: Sequence[Run]) -> list[facts.Entry]:
   ]
 
 
-def _reached(score: Mapping) -> int:
-  return sum(fmt.is_finite(value['seconds']) for value in score['values'])
-
-
-def _basis(score: Mapping) -> str:
+def _basis(score: Score) -> str:
   """The line under the score: what it is the mean of, or why there is none."""
-  total, required = len(score['values']), score['required_runs']
-  if fmt.is_finite(score['score_seconds']):
-    kept = sum(value['dropped'] is None for value in score['values'])
+  total, required = len(score.values), score.required_runs
+  if score.score_seconds is not None:
+    kept = sum(value.dropped is None for value in score.values)
     if kept == total:
       return f'mean of {kept} runs' if kept > 1 else 'one run'
     return f'mean of {kept} of {total} runs'
   if required and total < required:
     return f'A score needs {required} runs; so far there is {total}.'
-  reached = _reached(score)
+  reached = score.met
   if reached == total:
     return 'All runs reached the target; see the audit.'
   few = f'Only {reached}' if reached else 'None'
   return f'{few} of {total} runs reached the target, too few for a score.'
 
 
-def _work(result: Mapping) -> str:
-  """What one step is, in samples and in arithmetic."""
+def _work(result: RunRecord) -> str:
+  """One step in samples and in arithmetic."""
   words = []
-  if result['steps']:
-    words.append(f'{fmt.count(result["samples"] / result["steps"])} samples')
-  if fmt.is_finite(result.get('flops_per_step')):
-    words.append(fmt.rate(result['flops_per_step'], 'FLOP'))
+  if result.steps:
+    words.append(f'{fmt.count(result.samples / result.steps)} samples')
+  if result.flops_per_step is not None:
+    words.append(fmt.rate(result.flops_per_step, 'FLOP'))
   return fmt.enumeration(words) if words else ''

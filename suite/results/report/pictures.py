@@ -5,6 +5,7 @@ import dataclasses
 
 from markupsafe import Markup
 
+from suite.results.records import RunRecord, Score
 from suite.results.report import bars as bars_lib
 from suite.results.report import figures
 from suite.results.report import format as fmt
@@ -63,58 +64,49 @@ class Spending:
   """Where the seconds of one run, or of the mean run of a set, went."""
 
   label: str
-  parts: Mapping[str, float | None]
+  parts: Mapping[str, float]
   seconds: float
 
 
-def goals(result: Mapping) -> list[Goal]:
+def goals(result: RunRecord) -> list[Goal]:
   """The bounds of the target of a result."""
   return [
     Goal(metric, side, value)
-    for metric, bounds in result['target'].items()
+    for metric, bounds in result.target.as_dict().items()
     for side, value in bounds.items()
   ]
 
 
-def interval(score: Mapping) -> tuple[float, float] | None:
-  """The confidence interval of a score, if it has one."""
-  bounds = score.get('interval')
-  if not bounds or not all(fmt.is_finite(bound) for bound in bounds):
-    return None
-  return bounds[0], bounds[1]
-
-
-def times(runs: Sequence[Run], score: Mapping) -> Markup | None:
+def times(runs: Sequence[Run], score: Score) -> Markup | None:
   """All times on one axis; None with fewer than two."""
   lines = [
     run.line([(run.seconds, 0.0)]) for run in runs if run.seconds is not None
   ]
   if len(lines) < 2:
     return None
-  mean = score['score_seconds']
   return figures.times(
     'times',
     lines,
-    mean=mean if fmt.is_finite(mean) else None,
-    interval=interval(score),
+    mean=score.score_seconds,
+    interval=score.interval,
     width=WIDE,
   )
 
 
 def learning_curves(
-  runs: Sequence[Run], score: Mapping, prefix: str = ''
+  runs: Sequence[Run], score: Score | None, prefix: str = ''
 ) -> list[Curves]:
   """The curves of every metric that the target names.
 
   By epochs they have the band in which the reference met the target, where the
   score knows of one.
   """
-  evals = [item for run in runs for item in run.result['evals']]
+  evals = [item for run in runs for item in run.result.evals]
   if not evals:
     return []
-  unit, size = figures.time_unit(max(item['seconds'] for item in evals))
+  unit, size = figures.time_unit(max(item.seconds for item in evals))
   progress = runs_lib.progress_name(runs)
-  band = reference_band(score)
+  band = reference_band(score) if score else None
   found = []
   for number, goal in enumerate(goals(runs[0].result)):
     name, bound = goal.metric, goal.bound
@@ -139,14 +131,12 @@ def learning_curves(
   return found
 
 
-def reference_band(score: Mapping) -> figures.Band | None:
-  """When runs of the reference met the target: mean and two deviations."""
-  reference = (score.get('convergence') or {}).get('reference')
+def reference_band(score: Score) -> figures.Band | None:
+  """Place at which runs of the reference met the target, +- two deviations."""
+  reference = score.convergence and score.convergence.reference
   if not reference:
     return None
-  mean, std = reference['mean'], reference['std']
-  if not (fmt.is_finite(mean) and fmt.is_finite(std)):
-    return None
+  mean, std = reference.mean, reference.std
   return figures.Band(
     max(0.0, mean - 2 * std), mean, mean + 2 * std, 'reference'
   )
@@ -204,12 +194,8 @@ def _curves(
 
 def spending(runs: Sequence[Run], phase: str) -> list[Spending]:
   """What each run spent on a phase, 'startup' or 'timed'."""
-  return [
-    Spending(
-      run.label, run.result[phase]['parts'], run.result[phase]['seconds']
-    )
-    for run in runs
-  ]
+  spent = [(run.label, getattr(run.result, phase)) for run in runs]
+  return [Spending(label, each.parts, each.seconds) for label, each in spent]
 
 
 def breakdown(
@@ -263,11 +249,7 @@ def _excess(
 
 def _spent(row: Spending) -> dict[str, float]:
   """Seconds by part; what the parts leave unexplained is a part as well."""
-  parts = {
-    name: float(seconds)
-    for name, seconds in row.parts.items()
-    if fmt.is_finite(seconds)
-  }
+  parts = {name: float(seconds) for name, seconds in row.parts.items()}
   missing = row.seconds - sum(parts.values())
   if missing > _slack(row.seconds):
     parts['not accounted for'] = missing

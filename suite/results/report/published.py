@@ -12,6 +12,8 @@ import functools
 import math
 import pathlib
 
+from suite.results.records import RunRecord
+
 SOURCE = (
   'Computed from the result logs that MLCommons published for MLPerf Training '
   'v0.5 to v5.0, in the repositories mlcommons/training_results_<round>. '
@@ -34,7 +36,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """What there is to show beside a result."""
+  """Published results to show beside a result."""
 
   total: int  # published results of the benchmark
   # Those of systems nearest in size; () beside a result of another size of the
@@ -43,15 +45,14 @@ class Context:
   source: str = SOURCE
 
 
-def near(result: Mapping) -> Context | None:
+def near(result: RunRecord) -> Context | None:
   """Published results beside a result; None where nobody published any."""
-  found = _all().get(str(result['benchmark']), ())
+  found = _all().get(result.benchmark, ())
   if not found:
     return None
-  if result['size'] != 'reference':
+  if result.size != 'reference':
     return Context(len(found), ())
-  devices = result['system'].get('devices')
-  devices = devices if isinstance(devices, int) and devices > 0 else 1
+  devices = result.devices
   known = [entry for entry in found if entry.accelerators]
   known.sort(key=lambda e: (abs(math.log(e.accelerators / devices)), e.minutes))
   return Context(

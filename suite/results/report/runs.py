@@ -1,13 +1,15 @@
-"""What the report says about each run, read from results and score."""
+"""Runs in the words and numbers of the report, from records and score."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
+import os
 
+from suite import files
 from suite.clock import RESTART
+from suite.results.records import RunRecord, Score, Value
 from suite.results.report import figures
 from suite.results.report import format as fmt
 
-_PROGRESS = {'epoch_num': 'epochs', 'samples_count': 'samples'}
 _LOSS_POINTS = 240  # more would not show
 
 
@@ -16,8 +18,8 @@ class Run:
   """One run, in the words and numbers of the report."""
 
   index: int
-  result: Mapping
-  place: Mapping | None  # what the score says of the run; None: nothing
+  result: RunRecord
+  place: Value | None  # the run in the score; None: it is not there
   standing: str  # counts, fastest, slowest, window, unscored
   style: int | None  # colour and marker; None where there are too many runs
   name: str = ''  # instead of its number
@@ -33,27 +35,25 @@ class Run:
   @property
   def seconds(self) -> float | None:
     """Time to quality, or None for a run that did not reach the target."""
-    if self.place:  # the score has heard the audit
-      seconds = self.place['seconds']
-    else:
-      seconds = self.result['time_to_quality']
-    return seconds if fmt.is_finite(seconds) else None
+    if self.place:  # the score depends on the audit
+      return self.place.seconds
+    return self.result.time_to_quality
 
   @property
   def verdict(self) -> str:
     if self.reached:
       return 'reached the target'
-    if self.result['status'] == 'success':
+    if self.result.status == 'success':
       return 'not valid, see the audit'
-    return str(self.result.get('reason') or self.result['status'])
+    return self.result.reason or self.result.status
 
   @property
   def restarts(self) -> str:
     """'resumed 1 time, 12 s lost'; empty for a run that nothing cut off."""
-    count = len(self.result.get('resumed') or ())
+    count = len(self.result.resumed)
     if not count:
       return ''
-    lost = self.result['timed']['parts'].get(RESTART, 0.0)
+    lost = self.result.timed.parts.get(RESTART, 0.0)
     times = 'time' if count == 1 else 'times'
     return f'resumed {count} {times}, {fmt.duration(lost)} lost'
 
@@ -63,20 +63,16 @@ class Run:
 
   @property
   def log(self) -> str:
-    return self.result.get('log') or f'result_{self.index}.txt'
+    return os.path.basename(files.log_path('', self.index))
 
   @property
   def excess(self) -> float:
     """Startup beyond the allowance, in seconds; it is added to the time."""
-    startup = self.result['startup']
-    allowance = startup.get('allowance')
-    if not fmt.is_finite(allowance):
-      return 0.0
-    return max(0.0, startup['seconds'] - allowance)
+    return self.result.startup.excess
 
   @property
   def tooltip(self) -> str:
-    seed = f'{self.label}, seed {self.result["seed"]}'
+    seed = f'{self.label}, seed {self.result.seed}'
     if self.seconds is None:
       return f'{seed}: {self.verdict}'
     place = '' if self.counts else f', {self.standing_words}'
@@ -94,15 +90,15 @@ class Run:
 
   @property
   def progress(self) -> str:
-    """How far the last eval was, in epochs or the like."""
-    evals = self.result['evals']
-    return fmt.count(_progress(evals[-1])) if evals else fmt.NOTHING
+    """Place of the last eval, in epochs or another unit."""
+    evals = self.result.evals
+    return fmt.count(evals[-1].place) if evals else fmt.NOTHING
 
   def final(self, metric: str) -> str:
-    evals = self.result['evals']
+    evals = self.result.evals
     if not evals:
       return fmt.NOTHING
-    return fmt.quality(evals[-1]['quality'].get(metric))
+    return fmt.quality(evals[-1].quality.get(metric))
 
   def line(self, points: Sequence[tuple[float, float]], **more) -> figures.Line:
     return figures.Line(
@@ -118,48 +114,44 @@ class Run:
   def curve(self, metric: str, *, over_seconds: bool, unit: float = 1.0):
     """Quality [(x, y)] over seconds / unit, or over epochs."""
     points = []
-    for item in self.result['evals']:
-      x = item['seconds'] / unit if over_seconds else _progress(item)
-      y = item['quality'].get(metric)
-      if fmt.is_finite(x) and fmt.is_finite(y):
-        points.append((float(x), float(y)))
+    for item in self.result.evals:
+      x = item.seconds / unit if over_seconds else item.place
+      if metric in item.quality:
+        points.append((float(x), float(item.quality[metric])))
     return self.line(points, failed=not self.reached)
 
   def loss_curve(self) -> figures.Line:
     """Training loss over steps; ends in a cross where it stops being finite."""
-    losses = self.result.get('losses') or []
+    losses = self.result.losses
     points = [
-      (float(step), float(loss)) for step, loss in losses if fmt.is_finite(loss)
+      (float(step), float(loss)) for step, loss in losses if loss is not None
     ]
     broken = len(points) < len(losses)
     return self.line(figures.thinned(points, _LOSS_POINTS), failed=broken)
 
 
-def read(results: Sequence[Mapping], score: Mapping) -> tuple[Run, ...]:
+def read(results: Sequence[RunRecord], score: Score) -> tuple[Run, ...]:
   """The runs in order, each with its place in the score."""
-  places = {value['run']: value for value in score['values']}
-  scored = fmt.is_finite(score['score_seconds'])
-  ordered = sorted(results, key=lambda result: result['run'])
+  places = {value.run: value for value in score.values}
+  scored = score.score_seconds is not None
+  ordered = sorted(results, key=lambda result: result.run)
   few = len(ordered) <= figures.STYLES
   runs = []
   for number, result in enumerate(ordered):
-    place = places.get(result['run'])
-    standing = (place.get('dropped') or 'counts') if place else 'unscored'
+    place = places.get(result.run)
+    standing = (place.dropped or 'counts') if place else 'unscored'
     if standing == 'counts' and not scored:
       standing = 'unscored'
     style = number if few else None
-    runs.append(Run(result['run'], result, place, standing, style))
+    runs.append(Run(result.run, result, place, standing, style))
   return tuple(runs)
 
 
 def progress_name(runs: Sequence[Run]) -> str:
-  """What the runs count their evals in: epochs, samples or another name."""
+  """Unit that the runs count their evals in: epochs, samples or another."""
   for run in runs:
-    for item in run.result['evals']:
-      key = next(iter(item['at']), 'step')
-      return _PROGRESS.get(key, key.replace('_', ' '))
+    for item in run.result.evals:
+      key = next(iter(item.at), 'step')
+      one, many = fmt.units(key)
+      return many if one != 'unit' else key.replace('_', ' ')
   return 'epochs'
-
-
-def _progress(item: Mapping) -> float | None:
-  return next(iter(item['at'].values()), item.get('step'))

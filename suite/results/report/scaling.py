@@ -1,10 +1,11 @@
 """The page of a scaling study: throughput, efficiency and where time went."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from suite.results import scaling
+from suite.results.records import RunRecord
 from suite.results.report import facts, pictures, published_curves, trends
 from suite.results.report import format as fmt
 from suite.results.report.page import Report, environment
@@ -21,7 +22,7 @@ def build(
   points: Sequence[Point],
   *,
   mode: str,
-  record: Mapping,
+  record: RunRecord,
   command: Sequence[str],
   notes: Sequence[str] = (),
 ) -> Report:
@@ -36,7 +37,7 @@ def build(
   """
   found = [(p, scaling.measure(p), scaling.efficiency(p, points[0]))
            for p in points]  # fmt: skip
-  drawn = _pictures(found, mode, str(record['benchmark']))
+  drawn = _pictures(found, mode, record.benchmark)
   spent = pictures.breakdown(
     [_spending(point, mode, measured) for point, measured, _ in found],
     'timed',
@@ -89,7 +90,7 @@ def table(points: Sequence[Point]) -> list[dict]:
 
 
 def lines(points: Sequence[Point]) -> list[str]:
-  """The same for a terminal."""
+  """The rows as lines for a terminal."""
   head = (
     'devices', 'processes', 'batch', 'met', 'samples/s', 'epochs',
     'time to quality', 'total', '=', 'throughput', 'x', 'epochs', 'x',

@@ -1,7 +1,8 @@
 """Every number that a report shows, as tables: lists of mappings by column."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from suite.results.records import Score
 from suite.results.report import facts, made, published
 from suite.results.report.runs import Run
 
@@ -13,11 +14,11 @@ _SCORE = (
 Table = list[dict]
 
 
-def of_set(runs: Sequence[Run], score: Mapping) -> dict[str, Table]:
+def of_set(runs: Sequence[Run], score: Score) -> dict[str, Table]:
   """The tables of the report of one set of runs, by name."""
   found = {
     'score': [score_row(score)],
-    'runs': [_run(run, score) for run in runs],
+    'runs': [_run(run) for run in runs],
     'evals': [row for run in runs for row in _evals(run)],
     'losses': [row for run in runs for row in _losses(run)],
     'time': [row for run in runs for row in _time(run)],
@@ -42,61 +43,55 @@ def of_set(runs: Sequence[Run], score: Mapping) -> dict[str, Table]:
   return {name: rows for name, rows in found.items() if rows}
 
 
-def score_row(score: Mapping) -> dict:
-  """A score in one row: what it is, how sure, and by what it varies."""
-  row = {name: score.get(name) for name in _SCORE}
+def score_row(score: Score) -> dict:
+  """A score in one row: its number, its intervals, its spread."""
+  row = {name: getattr(score, name) for name in _SCORE}
   for name in ('interval', 'bootstrap'):
-    low, high = score.get(name) or (None, None)
+    low, high = getattr(score, name) or (None, None)
     row |= {f'{name}_low': low, f'{name}_high': high}
-  split = score.get('split') or {}
   for name in ('system', 'algorithm'):
-    part = split.get(name) or {}
-    row |= {
-      f'{name}_mean': part.get('mean'),
-      f'{name}_cv': part.get('relative'),
-    }
-  row |= {
-    'unit': split.get('unit'),
-    'algorithm_share': split.get('algorithm_share'),
-  }
-  reference = (score.get('convergence') or {}).get('reference') or {}
+    part = getattr(score.split, name, None)
+    row[f'{name}_mean'] = part and part.mean
+    row[f'{name}_cv'] = part and part.relative
+  for name in ('unit', 'algorithm_share'):
+    row[name] = getattr(score.split, name, None)
+  reference = score.convergence and score.convergence.reference
   for name in ('mean', 'std', 'minimum'):
-    row[f'reference_{name}'] = reference.get(name)
+    row[f'reference_{name}'] = getattr(reference, name, None)
   return row
 
 
-def _run(run: Run, score: Mapping) -> dict:
+def _run(run: Run) -> dict:
   result = run.result
-  value = next((v for v in score['values'] if v['run'] == run.index), {})
-  last = result['evals'][-1] if result['evals'] else {'at': {}, 'quality': {}}
+  last = result.evals[-1] if result.evals else None
   return {
     'run': run.index,
-    'seed': result['seed'],
+    'seed': result.seed,
     'outcome': run.verdict,
-    'resumed': len(result.get('resumed') or ()),
+    'resumed': len(result.resumed),
     'standing': run.standing,
     'seconds': run.seconds,
-    'left_out': value.get('dropped'),
-    **last['at'],
-    **last['quality'],
-    'startup_seconds': result['startup']['seconds'],
-    'samples_per_second': result['samples_per_second'],
+    'left_out': run.place and run.place.dropped,
+    **(last.at if last else {}),
+    **(last.quality if last else {}),
+    'startup_seconds': result.startup.seconds,
+    'samples_per_second': result.samples_per_second,
     'log': run.log,
   }
 
 
 def _evals(run: Run) -> Table:
   return [
-    {'run': run.index, **item['at'], 'step': item['step'],
-     'seconds': item['seconds'], **item['quality'], **made.of_eval(item)}
-    for item in run.result['evals']
+    {'run': run.index, **item.at, 'step': item.step,
+     'seconds': item.seconds, **item.quality, **made.of_eval(item)}
+    for item in run.result.evals
   ]  # fmt: skip
 
 
 def _losses(run: Run) -> Table:
   return [
     {'run': run.index, 'step': step, 'loss': loss}
-    for step, loss in run.result.get('losses') or []
+    for step, loss in run.result.losses
   ]
 
 
@@ -104,5 +99,5 @@ def _time(run: Run) -> Table:
   return [
     {'run': run.index, 'phase': phase, 'part': part, 'seconds': seconds}
     for phase in ('timed', 'startup')
-    for part, seconds in run.result[phase]['parts'].items()
+    for part, seconds in getattr(run.result, phase).parts.items()
   ]

@@ -1,15 +1,9 @@
-"""How much the runs of a set differ, and whether by the system or by chance."""
+"""Spread of the runs of a set, by the system and by chance."""
 
-from collections.abc import Mapping
 import dataclasses
 
+from suite.results.records import Part, Score
 from suite.results.report import format as fmt
-
-_UNITS = {
-  'epoch_num': ('epoch', 'epochs'),
-  'samples_count': ('sample', 'samples'),
-  'step_num': ('step', 'steps'),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +18,7 @@ class Row:
   most: str
 
 
-def rows(score: Mapping) -> list[Row]:
+def rows(score: Score) -> list[Row]:
   """Time, time per epoch and epochs, as far as the score knows them."""
   values = _counted(score)
   if not values:
@@ -34,67 +28,63 @@ def rows(score: Mapping) -> list[Row]:
       'Time to quality',
       'both together',
       fmt.duration(sum(values) / len(values)),
-      fmt.percent(score['coefficient_of_variation']),
+      fmt.percent(score.coefficient_of_variation),
       fmt.duration(min(values)),
       fmt.duration(max(values)),
     )
   ]
-  split = score.get('split')
+  split = score.split
   if split:
-    one, many = units(split['unit'])
+    one, many = fmt.units(split.unit)
     found.append(
-      _row(f'Time per {one}', 'the system', split['system'], fmt.duration)
+      _row(f'Time per {one}', 'the system', split.system, fmt.duration)
     )
     found.append(
       _row(
         f'{many.capitalize()} to target',
         'the method',
-        split['algorithm'],
+        split.algorithm,
         fmt.count,
       )
     )
   return found
 
 
-def units(name: str | None) -> tuple[str, str]:
-  """What a log's key counts training in: one and several of them, in words."""
-  return _UNITS.get(name, ('unit', 'units'))
-
-
-def share(score: Mapping) -> str:
-  """How much of the spread is the method's, in words; empty if unknown."""
-  found = (score.get('split') or {}).get('algorithm_share')
-  if not fmt.is_finite(found):
+def share(score: Score) -> str:
+  """Share of the method in the spread, in words; empty if unknown."""
+  if not score.split or score.split.algorithm_share is None:
     return ''
+  many = fmt.units(score.split.unit)[1]
   return (
-    f'{found * 100:.0f} % of the spread in time comes from runs that need '
-    'more or fewer epochs, which is a matter of chance; the rest is the system.'
+    f'{score.split.algorithm_share * 100:.0f} % of the spread in time comes '
+    f'from runs that need more or fewer {many}, which is a matter of chance; '
+    'the rest is the system.'
   )
 
 
-def bootstrap(score: Mapping) -> str:
+def bootstrap(score: Score) -> str:
   """The resampled interval in words; empty if there is none."""
-  bounds = score.get('bootstrap')
-  if not bounds or not fmt.is_finite(bounds[0]):
+  bounds = score.bootstrap
+  if not bounds:
     return ''
   high = 'no score' if bounds[1] is None else fmt.duration(bounds[1])
   return f'{fmt.duration(bounds[0])} to {high}'
 
 
-def _counted(score: Mapping) -> list[float]:
+def _counted(score: Score) -> list[float]:
   return [
-    value['seconds']
-    for value in score['values']
-    if fmt.is_finite(value['seconds']) and value['dropped'] != 'window'
+    value.seconds
+    for value in score.values
+    if value.seconds is not None and value.dropped != 'window'
   ]
 
 
-def _row(name: str, what: str, part: Mapping, words) -> Row:
+def _row(name: str, what: str, part: Part, words) -> Row:
   return Row(
     name,
     what,
-    words(part['mean']),
-    fmt.percent(part['relative']),
-    words(part['least']),
-    words(part['most']),
+    words(part.mean),
+    fmt.percent(part.relative),
+    words(part.least),
+    words(part.most),
   )

@@ -8,9 +8,8 @@ import statistics
 import numpy as np
 from scipy import special
 
-from suite import clock
-from suite.results.audit import LogSummary
-from suite.results.scoring.spread import Part, part
+from suite.results.records import Part
+from suite.results.scoring.spread import part
 
 CONFIDENCE = 0.95
 _RESAMPLES = 10_000
@@ -18,7 +17,7 @@ _SEED = 20_260_101  # any; the same runs always have the same interval
 
 
 @dataclasses.dataclass(frozen=True)
-class Score:
+class Olympic:
   """A score, in seconds, and what it rests on.
 
   `seconds` is the olympic mean, times `factor`; so are both intervals, in which
@@ -68,13 +67,13 @@ def olympic(
   dropped: int = 1,
   required: int | None = None,
   factor: float = 1.0,
-) -> Score:
+) -> Olympic:
   """The mean without the `dropped` fastest and as many slowest runs.
 
   Args:
     seconds: time to quality of each run; None where it did not converge.
     dropped: runs that are left out on either side.
-    required: runs that make a result; another number is scored all the same,
+    required: runs that make a result; another number is scored anyway,
       with a `reason` that says so. None: any number.
     factor: what the score is multiplied by, at least 1: the reference's mean
       epochs to the target over those of these runs.
@@ -106,17 +105,6 @@ def olympic(
   )
 
 
-def time_to_quality(summary: LogSummary, allowance: float) -> float | None:
-  """Seconds from run_start to run_stop, and of startup beyond `allowance`.
-
-  None if the run did not converge.
-  """
-  if not summary.converged:
-    return None
-  timed = (summary.run_stop_ms - summary.run_start_ms) / 1000.0
-  return clock.time_to_quality(timed, summary.startup_ms / 1000.0, allowance)
-
-
 def _score(
   seconds: Sequence[float | None],
   spread: Part | None,
@@ -128,8 +116,8 @@ def _score(
   slowest: tuple[int, ...] = (),
   interval: tuple[float, float] | None = None,
   bootstrap: tuple[float, float] | None = None,
-) -> Score:
-  return Score(
+) -> Olympic:
+  return Olympic(
     seconds=None if mean is None else factor * mean,
     values=tuple(seconds),
     fastest=fastest,
@@ -168,7 +156,7 @@ def _no_result(runs: int, required: int | None) -> str | None:
 def _interval(
   kept: Sequence[float], dropped: int
 ) -> tuple[float, float] | None:
-  """The interval of `Score`; `kept` is in order. None for fewer than two."""
+  """The interval of `Olympic`; `kept` is in order. None for fewer than two."""
   if len(kept) < 2:
     return None
   count = len(kept) + 2 * dropped

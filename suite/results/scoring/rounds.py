@@ -1,4 +1,4 @@
-"""What official rounds ask of a result, for benchmarks that are not here."""
+"""Conventions of official rounds, for benchmarks that are not here."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ _FIRST_CONVERGED = {'ncf': 50}
 
 @dataclasses.dataclass(frozen=True)
 class Convention:
-  """How many runs make a result, and which count."""
+  """Number of runs that make a result, and those that count."""
 
   runs: int | None  # None: nobody says
   dropped: int  # fastest runs, and as many slowest

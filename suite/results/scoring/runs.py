@@ -1,4 +1,4 @@
-"""What scoring needs of a run, from an audited log or one of an old round.
+"""Runs as scoring needs them, from audited logs and those of old rounds.
 
 Logs of v0.7 and later are read and judged by `suite.results.audit`. Those of
 v0.5 and v0.6 have another form and count in seconds, with a fraction; here they
@@ -8,14 +8,14 @@ are read for their times, and nothing else of them is checked.
 from collections.abc import Iterator, Mapping
 import dataclasses
 import json
-import math
 import os
 import re
 from typing import Any
 
-from suite import hparams
+from suite import clock, hparams
+from suite.files import is_number
 from suite.results.audit import LogSummary
-from suite.results.scoring.olympic import time_to_quality
+from suite.target import Target
 
 _HEAD = 1 << 16  # bytes in which the first record must stand
 _LINE = 1 << 20
@@ -78,6 +78,17 @@ def from_summary(number: int, summary: LogSummary, allowance: float) -> Run:
   )
 
 
+def time_to_quality(summary: LogSummary, allowance: float) -> float | None:
+  """Seconds from run_start to run_stop, and of startup beyond `allowance`.
+
+  None if the run did not converge.
+  """
+  if not summary.converged:
+    return None
+  timed = (summary.run_stop_ms - summary.run_start_ms) / 1000.0
+  return clock.time_to_quality(timed, summary.startup_ms / 1000.0, allowance)
+
+
 def old_round(path: str | os.PathLike) -> str | None:
   """'v0.5' or 'v0.6' where the records of a log have that form, else None."""
   with open(path, 'rb') as stream:
@@ -120,7 +131,7 @@ def _records(stream, pattern: re.Pattern, found: '_Found') -> Iterator[tuple]:
 
 
 class _Found:
-  """What the records of an old log add up to."""
+  """Collects the records of an old log."""
 
   def __init__(self):
     self.benchmark: str | None = None
@@ -170,11 +181,13 @@ class _Found:
     )
 
   def _ended_well(self) -> bool | None:
-    """What the log says; by its own target where it says nothing (v0.5)."""
+    """Success as the log says it, or else by its own target (v0.5)."""
     target = _number(self._values.get('eval_target'))
     if self._stop is None or self._success is not None or target is None:
       return self._success
-    return any(value >= target for value in self._eval[1].values())
+    # All metrics of v0.5 are at least something.
+    quality = self._eval[1]
+    return any(Target({name: target}).met_by(quality) for name in quality)
 
   def _seconds(self) -> float | None:
     if self._start is None or self._stop <= self._start:
@@ -191,9 +204,7 @@ def _success(fields: Mapping[str, Any], metadata: Any) -> bool | None:
 
 
 def _number(value: Any) -> float | None:
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    return None
-  return value if math.isfinite(value) else None
+  return value if is_number(value) else None
 
 
 def _quality(value: Any) -> dict[str, float]:

@@ -1,41 +1,10 @@
-"""What of the spread of times is the system's, and what the algorithm's."""
+"""Splits the spread of times between the system and the algorithm."""
 
 from collections.abc import Sequence
-import dataclasses
 import math
 import statistics
 
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-  """One quantity over several runs; `std` is that of a sample."""
-
-  mean: float
-  std: float | None  # None: of a single run nothing is known
-  least: float
-  most: float
-
-  @property
-  def relative(self) -> float | None:
-    """The coefficient of variation."""
-    return None if self.std is None else self.std / self.mean
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-  """The time of a run is its epochs times the seconds that each takes.
-
-  Seconds per epoch say how fast a system is and are alike in all runs; epochs
-  to the target are a matter of the algorithm and of luck. A change of a system
-  shows in the former with far fewer runs.
-  """
-
-  unit: str  # what training is counted in: epoch_num, samples_count, ...
-  system: Part  # seconds per unit
-  algorithm: Part  # units to the target
-  # Share of the variance of the logarithm of times that goes away where all
-  # runs take as many units as another; None where times do not vary.
-  algorithm_share: float | None
+from suite.results.records import Part, Split
 
 
 def part(values: Sequence[float]) -> Part | None:

@@ -1,4 +1,4 @@
-"""Weak scaling: how many models a whole system trains side by side."""
+"""Weak scaling: models that a whole system trains side by side."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -9,7 +9,7 @@ from suite.results.scoring.runs import Run
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-  """What the rules report of M models on one system: T, S, M' and TTT_all.
+  """Report of M models on one system, by the rules: T, S, M' and TTT_all.
 
   Never reported alone: it stands beside the time to quality of one model that
   has the whole system. Nothing is extrapolated: `models` were trained.

@@ -1,10 +1,10 @@
-"""Which runs count where more were made than a result takes."""
+"""Picks the runs that count where more were made than a result takes."""
 
 from collections.abc import Sequence
 import dataclasses
 import math
 
-from suite.results.scoring.olympic import Score, olympic
+from suite.results.scoring.olympic import Olympic, olympic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Window:
   """Consecutive runs of a longer series, and how they were picked."""
 
   start: int  # index of the first run, in the order given
-  score: Score
+  score: Olympic
   scores: tuple[float | None, ...]  # seconds of every window, in order
 
   @property
@@ -44,5 +44,5 @@ def median_window(
   return Window(start, scores[start], tuple(s.seconds for s in scores))
 
 
-def _rank(score: Score) -> float:
+def _rank(score: Olympic) -> float:
   return math.inf if score.seconds is None else score.seconds

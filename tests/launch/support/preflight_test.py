@@ -10,7 +10,7 @@ import jax
 
 from launch import local
 from launch.support import preflight
-from suite.results.report import facts, page
+from suite.results.report import facts
 from suite.run import sharding
 from tests.launch import digits_data, processes
 from tests.suite.results import sample_results
@@ -113,11 +113,11 @@ class ReportTest(absltest.TestCase):
   def test_the_report_shows_it_and_the_stragglers_of_later_runs(self):
     results = sample_results.results()
     score = sample_results.score(results)
-    self.assertNotIn('Preflight', page.render(results, score))
+    self.assertNotIn('Preflight', sample_results.render(results, score))
     found = {'devices': _devices(1.0, 3.0), 'stragglers': [], 'left_out': []}
     results[0]['preflight'] = found
     results[1]['preflight'] = {**found, 'stragglers': ['device 7 is slow']}
-    html = page.render(results, score)
+    html = sample_results.render(results, score)
     self.assertIn('2 devices: slowest 1, median 2, fastest 3 TFLOP/s', html)
     self.assertIn('device 7 is slow', html)
 

@@ -18,6 +18,7 @@ from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.results import audit, convergence
 from suite.results.audit import reached
+from suite.results.audit.compared import Compared
 from suite.results.convergence import Point, Points, curves, store
 from tests.suite.results.audit import audit_logs
 
@@ -218,6 +219,9 @@ class LogsTest(parameterized.TestCase):
       checked.runs, points or convergence.find('resnet', '4.0.0')
     )
 
+  def compared(self):
+    return audit.examine_set(self.directory, get=audit_logs.get).compared
+
   def write(self, last_evals, *, failed=(), batch_size=4096):
     """Logs of official size whose evals come after 3, 7, 11 ... epochs."""
     for run, evals in enumerate(last_evals):
@@ -255,21 +259,21 @@ class LogsTest(parameterized.TestCase):
 
   def test_a_score_is_multiplied_only_where_the_runs_pass(self):
     self.write((8, 9, 9, 9, 9), batch_size=3264)  # epochs 31, 35, 35, 35, 35
-    verdict = self.judge()
     self.assertAlmostEqual(
-      convergence.factor(verdict), np.mean([35.1538461538]) / 35
+      self.compared().factor, np.mean([35.1538461538]) / 35
     )
     self.write((8, 8, 8, 8, 8), batch_size=3264)
     self.assertGreater(self.judge().factor, 1)
-    self.assertEqual(convergence.factor(self.judge()), 1.0)
-    self.assertEqual(convergence.factor(None), 1.0)
+    self.assertTrue(self.compared().rejected)
+    self.assertEqual(self.compared().factor, 1.0)
+    self.assertEqual(Compared().factor, 1.0)
 
   def test_nothing_is_read_from_or_written_to_the_folder(self):
     self.write((8, 9, 9, 9, 9), batch_size=3264)
     scaling = self.directory / 'scaling.json'
     scaling.write_text('{"scaling_factor": 0.1}')
     before = sorted(os.listdir(self.directory))
-    self.assertGreater(convergence.factor(self.judge()), 1)
+    self.assertGreater(self.compared().factor, 1)
     self.assertEqual(sorted(os.listdir(self.directory)), before)
     self.assertIn('0.1', scaling.read_text())
 
@@ -367,7 +371,11 @@ class PointsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (8, (50, 51, 52), 'Passes: 51 epochs .* batch 8, no fewer than the 50 of'),
-    (8, (49, 49.5, 49), r'Passes, to be normalised: .* count 1\.0204 fold\.'),
+    (
+      8,
+      (49, 49.5, 49),
+      r'Passes, to be normalised: .* multiplied by 1\.0204\.',
+    ),
     (8, (40, 40, 40), 'Too fast: 40 epochs .* fewer than the 50 .* explains'),
     (12, (90, 90, 90), r'\(interpolated between batches 8 and 16\)'),
     (2, (50, 50, 50), 'at 8, its smallest batch'),

@@ -1,9 +1,12 @@
-"""Results and scores as the programs write them, made up for the tests."""
+"""Results and scores as JSON holds them, made up for the tests."""
 
 from collections.abc import Mapping, Sequence
 import statistics
 
 import numpy as np
+
+from suite.results.records import RunRecord, Score, typed
+from suite.results.report import page
 
 _SETTINGS = (
   # name, value, reference, log key, tunable, what it is
@@ -98,12 +101,7 @@ def result(run: int = 0, *, epochs: int = 9, pace: float = 4.4, **changes):
       'numpy': '2.3.5',
       'commit': 'abc1234+changes',
     },
-    'data': {
-      'name': 'digits',
-      'train_samples': 4480,
-      'eval_samples': 520,
-      'fingerprint': 'sha256:' + 8 * '0123abcd',
-    },
+    'data': {'name': 'digits', 'fingerprint': 'sha256:' + 8 * '0123abcd'},
     'command': [
       *('python', '-m', 'launch.train', '--benchmark=resnet', '--size=tiny'),
       *('--output=results/a folder', f'--run={run}'),
@@ -131,6 +129,31 @@ def results(runs: int = 5) -> list[dict]:
     result(run, epochs=epochs[run % 7], pace=4.4 + 0.013 * (run * 17 % 40))
     for run in range(runs)
   ]
+
+
+def runs_of(results: Sequence[Mapping]) -> list[RunRecord]:
+  """The records of results."""
+  return [typed(RunRecord, result, 'a run') for result in results]
+
+
+def score_of(score: Mapping) -> Score:
+  """The typed score."""
+  return typed(Score, score, 'a score')
+
+
+def build(
+  results: Sequence[Mapping], made: Mapping | None = None, **changes
+) -> page.Report:
+  """The report of results and their score, by default as `score` makes it."""
+  made = score(results, **changes) if made is None else made
+  return page.build(runs_of(results), score_of(made))
+
+
+def render(
+  results: Sequence[Mapping], made: Mapping | None = None, **changes
+) -> str:
+  """The page of results and their score."""
+  return build(results, made, **changes).html
 
 
 def settings(**values) -> dict[str, dict]:
@@ -165,13 +188,19 @@ def score(results: Sequence[Mapping], **changes) -> dict:
     'benchmark': results[0]['benchmark'] if results else 'resnet',
     'size': 'tiny',
     'division': 'closed',
+    'target': 'accuracy >= 0.97',
     'runs': len(results),
     'required_runs': 5,
     'score_seconds': mean,
     'values': [
       {
         'run': result['run'],
+        'seed': result['seed'],
         'seconds': result['time_to_quality'],
+        'reached': len(result['evals']),
+        'unit': 'epoch_num',
+        'quality': {},
+        'batch_size': 128,
         'dropped': dropped.get(index),
         'status': result['status'],
       }
@@ -237,7 +266,6 @@ def _part(values: Sequence[float]) -> dict:
     'std': std,
     'least': min(values),
     'most': max(values),
-    'relative': None if std is None else std / mean,
   }
 
 

@@ -15,6 +15,7 @@ from suite.results import convergence, scaling
 from suite.results.report import published_curves, trends
 from suite.results.report import scaling as page
 from suite.results.scaling import Point, Run
+from tests.suite.results import sample_results
 
 
 def _run(number=0, compute=8.0, rest=2.0, samples=1000, met=True):
@@ -90,15 +91,11 @@ class ScalingTest(parameterized.TestCase):
     self.assertAlmostEqual(measured.overhead, 6 / 73)
 
   def test_startup_beyond_the_allowance_is_overhead(self):
-    record = {
-      'run': 2,
-      'time_to_quality': 14.0,
-      'samples': 10,
-      'evals': [{'at': {'epoch_num': 3}}],
-      'timed': {'parts': {'compute': 9.0, 'eval': 1.0}},
-      'startup': {'seconds': 34.0, 'allowance': 30.0},
-    }
-    run = scaling.run_of(record)
+    record = sample_results.result(2, epochs=3, time_to_quality=14.0)
+    parts = {'compute': 9.0, 'eval': 1.0}
+    record['timed'] = {'seconds': 10.0, 'parts': parts}
+    record['startup'] = {'seconds': 34.0, 'allowance': 30.0, 'parts': {}}
+    run = scaling.run_of(*sample_results.runs_of([record]))
     self.assertEqual(run.whole, run.seconds)
     self.assertEqual(run.parts[scaling.STARTUP], 4.0)
     self.assertEqual(run.reached, 3)
@@ -188,11 +185,8 @@ class RecipeTest(parameterized.TestCase):
 
 class PageTest(parameterized.TestCase):
   def build(self, points, mode, name='resnet'):
-    record = {
-      'benchmark': name, 'size': 'tiny', 'division': 'open',
-      'ruleset': 'podium-tiny-1', 'target': {'accuracy': {'at_least': 0.9}},
-      'system': {'platform': 'cpu', 'cores': 2},
-    }  # fmt: skip
+    results = [sample_results.result(0, benchmark=name)]
+    (record,) = sample_results.runs_of(results)
     return page.build(
       scaling.ordered(points), mode=mode, record=record, command=['make', 'it'],
       notes=['a <note>'],

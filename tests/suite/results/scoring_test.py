@@ -6,7 +6,7 @@ import math
 import statistics
 
 from absl.testing import absltest, parameterized
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mstats
 
@@ -89,6 +89,7 @@ class OlympicTest(parameterized.TestCase):
   def test_one_kept_run_has_no_interval(self):
     self.assertIsNone(scoring.olympic((10.0, 11.0, 12.0)).interval)
 
+  @settings(deadline=None)
   @given(
     st.lists(st.floats(1, 1e5), min_size=5, max_size=40, unique=True),
     st.sampled_from((1, 2)),
@@ -108,6 +109,7 @@ class OlympicTest(parameterized.TestCase):
     ours = (score.interval[1] - score.interval[0]) / 2
     self.assertTrue(math.isclose(ours, half, rel_tol=1e-6, abs_tol=1e-9))
 
+  @settings(deadline=None)
   @given(st.lists(st.floats(1, 1e5), min_size=3, max_size=9), st.randoms())
   def test_the_order_of_runs_does_not_matter(self, runs, random):
     shuffled = random.sample(runs, len(runs))
@@ -211,6 +213,7 @@ class WindowTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'at least 3 runs'):
       scoring.median_window([1.0] * count, runs=3)
 
+  @settings(deadline=None)
   @given(st.lists(st.floats(1, 1e5) | st.none(), min_size=5, max_size=12))
   def test_half_the_windows_are_no_slower_and_half_no_faster(self, runs):
     found = scoring.median_window(runs, runs=5)

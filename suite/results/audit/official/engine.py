@@ -39,6 +39,7 @@ class Verdict:
   met: Mapping[int, bool]  # line of an eval -> whether it meets the target
   target: Target | None  # of the Closed division, as far as it is plain
   goal: str | None  # the target in words
+  asks: Target | None  # bounds on quality of the files themselves, in Open too
 
 
 def check(
@@ -66,6 +67,7 @@ def check(
     met=pass_.met,
     target=bounds.target(closed) if closed else None,
     goal=pass_.goal,
+    asks=next((found for f in files if (found := bounds.target(f))), None),
   )
 
 

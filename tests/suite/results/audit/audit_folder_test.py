@@ -336,7 +336,7 @@ class OracleTest(SubmissionTestCase):
       audit_logs.write(self.org / _log(run), events)
     found = audit.examine(self.root)
     self.assertEmpty([*map(str, found.findings)])
-    self.assertIn('times count 1.0044 fold', found.notes[0])
+    self.assertIn('times are multiplied by 1.0044', found.notes[0])
     self.assertTrue(submissions.officially_accepted(self.org, '4.0.0'))
     self.assertTrue((self.org / _RESULTS / 'scaling.json').exists())
     self.assert_found('normalisation file', 'was not read')

@@ -12,7 +12,7 @@ from absl.testing import parameterized
 
 from suite import hparams as hparams_lib
 from suite.benchmark import Benchmark, DataSet, Size
-from suite.hparams import NOT_NEGATIVE, Rule, fixed, one_of, tunable
+from suite.hparams import NOT_NEGATIVE, POSITIVE, Rule, fixed, one_of, tunable
 from suite.results import audit
 from suite.target import Target
 
@@ -100,6 +100,41 @@ BENCHMARK = Benchmark(
     ),
   },
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class BySamples:
+  """Hyperparameters of a benchmark whose evals are placed by samples."""
+
+  global_batch_size: int = tunable(
+    24, 'Rows.', key='global_batch_size', valid=POSITIVE
+  )
+  accumulation: int = fixed(1, 'Parts.', key='gradient_accumulation_steps')
+  samples_between_evals: int = fixed(3000, 'Samples.')
+
+
+@dataclasses.dataclass(frozen=True)
+class ByFractions:
+  """Hyperparameters of a benchmark whose evals are a twentieth apart."""
+
+  global_batch_size: int = tunable(
+    24, 'Rows.', key='global_batch_size', valid=POSITIVE
+  )
+  accumulation: int = fixed(1, 'Parts.', key='gradient_accumulation_steps')
+  epochs_between_evals: float = fixed(0.05, 'Epochs.')
+
+
+def placed(hparams: Any) -> Benchmark:
+  """A benchmark of ours with these hyperparameters and a loss as target."""
+  size = Size(
+    hparams=hparams,
+    target=Target(at_most={'loss': 3.0}),
+    ruleset='podium-placed-1',
+    data=DataSet('rows', 60_000, 100),
+  )
+  return Benchmark(name='placed', runs=5, dropped=1, sizes={'tiny': size})
+
+
 TWO_METRICS = dataclasses.replace(
   BENCHMARK,
   name='maskrcnn',
@@ -289,21 +324,36 @@ def _settings(benchmark, size, hparams, division, seed) -> Iterator[Event]:
 
 
 def _course(benchmark, hparams, qualities) -> Iterator[Event]:
-  done = benchmark.starts_after(hparams)
-  between = getattr(hparams, 'epochs_between_evals', 1)
-  first_eval = done + getattr(hparams, 'eval_offset', between - 1) + 1
-  for number, quality in enumerate(qualities):
-    last = first_eval + number * between
-    first = {'first_epoch_num': done + 1}
-    block, at = {**first, 'epoch_count': last - done}, {'epoch_num': last}
+  for block, stop, at, quality in _blocks(benchmark, hparams, qualities):
     yield Event('block_start', None, block, kind='INTERVAL_START')
     for key in _OF_BLOCKS.get(benchmark.name, ()):
       yield Event(key, 10_000, dict(at))
-    yield Event('block_stop', None, dict(first), kind='INTERVAL_END')
+    yield Event('block_stop', None, stop, kind='INTERVAL_END')
     yield Event('eval_start', None, dict(at), kind='INTERVAL_START')
     yield Event('eval_accuracy', quality, dict(at))
     yield Event('eval_stop', None, dict(at), kind='INTERVAL_END')
-    done = last
+
+
+def _blocks(benchmark, hparams, qualities) -> Iterator[tuple]:
+  """Metadata of the start and the stop of a block, and of its eval."""
+  done = benchmark.starts_after(hparams)
+  samples = getattr(hparams, 'samples_between_evals', None)
+  between = getattr(hparams, 'epochs_between_evals', 1)
+  first_eval = done + getattr(hparams, 'eval_offset', between - 1) + 1
+  for number, quality in enumerate(qualities):
+    if samples:
+      ends = [{'samples_count': samples * n} for n in (number, number + 1)]
+      yield *ends, ends[1], quality
+    elif between < 1:
+      first = {'first_epoch_num': number * between}
+      at = {'epoch_num': (number + 1) * between}
+      yield {**first, 'epoch_count': between}, first, at, quality
+    else:
+      last = first_eval + number * between
+      first = {'first_epoch_num': done + 1}
+      block = {**first, 'epoch_count': last - done}
+      yield block, first, {'epoch_num': last}, quality
+      done = last
 
 
 def _set_times(events, run, minutes_per_epoch) -> None:

@@ -214,7 +214,7 @@ class SetTest(parameterized.TestCase):
     checked = audit.examine_set(place)
     self.assertEmpty([*map(str, checked.findings)])
     self.assertEqual((checked.name, checked.ruleset), ('resnet', '4.0.0'))
-    self.assertEqual(checked.verdict.mean, 39)
+    self.assertEqual(checked.compared.verdict.mean, 39)
     for run in range(5):
       events = submissions.events(run=run, evals=8)
       audit_logs.write(place / f'result_{run}.txt', events)
@@ -229,7 +229,7 @@ class SetTest(parameterized.TestCase):
       events = submissions.events(run=run, evals=8)
       find(events, 'submission_division').value = 'open'
       audit_logs.write(place / f'result_{run}.txt', events)
-    self.assertIsNone(audit.examine_set(place).verdict)
+    self.assertIsNone(audit.examine_set(place).compared.verdict)
 
   def test_our_own_points_are_for_our_own_declarations(self):
     real = benchmark.get('resnet')

@@ -21,7 +21,7 @@ from absl.testing import absltest, parameterized
 import numpy as np
 import PIL.Image
 
-from suite.results.report import compare, export, page
+from suite.results.report import export
 from tests.suite.results import sample_results
 from tests.suite.results.report import report_compare_test
 
@@ -152,7 +152,7 @@ class BrowserTest(parameterized.TestCase):
 
   def test_a_figure_alone_looks_as_it_does_on_a_bright_page(self):
     results = sample_results.results(5)
-    report = page.build(results, sample_results.score(results))
+    report = sample_results.build(results)
     text = export.figure(report.figures['timed'])
     height = float(re.search(r'viewBox="0 0 1000 ([\d.]+)"', text)[1])
     pixels = _shot(text, 1000, round(height), dark=True, suffix='.svg')
@@ -219,16 +219,18 @@ def _pages() -> Mapping[str, str]:
   }
   band = sample_results.convergence()
   pages = {
-    name: page.render(results, sample_results.score(results, convergence=band))
+    name: sample_results.render(
+      results, sample_results.score(results, convergence=band)
+    )
     for name, results in made.items()
   }
   several = report_compare_test.several()
-  pages['compare'] = compare.build(several).html
+  pages['compare'] = report_compare_test.build(several).html
   long_names = [
     dataclasses.replace(each, name=f'{i}' + 300 * 'x')
     for i, each in enumerate(several)
   ]
-  pages['compare-long'] = compare.build(long_names).html
+  pages['compare-long'] = report_compare_test.build(long_names).html
   too_wide = '<main><div style="width: 2000px">wide</div>'
   return pages | {'broken': pages['usual'].replace('<main>', too_wide)}
 

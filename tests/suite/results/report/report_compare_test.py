@@ -1,5 +1,6 @@
 """The report of several sets: side by side, over time, and never mixed."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -8,7 +9,7 @@ import tempfile
 from absl.testing import absltest, parameterized
 
 from launch import report
-from suite.results.report import compare
+from suite.results.report import compare, page
 from suite.results.report.compare import Set
 from tests.launch import processes
 from tests.suite.results import sample_results
@@ -42,25 +43,37 @@ def several() -> list[Set]:
   ]
 
 
+def build(sets) -> page.Report:
+  """The page of sets whose results and scores are as JSON holds them."""
+  return compare.build([
+    dataclasses.replace(
+      each,
+      results=sample_results.runs_of(each.results),
+      score=sample_results.score_of(each.score),
+    )
+    for each in sets
+  ])  # fmt: skip
+
+
 class SideBySideTest(parameterized.TestCase):
   def test_the_fastest_stands_first_with_its_letter(self):
     (table,) = re.findall(
       r'aria-label="Table of results".*?</table>',
-      compare.build(several()).html,
+      build(several()).html,
       re.S,
     )
     rows = re.findall(r'<th scope="row">(.*?)</th>', table)
     self.assertEqual(rows, ['A gpu', 'B after', 'C before'])
 
   def test_every_set_has_a_row_a_diamond_and_its_runs(self):
-    found = drawings(compare.build(several()).html)['g0-times']
+    found = drawings(build(several()).html)['g0-times']
     self.assertLen(classed(found, 'row-name'), 3)
     self.assertLen(classed(found, 'marker'), 3)
     self.assertLen(classed(found, 'dot'), 15)
     self.assertLen(classed(found, 'span'), 3)
 
   def test_times_begin_at_zero_so_that_lengths_can_be_compared(self):
-    found = drawings(compare.build(several()).html)['g0-times']
+    found = drawings(build(several()).html)['g0-times']
     ticks = [e.text for e in classed(found, 'tick')]
     self.assertEqual(ticks[0], '0')
     fast, _, slow = (
@@ -73,7 +86,7 @@ class SideBySideTest(parameterized.TestCase):
     self.assertAlmostEqual((fast - start) / (slow - start), 0.109, places=2)
 
   def test_curves_are_of_the_median_run_of_each_set(self):
-    found = drawings(compare.build(several()).html)['g0-clock-0']
+    found = drawings(build(several()).html)['g0-clock-0']
     self.assertLen(classed(found, 'curve'), 3)
     names = sorted(e.text for e in classed(found, 'run-name'))
     self.assertEqual(names, ['A', 'B', 'C'])
@@ -86,7 +99,7 @@ class SideBySideTest(parameterized.TestCase):
       made('four', division='open'),
       made('five', benchmark='ssd'),
     ]
-    found = drawings(compare.build(sets).html)
+    found = drawings(build(sets).html)
     for group in range(5):
       self.assertLen(classed(found[f'g{group}-times'], 'marker'), 1)
 
@@ -95,7 +108,7 @@ class SideBySideTest(parameterized.TestCase):
     runs = [sample_results.failed(run) for run in range(5)]
     score = sample_results.score(runs, reason='No score: 5 of 5 failed.')
     sets.insert(0, Set('failed', runs, score))
-    text = Document(compare.build(sets).html).text
+    text = Document(build(sets).html).text
     self.assertIn('D failed: No score: 5 of 5 failed.', text)
     self.assertIn('Without a curve here: D failed.', text)
 
@@ -103,19 +116,19 @@ class SideBySideTest(parameterized.TestCase):
     sets = several()
     for each in sets:
       each.score['convergence'] = sample_results.convergence()
-    found = drawings(compare.build(sets).html)['g0-progress-0']
+    found = drawings(build(sets).html)['g0-progress-0']
     self.assertLen(classed(found, 'interval'), 1)
     for result in sets[0].results:
       result['hyperparameters'] = sample_results.settings(global_batch_size=64)
-    found = drawings(compare.build(sets).html)['g0-progress-0']
+    found = drawings(build(sets).html)['g0-progress-0']
     self.assertEmpty(classed(found, 'interval'))
 
   def test_nothing_to_compare_is_refused(self):
     with self.assertRaisesRegex(ValueError, 'at least one set'):
-      compare.build([])
+      build([])
 
   def test_more_sets_than_letters_can_be_told_apart(self):
-    page = compare.build([made(f's{i}', 1 + i / 100) for i in range(30)])
+    page = build([made(f's{i}', 1 + i / 100) for i in range(30)])
     found = drawings(page.html)['g0-times']
     self.assertLen({e.text for e in classed(found, 'row-name')}, 30)
     ids = Document(page.html).ids
@@ -126,7 +139,7 @@ class HistoryTest(absltest.TestCase):
   def history(self, *sets) -> list:
     (table,) = re.findall(
       r'aria-label="Table of the history".*?</table>',
-      compare.build(sets).html,
+      build(sets).html,
       re.S,
     )
     rows = re.findall(r'<tr><th scope="row">.*?</tr>', table, re.S)
@@ -164,7 +177,7 @@ class HistoryTest(absltest.TestCase):
     self.assertIn('nothing that was recorded', later)
 
   def test_two_systems_have_no_history(self):
-    page = compare.build([made('a'), made('b', system={'cores': 64})])
+    page = build([made('a'), made('b', system={'cores': 64})])
     self.assertNotIn('Over time', page.html)
 
 
@@ -175,7 +188,7 @@ class SafetyTest(absltest.TestCase):
       made(nasty),
       made(nasty + '2', started=nasty, versions={nasty: nasty}),
     ]
-    found = Document(compare.build(sets).html)
+    found = Document(build(sets).html)
     self.assertNotIn('script', found.tags)
     self.assertNotIn('img', found.tags)
     self.assertEmpty(found.fetched)
@@ -223,7 +236,7 @@ class ProgramTest(absltest.TestCase):
       )
 
   def test_a_folder_that_is_none_is_refused_and_nothing_is_made(self):
-    with self.assertRaisesRegex(ValueError, 'Expected a directory of runs'):
+    with self.assertRaisesRegex(ValueError, 'Expected a folder of runs'):
       report.write_several(self.root / 'x', [str(self.root / 'nowhere')])
     self.assertFalse((self.root / 'x').exists())
 

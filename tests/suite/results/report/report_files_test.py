@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import pathlib
 import tempfile
 import xml.etree.ElementTree
@@ -20,7 +19,7 @@ _SVG = '{http://www.w3.org/2000/svg}'
 
 def build(runs: int = 5, **changes) -> page.Report:
   results = sample_results.results(runs)
-  return page.build(results, sample_results.score(results, **changes))
+  return sample_results.build(results, **changes)
 
 
 class VariationTest(absltest.TestCase):
@@ -41,7 +40,7 @@ class VariationTest(absltest.TestCase):
     score = sample_results.score(results)
     for name in ('split', 'bootstrap', 'convergence', 'factor', 'window'):
       del score[name]
-    text = Document(page.render(results, score)).text
+    text = Document(sample_results.render(results, score)).text
     self.assertNotIn('Time per epoch', text)
     self.assertIn('Time to quality both together', text)
 
@@ -55,7 +54,7 @@ class VariationTest(absltest.TestCase):
     score = sample_results.score(results, window=[1, 2, 3, 4, 5])
     for value in score['values']:
       value['dropped'] = 'window' if value['run'] in (0, 6) else None
-    page_text = page.render(results, score)
+    page_text = sample_results.render(results, score)
     text = Document(page_text).text
     self.assertIn('the 5 with the median score count: 1, 2, 3, 4, 5', text)
     cells = page_text.count('quiet">left out: not in the median window<')
@@ -87,7 +86,8 @@ class BandTest(absltest.TestCase):
 
 class PublishedTest(parameterized.TestCase):
   def context(self, **changes):
-    return published.near(sample_results.result(0, **changes))
+    results = [sample_results.result(0, **changes)]
+    return published.near(*sample_results.runs_of(results))
 
   def test_a_tiny_result_stands_beside_no_published_number(self):
     self.assertEmpty(self.context().entries)
@@ -111,21 +111,18 @@ class PublishedTest(parameterized.TestCase):
     results = sample_results.results(3)
     for result in results:
       result['size'] = 'reference'
-    text = Document(page.render(results, sample_results.score(results))).text
+    text = Document(sample_results.render(results)).text
     self.assertIn('may not be called comparable', text)
     self.assertIn('Computed from the result logs that MLCommons', text)
 
   def test_a_benchmark_that_nobody_published_has_no_such_section(self):
     self.assertIsNone(self.context(benchmark='mine'))
     results = [sample_results.result(0, benchmark='mine')]
-    text = page.render(results, sample_results.score(results))
+    text = sample_results.render(results)
     self.assertNotIn('Published results', text)
 
   def test_facts_that_were_read_in_the_logs_are_there(self):
-    found = published.near(
-      sample_results.result(0, benchmark='resnet', size='reference')
-      | {'system': {'devices': 4096}}
-    )
+    found = self.context(size='reference', system={'devices': 4096})
     self.assertIn(
       published.Entry('v0.7', 'Google', 'tpu-v3-8192-JAX', 4096, 0.472),
       found.entries,
@@ -180,7 +177,7 @@ class ExportTest(parameterized.TestCase):
   def test_what_a_run_made_stands_beside_the_eval_that_followed(self):
     results = [sample_results.result(0, epochs=2)]
     results[0]['evals'][1]['statistics'] = {MADE + 'game_length': 17.25}
-    report = page.build(results, sample_results.score(results))
+    report = sample_results.build(results)
     export.write(self.folder, report.figures, report.tables)
     told = [row['game_length'] for row in self.rows('evals')]
     self.assertEqual(told, ['', '17.25'])
@@ -195,8 +192,8 @@ class ExportTest(parameterized.TestCase):
 
   def test_a_number_that_json_has_not_is_null(self):
     results = sample_results.results(3)
-    results[0]['losses'] = [[0, 2.0], [1, math.nan]]
-    report = page.build(results, sample_results.score(results))
+    results[0]['losses'] = [[0, 2.0], [1, None]]
+    report = sample_results.build(results)
     export.write(self.folder, report.figures, report.tables)
     numbers = json.loads((self.folder / 'numbers.json').read_text())
     self.assertIsNone(numbers['losses'][1]['loss'])

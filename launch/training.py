@@ -29,6 +29,15 @@ from launch.support import (
 from suite import files, hparams
 from suite.clock import Clock
 from suite.log_keys import DRAFT
+from suite.results import records
+from suite.results.records import (
+  DataUsed,
+  Eval,
+  Phase,
+  RunRecord,
+  Setting,
+  Startup,
+)
 from suite.run import checkpoint, loop, program, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.feed import Data
@@ -115,7 +124,7 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
     log.close()
   if hosts.is_primary():
     record = _record(job, result, clock)
-    files.write_json(job.record_path, record)
+    records.write_run(job.record_path, record)
     shown.result(record)
   return me.finished(0 if result.status == SUCCESS else 1)
 
@@ -351,74 +360,65 @@ def _ended_by_signals() -> Iterator[_Signals]:
       signal.signal(each, signal.SIG_IGN)
 
 
-def _record(job: Job, result: loop.Result, clock: Clock) -> dict[str, Any]:
-  """All that is known of the run, as the report reads it."""
+def _record(job: Job, result: loop.Result, clock: Clock) -> RunRecord:
+  """The record of the run, as the report reads it."""
   request, timed = job.request, result.timed_parts
   training = timed.get('compute', 0.0) + timed.get('input', 0.0)
   allowance = request.size.startup_allowance(request.division)
   met = result.status == SUCCESS
   skips = request.reading.skips
-  return {
-    'format': 1,
-    'benchmark': request.benchmark.name,
-    'size': request.size_name,
-    'ruleset': request.size.ruleset,
-    'draft': request.benchmark.draft,
-    'division': request.division.value,
-    'run': FLAGS.run,
-    'seed': job.seed,
-    'status': result.status,
-    'reason': result.reason,
-    'target': request.size.target.as_dict(),
-    'time_to_quality': clock.time_to_quality(allowance) if met else None,
-    'startup': {
-      'seconds': result.startup,
-      'allowance': allowance,
-      'parts': dict(result.startup_parts),
-    },
-    'timed': {'seconds': result.timed, 'parts': dict(timed)},
-    'evals': [dataclasses.asdict(found) for found in result.evals],
-    'resumed': resumes(job.log_path),
-    'losses': [
-      [step, loss if math.isfinite(loss) else None]
+  return RunRecord(
+    benchmark=request.benchmark.name,
+    draft=request.benchmark.draft,
+    size=request.size_name,
+    ruleset=request.size.ruleset,
+    division=request.division.value,
+    run=FLAGS.run,
+    seed=job.seed,
+    status=result.status,
+    reason=result.reason,
+    target=request.size.target,
+    time_to_quality=clock.time_to_quality(allowance) if met else None,
+    startup=Startup(result.startup, result.startup_parts, allowance),
+    timed=Phase(result.timed, timed),
+    evals=[Eval(**dataclasses.asdict(found)) for found in result.evals],
+    resumed=resumes(job.log_path),
+    losses=[
+      (step, loss if math.isfinite(loss) else None)
       for step, loss in enumerate(result.losses, start=1)
     ],
-    'steps': len(result.losses),
-    'samples': result.samples,
-    'samples_per_second': result.samples / training if training else None,
-    'flops_per_step': result.flops_per_step,
-    'profile': request.profile.name,
-    'compiler_options': dict(request.profile.compiler_options),
-    'spread': job.build.spread,
-    'groups_across_hosts': job.build.groups_across_hosts,
-    'hyperparameters': _compared(request),
-    'system': system.describe(job.directory),
-    'preflight': job.preflight,
-    'versions': system.versions(),
-    'data': {
-      'name': request.size.data.name,
-      'fingerprint': dataset.fingerprint(job.directory),
-      'skipped_records': skips.records if skips else [],
-    },
-    'command': ['python', '-m', 'launch.train', *sys.argv[1:]],
-    'flags': run_flags.as_arguments(),
-    'environment': environment.variables(),
-    'started': time.strftime(
+    steps=len(result.losses),
+    samples=result.samples,
+    samples_per_second=result.samples / training if training else None,
+    flops_per_step=result.flops_per_step,
+    profile=request.profile.name,
+    compiler_options=request.profile.compiler_options,
+    spread=job.build.spread,
+    groups_across_hosts=job.build.groups_across_hosts,
+    hyperparameters=_compared(request),
+    system=system.describe(job.directory),
+    preflight=job.preflight,
+    versions=system.versions(),
+    data=DataUsed(
+      request.size.data.name,
+      dataset.fingerprint(job.directory),
+      skips.records if skips else [],
+    ),
+    command=['python', '-m', 'launch.train', *sys.argv[1:]],
+    flags=run_flags.as_arguments(),
+    environment=environment.variables(),
+    started=time.strftime(
       '%Y-%m-%dT%H:%M:%S+00:00', time.gmtime(clock.created)
     ),
-  }
+  )
 
 
-def _compared(request: run_flags.Request) -> Mapping[str, Mapping[str, Any]]:
+def _compared(request: run_flags.Request) -> Mapping[str, Setting]:
   """Every hyperparameter beside the reference's value."""
   return {
-    given.name: {
-      'value': given.value,
-      'reference': reference.value,
-      'key': given.key,
-      'tunable': given.tunable,
-      'help': given.help,
-    }
+    given.name: Setting(
+      given.value, reference.value, given.key, given.tunable, given.help
+    )
     for given, reference in zip(
       hparams.declared(request.hparams),
       hparams.declared(request.size.hparams),
