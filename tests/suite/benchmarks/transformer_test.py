@@ -195,7 +195,7 @@ class EpochTest(parameterized.TestCase):
   @parameterized.parameters('buckets', 'packing')
   def test_eight_devices_train_what_one_trains(self, batching):
     hp = dataclasses.replace(SMALL, row_multiple=1, batching=batching)
-    task = TransformerTask(dataclasses.replace(hp, global_batch_size=520), DATA)
+    task = TransformerTask(dataclasses.replace(hp, global_batch_size=550), DATA)
     batches = []
     for each in (task, task.shared_by(8)):
       batches.append(_batches(each, _blocks(each)[0].steps))
