@@ -33,6 +33,7 @@ from suite import files
 from suite.results import records
 from suite.results.report.format import duration
 from suite.run import run_log
+from suite.run.blocks import where
 
 FLAGS = absl_flags.FLAGS
 
@@ -273,7 +274,7 @@ class Runner:
         self._line.keep(f'{self._head(run)} {text}')
       elif event['event'] == 'quality':
         quality = (
-          f'{progress.place(event["at"])}: '
+          f'{where(event["at"])}: '
           f'{progress.qualities(event["quality"])} (target {self._target}), '
           f'{duration(event["seconds"])}'
         )

@@ -26,14 +26,13 @@ import numpy as np
 
 from input_pipelines.imagenet import read as imagenet
 from input_pipelines.reading import batching, dataset
-from studies import input_speed
+from studies import input_speed, one_block
 from suite import benchmark
 from suite.benchmarks.resnet.task import ResNetTask
 from suite.clock import Clock
-from suite.run import loop, sharding
-from suite.run.feed import Block, SupervisedFeed
+from suite.run import sharding
+from suite.run.feed import SupervisedFeed
 from suite.run.program import Program
-from suite.run.run_log import RunLog
 from suite.run.task import State
 from tests.input_pipelines.imagenet import fake_imagenet
 
@@ -91,32 +90,15 @@ def alone(batches, steps: int) -> None:
     assert batch['image'].shape[0] == _BATCH.value
 
 
-def looped(program, state, feed, steps: int):
-  """The loop's own code for a block; returns the state and the clock."""
-  clock = Clock()
-  log = RunLog(None, clock)
-  log.start('init_start')
-  log.end('init_stop')
-  log.start('run_start', at=clock.start())
-  progress = loop._Progress(None, [], clock, log, loop.Watcher(), None)
-  progress.program, progress.state = program, state
-  progress.train(feed, Block(steps, 0, {}, {}, {}))
-  clock.stop()
-  return progress.state, clock
-
-
-def rate(work) -> float:
+def rate(cpu_seconds: float) -> float:
   """Images per second of CPU of a turn."""
-  before = time.process_time()
-  work()
-  return _STEPS.value * _BATCH.value / (time.process_time() - before)
+  return _STEPS.value * _BATCH.value / cpu_seconds
 
 
 def compare_rates(task: ResNetTask, split: dataset.Split) -> float:
   """Prints both rates; returns the seconds a batch takes the pipeline."""
   mesh = sharding.make_mesh()
   program = Program.build(task, mesh, Clock())
-  state = program.fresh_state(0)
   batches = stream(split)
   feed = SupervisedFeed(
     stream(split), None, lambda rows: sharding.put_rows(rows, mesh)
@@ -124,15 +106,13 @@ def compare_rates(task: ResNetTask, split: dataset.Split) -> float:
   rates = {'alone': [], 'looped': []}
   seconds = []
 
-  def turn():
-    nonlocal state
-    state, _ = looped(program, state, feed, _STEPS.value)
-
   for number in range(_TURNS.value + 1):
     before = time.perf_counter()
-    found = rate(lambda: alone(batches, _STEPS.value))
+    cpu = time.process_time()
+    alone(batches, _STEPS.value)
+    found = rate(time.process_time() - cpu)
     spent = (time.perf_counter() - before) / _STEPS.value
-    through = rate(turn)
+    through = rate(one_block.run(program, feed, _STEPS.value).cpu_seconds)
     if number:  # the first is a warm-up
       rates['alone'].append(found)
       rates['looped'].append(through)
@@ -156,9 +136,9 @@ def show_waiting(task: ResNetTask, split: dataset.Split) -> None:
   feed = SupervisedFeed(
     stream(split), None, lambda rows: sharding.put_rows(rows, mesh)
   )
-  state, clock = looped(program, program.fresh_state(0), feed, _FIRST)
+  clock = one_block.run(program, feed, _FIRST).clock
   start = clock.timed_parts()['input']
-  _, clock = looped(program, state, feed, _SLOW_STEPS.value)
+  clock = one_block.run(program, feed, _SLOW_STEPS.value).clock
   feed.close()
   waited = clock.timed_parts()['input']
   print(f'waiting for the first {_FIRST} {start:6.2f} s')

@@ -9,6 +9,7 @@ the loop around it, with its clock, losses and finiteness checks; and the loop
 around a step that returns at once, which is the loop's own cost alone.
 """
 
+import dataclasses
 import os
 import statistics
 import sys
@@ -22,13 +23,12 @@ import jax
 import jax.numpy as jnp
 
 from models import resnet as resnet_model
+from studies import one_block
 from suite import benchmark
 from suite.benchmarks.resnet.task import ResNetTask
 from suite.clock import Clock
 from suite.run import loop, sharding
-from suite.run.feed import Block
 from suite.run.program import ByShape, Program
-from suite.run.run_log import RunLog
 from suite.run.task import State
 
 _STEPS = flags.DEFINE_integer('steps', 500, 'Steps per turn.')
@@ -74,34 +74,18 @@ def bare(program, state, batch, steps):
 
 
 def looped(program, state, batch, steps):
-  """The same through the loop's own code for a block."""
-  clock = Clock()
-  log = RunLog(None, clock)
-  log.start('init_start')
-  log.end('init_stop')
-  log.start('run_start', at=clock.start())
-  progress = loop._Progress(None, [], clock, log, loop.Watcher(), None)
-  progress.program, progress.state = program, state
-  block = Block(steps, 0, {}, {}, {})
-  before = time.perf_counter()
-  progress.train(ReadyFeed(batch), block)
-  return time.perf_counter() - before, progress.state
-
-
-class Instant:
-  """In a program's place: a step that returns what is there already."""
-
-  call = most = total = None
-
-  def __init__(self):
-    metrics = {'loss': jnp.float32(0.0)}
-    self.train_step = ByShape([lambda state, batch: (state, metrics)], [{}])
+  """The same through the loop, which has a state of its own."""
+  return one_block.run(program, ReadyFeed(batch), steps).seconds, state
 
 
 def alone(program, state, batch, steps):
   """The loop without a compiled step in it."""
-  del program
-  return looped(Instant(), state, batch, steps)
+  metrics = {'loss': jnp.float32(0.0)}
+  instant = ByShape(
+    [lambda state, batch: (state, metrics)], program.train_step.specs
+  )
+  program = dataclasses.replace(program, train_step=instant)
+  return looped(program, state, batch, steps)
 
 
 def main(argv):

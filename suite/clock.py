@@ -45,6 +45,11 @@ class Clock:
     self._since = 0.0  # that it is booked to this part
 
   @property
+  def started(self) -> float | None:
+    """Time of the start of the run, in seconds; None before."""
+    return self._started
+
+  @property
   def running(self) -> bool:
     """Whether the timed run is on."""
     return self._started is not None and self._stopped is None

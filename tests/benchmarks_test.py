@@ -115,11 +115,23 @@ class BenchmarksTest(parameterized.TestCase):
     for block in blocks:
       if block.steps is not None:
         self.assertGreater(block.steps, 0)
+    if 'samples_count' in blocks[0].at:
+      ends = [block.stop['samples_count'] for block in blocks]
+      starts = [block.start['samples_count'] for block in blocks]
+      self.assertEqual(starts, [0, *ends[:-1]])
+      self.assertEqual([b.at['samples_count'] for b in blocks], ends)
+      return
+    for block in blocks:
       self.assertEqual(set(block.stop), {'first_epoch_num'})
     ends = [b.start['first_epoch_num'] + b.start['epoch_count'] for b in blocks]
     starts = [b.start['first_epoch_num'] for b in blocks]
-    self.assertEqual(starts, [before + 1, *ends[:-1]])
-    self.assertEqual([b.at['epoch_num'] for b in blocks], [e - 1 for e in ends])
+    # Whole epochs count from 1, fractions from 0.
+    one = blocks[0].start['epoch_count'] == round(
+      blocks[0].start['epoch_count']
+    )
+    self.assertEqual(starts, [before + one, *ends[:-1]])
+    places = [end - one for end in ends]
+    self.assertEqual([b.at['epoch_num'] for b in blocks], places)
 
   @parameterized.parameters(*_all())
   def test_what_a_data_set_adds_to_a_task_is_in_its_facts_alone(

@@ -1,4 +1,4 @@
-"""Whether a run that another process began goes on here, and from where."""
+"""Resumes a run that another process began, or sets it aside."""
 
 from collections.abc import Mapping
 import glob
@@ -14,22 +14,22 @@ from suite.hparams import Division
 from suite.run import run_log
 from suite.run.checkpoint import Checkpoints, Position
 
-# What becomes of a run's files; process 0 looks, and all do as it says.
+# State of a run's files; process 0 looks, and all act on what it found.
 _NEW, _LEFT, _FINISHED, _NO_LOG = range(4)
 SET_ASIDE = 'interrupted'  # the folder of attempts that were given up
 
 
 def origin(request: run_flags.Request, seed: int, data: str) -> dict[str, Any]:
-  """What a run is: one that differs in any of it is another run."""
+  """Identifies a run: one that differs in any of it is another run."""
   code = alike.source_hash()
   return {**request.identity, 'seed': seed, 'data': data, 'code': code}
 
 
 def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
-  """Where the run stands that lies in `output`; None: it begins anew.
+  """Position of the run in `output` to resume from; None: it begins anew.
 
-  All processes call it. ValueError for a run that cannot go on. What is left of
-  one that has no checkpoint yet is set aside.
+  All processes call it. ValueError for a run that cannot be resumed. Sets aside
+  what is left of one that has no checkpoint yet.
   """
   found = hosts.agreed(_look(output, run) if hosts.is_primary() else 0)
   if found == _FINISHED:
@@ -39,17 +39,19 @@ def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
     )
   if found == _NO_LOG:
     raise ValueError(
-      f'Expected the log of run {run} beside {checkpoints.directory}, came '
+      f'Expected the log of run {run} beside {checkpoints.directory}, got '
       'none: delete that folder for a new run.'
     )
   position = checkpoints.newest() if found == _LEFT else None
   if position is None and found == _LEFT:
     _require_none(checkpoints)
+    checkpoints.close()
+    hosts.agreed(0)  # all have closed the folder that goes now
     if hosts.is_primary():
       set_aside(output, run)
   if position is None and hosts.is_primary():
     print(
-      'there is no checkpoint to go on from: the run begins anew',
+      'there is no checkpoint to resume from: the run begins anew',
       file=sys.stderr,
     )
   return position
@@ -73,14 +75,14 @@ def _require_none(checkpoints: Checkpoints) -> None:
   if count:
     raise ValueError(
       f'Expected a checkpoint that can be read in {checkpoints.directory}, '
-      f'came {count} that cannot: delete that folder for a new run.'
+      f'got {count} that cannot: delete that folder for a new run.'
     )
 
 
 def require_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
   """ValueError, naming what differs, unless the run is the one that was saved.
 
-  Open may go on with other code; the seed is the saved one unless it is given.
+  Open may resume with other code; the seed is the saved one unless it is given.
   """
   changed = []
   for name, value in now.items():
@@ -93,7 +95,7 @@ def require_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
       changed.append(f'{name} was {before!r}, is {value!r}')
   if changed:
     raise ValueError(
-      f'--resume: expected the run as it was started, came another: '
+      f'--resume: expected the run as it was started, got another: '
       f'{"; ".join(changed)}.'
     )
 
@@ -109,10 +111,12 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def set_aside(output: str, run: int, more: tuple[str, ...] = ()) -> None:
   """Moves what an unfinished attempt left, so that no file is used twice.
 
-  Its checkpoints go: nobody would know which run they are of. `more` are paths
-  of files beside the log and the record.
+  Removes its checkpoints and its feed's data: nobody would know which run they
+  are of. `more` are paths of files beside the log and the record.
   """
-  shutil.rmtree(files.checkpoints_path(output, run), ignore_errors=True)
+  saved = Checkpoints(files.checkpoints_path(output, run))
+  for directory in (saved.directory, saved.beside):
+    shutil.rmtree(directory, ignore_errors=True)
   paths = (files.log_path(output, run), files.record_path(output, run), *more)
   left = [path for path in paths if os.path.exists(path)]
   if not left:

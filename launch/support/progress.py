@@ -12,7 +12,7 @@ from suite.clock import RESTART
 from suite.results.records import RunRecord
 from suite.results.report.format import duration
 from suite.run import loop
-from suite.run.feed import Block
+from suite.run.blocks import Block, where
 from suite.target import Target
 
 # A terminal's line is redrawn this often; a file or a parent is told as often.
@@ -121,7 +121,7 @@ class TextWatcher(RunWatcher):
   def quality(self, found):
     """See loop.Watcher."""
     self._line.keep(
-      f'{place(found.at):>10}  {qualities(found.quality)}  '
+      f'{where(found.at):>10}  {qualities(found.quality)}  '
       f'(target {self._target})  {duration(found.seconds)}'
     )
 
@@ -154,14 +154,6 @@ def step_text(
 def resumed_text(step: int, lost: float) -> str:
   """'goes on after step 310, 11.4 s after its checkpoint'."""
   return f'goes on after step {step}, {duration(lost)} after its checkpoint'
-
-
-def place(at: Mapping[str, float]) -> str:
-  """{'epoch_num': 4} -> 'epoch 4'."""
-  return ', '.join(
-    f'{name.removesuffix("_num").replace("_", " ")} {value:g}'
-    for name, value in at.items()
-  )
 
 
 def qualities(quality: Mapping[str, float]) -> str:

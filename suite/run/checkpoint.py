@@ -1,13 +1,14 @@
-"""Checkpoints: a run's state and where it stands, kept to go on from.
+"""Checkpoints: a run's state and position, saved to resume from.
 
-A checkpoint is complete or it is not restored. Orbax writes it beside and
-renames it, and a fingerprint of the state, made on the devices before it is
-saved, must come out again after it is read.
+A checkpoint is complete or it is not restored. Orbax writes it to a temporary
+folder and renames that, and the state that is read must have the fingerprint
+that was made on the devices before it was saved.
 """
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import enum
 import errno
 import hashlib
 import json
@@ -21,12 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from suite.clock import Moment
+from suite.clock import Clock, Moment
+from suite.run.fingerprint import fingerprint
 
 KEPT = 2  # the newest may turn out to be unreadable
-
-# Odd factors of well-known mixers: each is a bijection of uint32.
-_PLACE, _MIX_1, _MIX_2 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -37,21 +36,22 @@ class Failed(OSError):
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-  """Where a run stands, beside its state; plain values, which JSON holds."""
+  """Position of a run, beside its state; plain values, which JSON holds."""
 
   steps: int  # training steps done
   ticks: int  # steps and batches of evals done
-  block: int  # of the budget, from 0; the one to go on in
+  block: int  # of the budget, from 0; the one to resume in
   done: int  # steps of that block; all of them: its eval is next
   evals: Sequence[Mapping[str, Any]]
   losses: Sequence[float]  # of every step, in order
   clock: Moment
-  feed: Mapping[str, Any]  # what the feed said
+  feed: Mapping[str, Any]  # `Feed.position`
   saved_by: Mapping[str, int]  # {'processes': 4, 'devices': 8}
-  origin: Mapping[str, Any]  # what was started: a run with another is another
+  # Identifies the run: one with another origin is another run.
+  origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def as_json(self) -> dict[str, Any]:
-    """Plain values; losses as base64 of float64, for there may be a million."""
+    """Returns plain values; losses, maybe a million, as base64 of float64."""
     losses = np.asarray(self.losses, '<f8').tobytes()
     return {
       **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
@@ -61,7 +61,7 @@ class Position:
 
   @classmethod
   def of_json(cls, values: Mapping[str, Any]) -> 'Position':
-    """The same from what `as_json` gave."""
+    """Reads what `as_json` returned."""
     losses = np.frombuffer(base64.b64decode(values['losses']), '<f8')
     clock = Moment(**values['clock'])
     return cls(**{**values, 'losses': losses.tolist(), 'clock': clock})
@@ -69,7 +69,7 @@ class Position:
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """A state that is as it was, and where it stood."""
+  """A state as it was saved, and its position."""
 
   state: Any
   position: Position
@@ -79,7 +79,7 @@ class Restored:
 
 
 class Checkpoints:
-  """The checkpoints of one run, in a directory that all its processes see.
+  """Checkpoints of one run, in a directory that all its processes see.
 
   All processes call the same methods in the same order.
   """
@@ -99,7 +99,7 @@ class Checkpoints:
       directory: where they lie, or will.
       minutes: from one to the next at the end of a block; 0: none there.
       steps: from one to the next, in the middle of a block too; 0: none there.
-      keep: whether they stay when the run has come to its own end.
+      keep: False removes them when the run has ended by itself.
       origin: goes into every `Position`.
     """
     self.directory = os.path.abspath(directory)
@@ -116,12 +116,12 @@ class Checkpoints:
 
   @property
   def saves(self) -> bool:
-    """Whether any are to be saved."""
+    """True if any are to be saved."""
     return bool(self.minutes or self.steps)
 
   @property
   def beside(self) -> str:
-    """The directory where a feed keeps what its data consist of."""
+    """Directory where a feed keeps its data."""
     return f'{self.directory}_data'
 
   def prepare(self, spec: Any) -> None:
@@ -142,19 +142,19 @@ class Checkpoints:
       self._manager()
 
   def started(self, now: float) -> None:
-    """The run starts, or goes on, at `now`: the first one is due later."""
+    """The run starts or resumes at `now`, in seconds."""
     self._saved_at = now
 
   def due(self, now: float) -> bool:
-    """Whether a block that ends at `now`, in seconds, is followed by one."""
+    """True if a block that ends at `now`, in seconds, is followed by one."""
     return self.minutes > 0 and now - self._saved_at >= 60.0 * self.minutes
 
   def due_at(self, step: int) -> bool:
-    """Whether training step `step`, counted from 1, is followed by one."""
+    """True if training step `step`, counted from 1, is followed by one."""
     return self.steps > 0 and step % self.steps == 0
 
   def failed(self) -> bool:
-    """Whether the writing of one failed; does not wait for it."""
+    """True if writing one failed; does not wait for it."""
     if self._opened is not None and self._error is None:
       try:
         self._opened.check_for_errors()
@@ -163,11 +163,11 @@ class Checkpoints:
     return self._error is not None
 
   def writing(self) -> bool:
-    """Whether one is being written."""
+    """True while one is being written."""
     return self._opened is not None and self._opened.is_saving_in_progress()
 
   def finish(self) -> bool:
-    """Waits until nothing is being written; whether that went well."""
+    """Waits until nothing is being written; True if that went well."""
     if self._opened is not None and self._error is None:
       try:
         self._opened.wait_until_finished()
@@ -176,22 +176,22 @@ class Checkpoints:
     return self._error is None
 
   def error(self) -> Failed:
-    """What a failed writing came to, in words; its files are removed."""
+    """The error of a failed write, in words; removes its files."""
     self._drop_uncommitted()
     kept = self._steps()
     last = (
       f'the last good one is of step {kept[-1]}' if kept else 'none is there'
     )
-    came = _brief(self._error) if self._error else 'an error elsewhere'
+    got = _brief(self._error) if self._error else 'an error elsewhere'
     return Failed(
-      f'Expected to write a checkpoint into {self.directory}, came {came} '
+      f'Expected to write a checkpoint into {self.directory}, got {got} '
       f'({last}).'
     )
 
   def save(self, state: Any, position: Position) -> None:
     """Starts to write; returns when the state may be changed.
 
-    One that is still being written is waited for. Raises `Failed`.
+    Waits for one that is still being written. Raises `Failed`.
     """
     if position.steps == self._latest:
       return
@@ -213,11 +213,11 @@ class Checkpoints:
       raise self.error() from error
 
   def count(self) -> int:
-    """How many there are, readable or not."""
+    """Number of checkpoints, readable or not."""
     return len(self._steps())
 
   def newest(self) -> Position | None:
-    """Where the newest readable one stands; reads no state."""
+    """Position of the newest readable one; reads no state."""
     for step in reversed(self._steps()):
       try:
         return self._position(step)[0]
@@ -226,10 +226,10 @@ class Checkpoints:
     return None
 
   def restore(self, most: Callable[[int], int]) -> Restored:
-    """The newest one that is whole; `Failed`, naming all, if none is.
+    """Restores the newest one that is whole; `Failed`, naming all, if none is.
 
-    `most` gives every process the largest number that any of them has. What was
-    found broken is deleted.
+    `most` gives every process the largest number that any of them has. Deletes
+    broken ones.
     """
     passed_over: list[str] = []
     for step in reversed(self._steps()):
@@ -243,12 +243,12 @@ class Checkpoints:
       self._latest = step
       return Restored(state, position, passed_over)
     raise Failed(
-      f'Expected a checkpoint to go on from in {self.directory}, came '
+      f'Expected a checkpoint to resume from in {self.directory}, got '
       f'{"; ".join(passed_over) or "none"}.'
     )
 
   def _restored(self, step: int, most) -> tuple[Any, Position]:
-    """Every process takes the same turns here, whichever of them fails."""
+    """Restores one; every process votes the same times, whichever fails."""
     error = state = position = None
     try:
       position, marks = self._position(step)
@@ -258,9 +258,9 @@ class Checkpoints:
     if most(int(error is not None)):
       raise error or Failed('another process cannot read it')
     with jax.transfer_guard('allow'):
-      came = jax.device_get(self._fingerprint(state)).tolist()
-    if came != marks:
-      other = sum(a != b for a, b in zip(came, marks, strict=False))
+      found = jax.device_get(self._fingerprint(state)).tolist()
+    if found != marks:
+      other = sum(a != b for a, b in zip(found, marks, strict=False))
       raise Failed(
         f'its state is not the one that was saved: {other} of {len(marks)} '
         'arrays differ'
@@ -302,7 +302,7 @@ class Checkpoints:
         shutil.rmtree(directory, ignore_errors=True)
 
   def close(self) -> None:
-    """Ends the threads; what is being written is waited for."""
+    """Waits for what is being written, and ends the threads."""
     if self._opened is not None:
       self.finish()
       self._opened.close()
@@ -318,11 +318,11 @@ class Checkpoints:
     if self._opened is None:
       for name in ('absl', 'asyncio'):
         logging.getLogger(name).addFilter(_is_of_others)
+      # Not left to Orbax, which removes in a thread that nobody can wait for.
+      self._drop_uncommitted()
       self._opened = _Manager(
         self.directory,
-        options=ocp.CheckpointManagerOptions(
-          max_to_keep=KEPT, cleanup_tmp_directories=True
-        ),
+        options=ocp.CheckpointManagerOptions(max_to_keep=KEPT),
         item_handlers={
           'state': _state_handler(),
           'position': ocp.JsonCheckpointHandler(),
@@ -331,7 +331,10 @@ class Checkpoints:
     return self._opened
 
   def _drop_uncommitted(self) -> None:
-    """On a full disk the log needs the room for its last line."""
+    """Removes what was never finished, as when a process was killed.
+
+    On a full disk the log needs the room for its last line.
+    """
     if jax.process_index() or not os.path.isdir(self.directory):
       return
     for name in os.listdir(self.directory):
@@ -340,10 +343,110 @@ class Checkpoints:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class _Manager(ocp.CheckpointManager):
-  """Orbax's manager, which leaves it to the loop when a run is preempted.
+class Verdict(enum.IntEnum):
+  """Decision at the end of a block; the largest vote counts for all hosts."""
 
-  Its own asking for it would disturb the count that all processes agree by.
+  CONTINUE = 0
+  SAVE = 1
+  FAILED = 2  # a checkpoint could not be written
+  MET = 3
+
+
+class Saver:
+  """Saves and restores a run at the moments that its hosts agree on.
+
+  Without `checkpoints` it saves nothing, and hosts agree on the target alone.
+  """
+
+  def __init__(
+    self,
+    checkpoints: Checkpoints | None,
+    most: Callable[[int], int],
+    clock: Clock,
+  ):
+    """`most` gives every host the largest number that any of them has."""
+    self._checkpoints = checkpoints
+    self._most = most
+    self._clock = clock
+
+  @property
+  def saves(self) -> bool:
+    """True if any checkpoints are to be saved."""
+    return bool(self._checkpoints and self._checkpoints.saves)
+
+  def prepare(self, spec: Any) -> None:
+    """Compiles what is needed for states of `spec`; see Checkpoints."""
+    with self._clock.spent_on('compile'):
+      self._checkpoints.prepare(spec)
+
+  def started(self, now: float) -> None:
+    """The run starts or resumes at `now`, in seconds."""
+    if self._checkpoints:
+      self._checkpoints.started(now)
+
+  def restore(self) -> Restored:
+    """Restores the newest good checkpoint, the same on all hosts."""
+    with self._clock.spent_on('restore'):
+      return self._checkpoints.restore(self._most)
+
+  def due_at(self, step: int) -> bool:
+    """True if training step `step`, counted from 1, is followed by one."""
+    return bool(self._checkpoints and self._checkpoints.due_at(step))
+
+  def agree(self, *, met: bool, last: bool) -> Verdict:
+    """Agrees on what follows a block; raises `Failed` if a write failed.
+
+    Args:
+      met: this host found the target met.
+      last: no block follows.
+    """
+    wish = Verdict.CONTINUE
+    if met:
+      wish = Verdict.MET
+    elif self._checkpoints and not last:
+      if self._checkpoints.failed():
+        wish = Verdict.FAILED
+      elif self._checkpoints.due(self._clock.now()):
+        wish = Verdict.SAVE
+    verdict = Verdict(self._most(wish))
+    if verdict == Verdict.FAILED:
+      raise self._checkpoints.error()
+    return verdict
+
+  def save(self, state: Any, position: Position) -> None:
+    """Starts to write a checkpoint, when the previous one is done."""
+    with self._clock.spent_on('checkpoint'):
+      if not self._all_finished():
+        raise self._checkpoints.error()
+      origin = self._checkpoints.origin
+      self._checkpoints.save(
+        state, dataclasses.replace(position, origin=origin)
+      )
+
+  def leave(self, state: Any, position: Position) -> int | None:
+    """Writes a last checkpoint -> its steps; None if that failed."""
+    self.save(state, position)
+    with self._clock.spent_on('checkpoint'):
+      return position.steps if self._all_finished() else None
+
+  def remove(self) -> None:
+    """Removes the checkpoints of a finished run; see Checkpoints."""
+    if self._checkpoints:
+      self._checkpoints.remove()
+
+  def _all_finished(self) -> bool:
+    return not self._most(int(not self._checkpoints.finish()))
+
+
+def processes() -> dict[str, int]:
+  """Processes and devices of this run."""
+  return {'processes': jax.process_count(), 'devices': jax.device_count()}
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax's manager, which leaves preemption to the loop.
+
+  Its own check would disturb the count that all processes agree by.
   """
 
   def reached_preemption(self, step: int) -> bool:
@@ -352,7 +455,7 @@ class _Manager(ocp.CheckpointManager):
 
 
 def _state_handler() -> ocp.PyTreeCheckpointHandler:
-  """Each array is written by who holds its first copy, as it is.
+  """Has each array written, as it is, by the holder of its first copy.
 
   By default Orbax has every copy write a part of it, and compiles a program for
   each shape to cut those parts, at the first save: on the clock.
@@ -367,7 +470,7 @@ def _state_handler() -> ocp.PyTreeCheckpointHandler:
 
 
 def _as_key(spec: jax.ShapeDtypeStruct, leaf: jax.Array) -> jax.Array:
-  """A key of random numbers again, of which the bits were written."""
+  """Makes a random key of its bits, which are what was written."""
   if not jnp.issubdtype(spec.dtype, jax.dtypes.prng_key):
     return leaf
   impl = jax.random.key_impl(jnp.empty((), spec.dtype))
@@ -375,7 +478,7 @@ def _as_key(spec: jax.ShapeDtypeStruct, leaf: jax.Array) -> jax.Array:
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
-  """Not of Orbax, which tells of an error once for every array.
+  """False for Orbax, which logs an error once for every array.
 
   It raises it as well, and `Checkpoints.error` says it in one line.
   """
@@ -383,45 +486,12 @@ def _is_of_others(record: logging.LogRecord) -> bool:
   return not unheard and f'{os.sep}orbax{os.sep}' not in record.pathname
 
 
-def fingerprint(state: Any) -> jax.Array:
-  """uint32 [leaves], of which one changes with any element of its leaf.
-
-  Every element is mixed with its place and they are added modulo 2**32, which
-  gives the same however the leaf is spread over devices.
-  """
-  return jnp.stack([_mark(leaf) for leaf in jax.tree.leaves(state)])
-
-
-def _mark(leaf: jax.Array) -> jax.Array:
-  words = _words(leaf)
-  place, stride = jnp.zeros((), jnp.uint32), 1
-  for axis in reversed(range(words.ndim)):
-    along = jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
-    place = place + along * np.uint32(stride % 2**32)
-    stride *= words.shape[axis]
-  # Every line is a bijection: no two words of a place come out alike.
-  mixed = words + place * np.uint32(_PLACE)
-  mixed = (mixed ^ (mixed >> 16)) * np.uint32(_MIX_1)
-  mixed = (mixed ^ (mixed >> 13)) * np.uint32(_MIX_2)
-  return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
-
-
-def _words(leaf: jax.Array) -> jax.Array:
-  """The bits of every element as uint32; of 64 bits as a last axis of two."""
-  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-    leaf = jax.random.key_data(leaf)
-  if leaf.dtype == jnp.bool_:
-    leaf = leaf.astype(jnp.uint8)
-  bits = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
-  return jax.lax.bitcast_convert_type(leaf, bits).astype(jnp.uint32)
-
-
 def _digest(values: Mapping[str, Any]) -> str:
   return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _brief(error: Exception) -> str:
-  """An error of a library in one line; what the system said comes first."""
+  """An error of a library in one line; the system's message is first."""
   text = ' '.join(str(error).split())
   said = [os.strerror(number) for number in _OF_DISKS]
   said = ''.join(f'{each}: ' for each in said if each in text)

@@ -8,48 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from suite.clock import Clock
+from suite.run.blocks import Block
 
 STEP = 'step'
 
 Rows = Mapping[str, np.ndarray]  # this host's rows of a batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-  """The training between two evals, and how the log names its place."""
-
-  steps: int | None  # None: as many as the feed yields
-  samples: int | None  # examples that its steps train on; None: all rows
-  start: Mapping[str, float]  # metadata of block_start
-  stop: Mapping[str, float]  # metadata of block_stop
-  at: Mapping[str, float]  # metadata of the eval that follows
-
-
-def epoch_blocks(
-  ends: Iterable[int],
-  *,
-  before: int = 0,
-  steps: Callable[[int], int] | None = None,
-  samples: Callable[[int], int] | None = None,
-) -> list[Block]:
-  """Blocks that end with these epochs, the first after epoch `before`.
-
-  `steps` and `samples` count those until the end of an epoch; without them they
-  follow from what the feed yields.
-  """
-  blocks = []
-  for last in ends:
-    blocks.append(
-      Block(
-        steps=steps and steps(last) - steps(before),
-        samples=samples and samples(last) - samples(before),
-        start={'first_epoch_num': before + 1, 'epoch_count': last - before},
-        stop={'first_epoch_num': before + 1},
-        at={'epoch_num': last},
-      )
-    )
-    before = last
-  return blocks
 
 
 @dataclasses.dataclass(frozen=True)

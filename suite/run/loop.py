@@ -10,8 +10,16 @@ from typing import Any
 import jax
 
 from suite.clock import Clock
-from suite.run.checkpoint import Checkpoints, Position, Restored
-from suite.run.feed import Block, Data, Feed
+from suite.run.blocks import Block, where
+from suite.run.checkpoint import (
+  Checkpoints,
+  Position,
+  Restored,
+  Saver,
+  Verdict,
+  processes,
+)
+from suite.run.feed import Data, Feed, Maker
 from suite.run.program import Build, Program, host_rows, rows_of
 from suite.run.run_log import ABORTED, SUCCESS, RunLog
 from suite.run.task import Facts, State, Task
@@ -20,9 +28,6 @@ from suite.target import Target
 # Steps and predictions that may be under way when the next is dispatched. Two
 # hide the host; without a bound, several CPU devices deadlock.
 IN_FLIGHT = 2
-
-# What hosts vote at the end of a block; the largest number counts for all.
-_GO_ON, _SAVE, _FAILED, _MET = range(4)
 
 
 class Aborted(Exception):
@@ -46,13 +51,13 @@ class Eval:
   step: int  # training steps done
   seconds: float  # on the clock, when the quality was known
   quality: Mapping[str, float]
-  # What the feed said of the data of the block before, by key of the log.
+  # What the feed logged of the data of the block before, by key.
   statistics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What a run came to."""
+  """The outcome of a run."""
 
   status: str  # 'success' or 'aborted'
   reason: str
@@ -67,7 +72,7 @@ class Result:
 
 
 class _Ending(Exception):
-  """All hosts have agreed to end here; no step is under way."""
+  """All hosts have agreed to end here; no step is in flight."""
 
   def __init__(self, by: Interrupted):
     super().__init__(str(by))
@@ -75,13 +80,13 @@ class _Ending(Exception):
 
 
 class Watcher:
-  """What a run tells while it works; this one is silent."""
+  """Is told how a run proceeds; this one is silent."""
 
   def stage(self, text: str) -> None:
-    """Startup has come to `text`."""
+    """Startup has reached `text`."""
 
   def resumed(self, step: int, lost: float, notes: Sequence[str]) -> None:
-    """The run goes on after `step` of a dead process, `lost` seconds later.
+    """The run resumes after `step` of an earlier process, `lost` seconds later.
 
     `notes` say which newer checkpoints were not restored, and why.
     """
@@ -95,9 +100,9 @@ class Watcher:
     """
 
   def interrupted(self, tick: int) -> Interrupted | None:
-    """What ends the run from outside at this tick, alike on all hosts.
+    """Returns what ends the run from outside at this tick, or None.
 
-    Asked once a tick.
+    Called once a tick; all hosts return the same.
     """
 
   def step(self, step: int, loss: float) -> None:
@@ -124,298 +129,233 @@ def run(
   """Trains until `target` is met or the task's blocks are spent.
 
   The log must be past `init_start` and hold its settings; or it is suspended,
-  and the run goes on from the newest of the `checkpoints`. Whatever ends the
+  and the run resumes from the newest of the `checkpoints`. Whatever ends the
   run, the log says so; an error other than a bad loss is raised again.
   """
-  programs = _Programs(task, mesh, build, checkpoints)
   blocks = task.blocks(facts)
-  progress = _Progress(
-    task, blocks, clock, log, watcher or Watcher(), checkpoints
-  )
-  with contextlib.ExitStack() as opened:  # closed when the clock has stopped
-    result = _run(facts, target, data, seed, programs, progress, opened)
-  if checkpoints:
-    checkpoints.remove()  # they are not the result
-  return result
-
-
-@dataclasses.dataclass(frozen=True)
-class _Programs:
-  """What is compiled for a run."""
-
-  task: Task
-  mesh: jax.sharding.Mesh
-  build: Build | None
-  checkpoints: Checkpoints | None
-
-  def ready(self, clock: Clock, watcher: Watcher) -> Program:
-    """Compiles all, and tries it out."""
-    watcher.stage('compiling')
-    program = Program.build(self.task, self.mesh, clock, self.build)
-    if self.checkpoints:
-      with clock.spent_on('compile'):
-        self.checkpoints.prepare(program.state_spec(self.task))
-    watcher.stage('warming up')
+  progress = _Progress(clock, watcher or Watcher())
+  # The feed is closed when the clock has stopped.
+  with contextlib.ExitStack() as closing, _ended(clock, log) as end:
+    # Startup: everything is compiled and tried out, no data is touched.
+    progress.watcher.stage('compiling')
+    program = Program.build(task, mesh, clock, build)
+    maker = _Maker(program, progress)
+    saver = Saver(checkpoints, program.most, clock)
+    if checkpoints:
+      saver.prepare(program.state_spec(task))
+    progress.watcher.stage('warming up')
     with clock.spent_on('warm-up'):
-      program.warm_up(self.task)
-    return program
-
-
-def _run(facts, target, data, seed, programs, progress, opened) -> Result:
-  clock, log = progress.clock, progress.log
-  try:
-    progress.program = program = programs.ready(clock, progress.watcher)
+      program.warm_up(task)
     if log.suspended:
-      restored = progress.restore()
-      program.any_host(False)  # all hosts meet here before the clock goes on
-      progress.resume(restored)
+      progress.watcher.stage('restoring')
+      restored = saver.restore()
+      state = restored.state
+      progress.take_over(restored.position)
       data = dataclasses.replace(data, position=restored.position.feed)
+      program.any_host(False)  # all hosts meet before the clock resumes
+      _resume(restored, blocks, saver, log, progress)
     else:
-      progress.begin(seed, data.location)
+      progress.watcher.stage('initialising')
+      with clock.spent_on('init'):
+        given = task.given(data.location)
+        state = jax.block_until_ready(program.fresh_state(seed, given))
+      for tensor in task.tensors:
+        log.event('weights_initialization', None, {'tensor': tensor})
       log.end('init_stop')
-      program.any_host(False)  # all hosts meet here before the clock starts
-      log.start('run_start', at=clock.start())
-    reason = _train(facts, target, data, progress, opened)
-    status = SUCCESS
-  except Aborted as end:
-    status, reason = ABORTED, str(end)
-  except Interrupted as end:
-    _stop(clock, log, ABORTED, str(end))
-    raise
-  except BaseException as error:
-    _stop(clock, log, ABORTED, f'{type(error).__name__}: {error}')
-    raise
-  _stop(clock, log, status, reason)
+      program.any_host(False)  # all hosts meet before the clock starts
+      saver.started(clock.start())
+      log.start('run_start', at=clock.started)
+
+    # On the clock. Opening the data is the first thing.
+    with clock.spent_on('input'):
+      feed = task.open(data, facts)
+    closing.callback(feed.close)
+    with jax.transfer_guard('disallow'):
+      try:
+        while progress.block < len(blocks):
+          block = blocks[progress.block]
+
+          # Training. The step is dispatched while those before are computed.
+          log.start('block_start', block.start)
+          batches = feed.train_block(progress.rest_of(block), state, maker)
+          while (batch := progress.next_of(batches)) is not None:
+            progress.told('compute')
+            with clock.spent_on('compute'):
+              number = program.train_step.which(batch)
+              train_step = program.train_step.programs[number]
+              state, metrics = train_step(state, batch)
+              progress.dispatched(number, metrics['loss'])
+            progress.tick()
+            if saver.due_at(progress.steps):
+              saver.save(state, progress.position(feed))
+          progress.drain()
+          statistics = dict(feed.statistics())
+          for key, value in statistics.items():
+            log.statistic(key, value, block.at)
+          log.end('block_stop', block.stop)
+
+          # The eval, all of it on the clock.
+          with clock.spent_on('eval'):
+            log.start('eval_start', block.at)
+            quality = _quality(program, state, feed, maker, progress)
+            step, seconds = progress.steps, clock.timed
+            (value, *others) = quality.values()
+            log.event('eval_accuracy', quality if others else value, block.at)
+            log.end('eval_stop', block.at)
+          found = Eval(block.at, step, seconds, quality, statistics)
+          progress.evaluated(found)
+
+          # All hosts agree on what follows.
+          verdict = saver.agree(
+            met=target.met_by(quality), last=progress.block == len(blocks)
+          )
+          if verdict == Verdict.MET:
+            end.status, end.reason = SUCCESS, 'target met'
+            break
+          if verdict == Verdict.SAVE:
+            saver.save(state, progress.position(feed))
+        else:
+          place = where(blocks[-1].at)
+          raise Aborted(f'target {target} not met by the last eval, {place}')
+      except _Ending as ending:
+        progress.drain()
+        if progress.steps and saver.saves:
+          ending.by.saved = saver.leave(state, progress.position(feed))
+        raise ending.by from None
+  saver.remove()  # checkpoints are not the result
   return Result(
-    status=status,
-    reason=reason,
+    status=end.status,
+    reason=end.reason,
     evals=progress.evals,
     losses=progress.losses,
     startup=clock.startup,
     startup_parts=clock.startup_parts(),
     timed=clock.timed,
     timed_parts=clock.timed_parts(),
-    samples=progress.samples,
-    flops_per_step=progress.flops_per_step,
+    samples=progress.samples(blocks, rows_of(program.train_step.specs[0])),
+    flops_per_step=progress.mean_of(program.flops),
   )
 
 
-def _train(facts, target, data, progress, opened) -> str:
-  # Opening the data is the first thing on the clock.
-  with progress.clock.spent_on('input'):
-    feed = progress.task.open(data, facts)
-  opened.callback(feed.close)
-  blocks = progress.blocks
-  with jax.transfer_guard('disallow'):
-    try:
-      while progress.block < len(blocks):
-        block = blocks[progress.block]
-        progress.train(feed, block)
-        quality = progress.evaluate(feed, block)
-        if progress.block_ends(feed, target.met_by(quality), len(blocks)):
-          return 'target met'
-    except _Ending as ending:
-      progress.leave(feed, ending.by)
-      raise ending.by from None
-  last = ', '.join(f'{k} {v:g}' for k, v in block.at.items())
-  raise Aborted(f'target {target} not met by the last eval, {last}')
+@dataclasses.dataclass
+class _End:
+  """How a run ended."""
+
+  status: str
+  reason: str
 
 
-def _stop(clock: Clock, log: RunLog, status: str, reason: str) -> None:
-  at = clock.stop() if clock.running else None
-  # A run that has not gone on may still do so: its log is left as it is.
-  if not log.stopped and not log.suspended:
-    log.end('run_stop', {'status': status, 'reason': reason}, at=at)
+@contextlib.contextmanager
+def _ended(clock: Clock, log: RunLog) -> Iterator[_End]:
+  """Stops the clock and logs the end of the run, whatever it is.
+
+  A run that is `Aborted` has a result; any other exception is raised again.
+  """
+  end = _End(ABORTED, '')
+  try:
+    yield end
+  except Aborted as error:
+    end.reason = str(error)
+  except BaseException as error:
+    known = isinstance(error, Interrupted)
+    end.reason = str(error) if known else f'{type(error).__name__}: {error}'
+    raise
+  finally:
+    at = clock.stop() if clock.running else None
+    # A run that has not resumed may still do so: its log is left as it is.
+    if not log.stopped and not log.suspended:
+      log.end('run_stop', dataclasses.asdict(end), at=at)
+
+
+def _resume(
+  restored: Restored,
+  blocks: Sequence[Block],
+  saver: Saver,
+  log: RunLog,
+  progress: '_Progress',
+) -> None:
+  """Resumes the clock and the log of the previous process."""
+  position = restored.position
+  lost = progress.clock.resume(position.clock)
+  now = position.clock.at + lost
+  saver.started(now)
+  place = {
+    'step': position.steps,
+    'lost_seconds': round(lost, 3),
+    **processes(),
+    **{f'saved_by_{name}': n for name, n in position.saved_by.items()},
+  }
+  log.resume({**blocks[position.block].start, **place}, at=now)
+  progress.watcher.resumed(position.steps, lost, restored.passed_over)
+
+
+def _quality(
+  program: Program,
+  state: State,
+  feed: Feed,
+  maker: Maker,
+  progress: '_Progress',
+) -> dict[str, float]:
+  """Scores the state; Aborted unless the quality is finite."""
+  predictions = _predictions(program, state, feed, progress)
+  quality = feed.score(predictions, maker)
+  if next(predictions, None) is not None:
+    raise RuntimeError('Expected score to consume all predictions.')
+  if not all(math.isfinite(value) for value in quality.values()):
+    raise Aborted(f'quality is not finite after step {progress.steps}')
+  return quality
+
+
+def _predictions(
+  program: Program, state: State, feed: Feed, progress: '_Progress'
+) -> Iterator[Any]:
+  """Yields the outputs of an eval as numpy arrays, IN_FLIGHT in flight."""
+  in_flight: collections.deque[Any] = collections.deque()
+  carry = program.carry()
+  progress.told('eval')
+  for batch in feed.eval_batches():
+    carry, output = program.predict(state, batch, carry)
+    in_flight.append(output)
+    if len(in_flight) > IN_FLIGHT:
+      yield host_rows(in_flight.popleft())
+    progress.tick()
+    progress.told('eval')
+  while in_flight:
+    yield host_rows(in_flight.popleft())
 
 
 class _Progress:
-  """Where a run stands: its state, losses and evals, kept, logged, watched."""
+  """Counts what a run has done, and waits for the steps in flight."""
 
-  program: Program
-  state: State
-
-  def __init__(
-    self,
-    task: Task,
-    blocks: Sequence[Block],
-    clock: Clock,
-    log: RunLog,
-    watcher: Watcher,
-    checkpoints: Checkpoints | None,
-  ):
-    self.task = task
-    self.blocks = blocks
+  def __init__(self, clock: Clock, watcher: Watcher):
     self.clock = clock
-    self.log = log
     self.watcher = watcher
-    self.checkpoints = checkpoints
     self.losses: list[float] = []
     self.evals: list[Eval] = []
-    self.block = 0  # the one that is trained in
+    self.block = 0  # the one in training
     self._done = 0  # its steps that are done
-    self._statistics: Mapping[str, float] = {}  # of its data
-    self._made = collections.Counter()  # steps made here, by number of program
     self._ticks = 0
-    self._pending: collections.deque[Any] = collections.deque()
+    self._in_flight: collections.deque[jax.Array] = collections.deque()
+    self._made = collections.Counter()  # steps made here, by train step program
 
-  def begin(self, seed: int, location: str) -> None:
-    """Makes the state that a run starts with, with the data at `location`."""
-    self.watcher.stage('initialising')
-    with self.clock.spent_on('init'):
-      given = self.task.given(location)
-      state = self.program.fresh_state(seed, given)
-      self.state = jax.block_until_ready(state)
-    for tensor in self.task.tensors:
-      self.log.event('weights_initialization', None, {'tensor': tensor})
-    if self.checkpoints:
-      self.checkpoints.started(self.clock.now())
+  @property
+  def steps(self) -> int:
+    """Training steps that were dispatched."""
+    return len(self.losses) + len(self._in_flight)
 
-  def restore(self) -> Restored:
-    """Takes over what the newest good checkpoint holds."""
-    self.watcher.stage('restoring')
-    with self.clock.spent_on('restore'):
-      restored = self.checkpoints.restore(self.program.most)
-    self.state, position = restored.state, restored.position
+  def take_over(self, position: Position) -> None:
+    """Continues from where a previous process stood."""
     self.block, self._done = position.block, position.done
     self._ticks = position.ticks
     self.losses = list(position.losses)
     self.evals = [Eval(**found) for found in position.evals]
-    return restored
 
-  def resume(self, restored: Restored) -> None:
-    """Goes on with the clock and the log of the dead process."""
-    position = restored.position
-    lost = self.clock.resume(position.clock)
-    now = position.clock.at + lost
-    self.checkpoints.started(now)
-    place = {
-      'step': position.steps,
-      'lost_seconds': round(lost, 3),
-      **_processes(),
-      **{f'saved_by_{name}': n for name, n in position.saved_by.items()},
-    }
-    block = self.blocks[position.block]
-    self.log.resume({**block.start, **place}, at=now)
-    self.watcher.resumed(position.steps, lost, restored.passed_over)
-
-  def train(self, feed: Feed, block: Block) -> None:
-    """Runs what remains of a block; Aborted at a loss that is not finite."""
-    self.log.start('block_start', block.start)
-    rest = block
-    if block.steps is not None:
-      rest = dataclasses.replace(block, steps=block.steps - self._done)
-    batches = feed.train_block(rest, self.state, _Maker(self))
-    steps = self.program.train_step
-    while (batch := self._next(batches)) is not None:
-      self.watcher.at('compute', self._ticks)
-      with self.clock.spent_on('compute'):
-        number = steps.which(batch)
-        self.state, metrics = steps.programs[number](self.state, batch)
-        self._made[number] += 1
-        self._pending.append(metrics['loss'])
-        if len(self._pending) > IN_FLIGHT:
-          self._book(self._pending.popleft())
-      self._done += 1
-      self._tick()
-      if self.checkpoints and self.checkpoints.due_at(self._steps):
-        self._save(feed)
-    self._drain()
-    self._statistics = dict(feed.statistics())
-    for key, value in self._statistics.items():
-      self.log.statistic(key, value, block.at)
-    self.log.end('block_stop', block.stop)
-
-  def evaluate(self, feed: Feed, block: Block) -> Mapping[str, float]:
-    """Scores the state; the whole of it is on the clock."""
-    with self.clock.spent_on('eval'):
-      self.log.start('eval_start', block.at)
-      outputs = _fetched(self._outputs(feed))
-      quality = feed.score(outputs, _Maker(self))
-      if next(outputs, None) is not None:
-        raise RuntimeError('Expected score to consume all predictions.')
-      if not all(math.isfinite(v) for v in quality.values()):
-        raise Aborted(f'quality is not finite after step {len(self.losses)}')
-      found = Eval(
-        block.at,
-        len(self.losses),
-        self.clock.timed,
-        quality,
-        self._statistics,
-      )
-      value = quality if len(quality) > 1 else next(iter(quality.values()))
-      self.log.event('eval_accuracy', value, block.at)
-      self.log.end('eval_stop', block.at)
-    self.evals.append(found)
-    self.watcher.quality(found)
-    return quality
-
-  def block_ends(self, feed: Feed, met: bool, blocks: int) -> bool:
-    """Agrees with all hosts on what follows: whether the target is met."""
-    self.block, self._done = self.block + 1, 0
-    verdict = self.program.most(_MET if met else self._wish(blocks))
-    if verdict == _FAILED:
-      raise self.checkpoints.error()
-    if verdict == _SAVE:
-      self._save(feed)
-    return verdict == _MET
-
-  def leave(self, feed: Feed, end: Interrupted) -> None:
-    """Leaves a checkpoint, complete when this returns, if any are saved."""
-    self._drain()
-    if not self.checkpoints or not self.checkpoints.saves or not self._steps:
-      return
-    self._save(feed)
-    with self.clock.spent_on('checkpoint'):
-      if self._agree_that_all(self.checkpoints.finish()):
-        end.saved = self._steps
-
-  @property
-  def samples(self) -> int:
-    """The samples of all steps; in the midst of a block, about."""
-    blocks = self.blocks
-    if blocks[0].samples is None:
-      (spec,) = self.program.train_step.specs
-      return self._steps * rows_of(spec)
-    whole = sum(block.samples for block in blocks[: self.block])
-    if not self._done:
-      return whole
-    block = blocks[self.block]
-    return whole + block.samples * self._done // block.steps
-
-  @property
-  def flops_per_step(self) -> float | None:
-    """Operations of a step made here, on all devices, on average."""
-    flops = [(self.program.flops[n], times) for n, times in self._made.items()]
-    if not flops or any(each is None for each, _ in flops):
-      return None
-    return sum(each * times for each, times in flops) / self._made.total()
-
-  @property
-  def _steps(self) -> int:
-    return len(self.losses) + len(self._pending)
-
-  def _wish(self, blocks: int) -> int:
-    if not self.checkpoints or self.block == blocks:
-      return _GO_ON
-    if self.checkpoints.failed():
-      return _FAILED
-    return _SAVE if self.checkpoints.due(self.clock.now()) else _GO_ON
-
-  def _save(self, feed: Feed) -> None:
-    """Starts to write a checkpoint, when the one before is done."""
-    self._drain()
-    self.watcher.at('checkpoint', self._ticks)
-    with self.clock.spent_on('checkpoint'):
-      if not self._agree_that_all(self.checkpoints.finish()):
-        raise self.checkpoints.error()
-      self.checkpoints.save(self.state, self._position(feed))
-
-  def _agree_that_all(self, well: bool) -> bool:
-    return not self.program.any_host(not well)
-
-  def _position(self, feed: Feed) -> Position:
+  def position(self, feed: Feed) -> Position:
+    """Waits for the steps in flight -> the place to resume from."""
+    self.drain()
+    self.told('checkpoint')
     return Position(
-      steps=self._steps,
+      steps=self.steps,
       ticks=self._ticks,
       block=self.block,
       done=self._done,
@@ -423,44 +363,73 @@ class _Progress:
       losses=self.losses,
       clock=self.clock.moment(),
       feed=feed.position(),
-      saved_by=_processes(),
-      origin=self.checkpoints.origin,
+      saved_by=processes(),
     )
 
-  def call(self, name: str, state: State, argument: Any) -> Any:
-    """A call of what is staged, which is a tick."""
-    self.watcher.at('input', self._ticks)
-    result = self.program.call(name, state, argument)
-    self._tick()
-    return result
+  def rest_of(self, block: Block) -> Block:
+    """The part of a block that is still to be trained."""
+    if block.steps is None:
+      return block
+    return dataclasses.replace(block, steps=block.steps - self._done)
 
-  def _next(self, batches: Iterator[Any]) -> Any | None:
-    self.watcher.at('input', self._ticks)
+  def next_of(self, batches: Iterator[Any]) -> Any | None:
+    """Waits for the next batch; None at the end of the block."""
+    self.told('input')
     with self.clock.spent_on('input'):
       return next(batches, None)
 
-  def _outputs(self, feed: Feed) -> Iterator[Any]:
-    self.watcher.at('eval', self._ticks)
-    carry = self.program.carry()
-    for batch in feed.eval_batches():
-      carry, output = self.program.predict(self.state, batch, carry)
-      yield output
-      self._tick()
-      self.watcher.at('eval', self._ticks)
+  def told(self, place: str) -> None:
+    """Tells the watcher where the run is."""
+    self.watcher.at(place, self._ticks)
 
-  def _tick(self) -> None:
+  def tick(self) -> None:
+    """Counts a tick, at which a run may be ended from outside."""
     end = self.watcher.interrupted(self._ticks)
     self._ticks += 1
     if end:
       raise _Ending(end)
 
-  def _drain(self) -> None:
+  def dispatched(self, number: int, loss: jax.Array) -> None:
+    """Counts a step by a train step program; waits for one IN_FLIGHT back."""
+    self._made[number] += 1
+    self._in_flight.append(loss)
+    if len(self._in_flight) > IN_FLIGHT:
+      self._book(self._in_flight.popleft())
+    self._done += 1
+
+  def drain(self) -> None:
+    """Waits for all steps in flight."""
     with self.clock.spent_on('compute'):
-      while self._pending:
-        self._book(self._pending.popleft())
+      while self._in_flight:
+        self._book(self._in_flight.popleft())
+
+  def evaluated(self, found: Eval) -> None:
+    """Ends a block with its eval."""
+    self.evals.append(found)
+    self.block, self._done = self.block + 1, 0
+    self.watcher.quality(found)
+
+  def samples(self, blocks: Sequence[Block], rows: int) -> int:
+    """Samples of all steps, of `rows` each where blocks do not count them.
+
+    About, in the middle of a block.
+    """
+    if blocks[0].samples is None:
+      return self.steps * rows
+    whole = sum(block.samples for block in blocks[: self.block])
+    if not self._done:
+      return whole
+    block = blocks[self.block]
+    return whole + block.samples * self._done // block.steps
+
+  def mean_of(self, flops: Sequence[float | None]) -> float | None:
+    """Mean, over the steps made here, of a number for each train step."""
+    found = [(flops[number], times) for number, times in self._made.items()]
+    if not found or any(each is None for each, _ in found):
+      return None
+    return sum(each * times for each, times in found) / self._made.total()
 
   def _book(self, loss: jax.Array) -> None:
-    # Waits for a step that lies IN_FLIGHT steps back, so the device is busy.
     value = float(jax.device_get(loss))
     self.losses.append(value)
     if not math.isfinite(value):
@@ -471,25 +440,14 @@ class _Progress:
 class _Maker:
   """See Maker; a run can be ended between calls."""
 
-  def __init__(self, progress: _Progress):
+  def __init__(self, program: Program, progress: _Progress):
+    self._program = program
     self._progress = progress
-    self.most = progress.program.most
-    self.total = progress.program.total
+    self.most, self.total = program.most, program.total
 
   def call(self, name: str, state: State, argument: Any) -> Any:
-    return self._progress.call(name, state, argument)
-
-
-def _processes() -> dict[str, int]:
-  return {'processes': jax.process_count(), 'devices': jax.device_count()}
-
-
-def _fetched(outputs: Iterator[Any]) -> Iterator[Any]:
-  """Device outputs -> host arrays, IN_FLIGHT of them under way."""
-  pending: collections.deque[Any] = collections.deque()
-  for output in outputs:
-    pending.append(output)
-    if len(pending) > IN_FLIGHT:
-      yield host_rows(pending.popleft())
-  while pending:
-    yield host_rows(pending.popleft())
+    """See Maker; a call is a tick."""
+    self._progress.told('input')
+    result = self._program.call(name, state, argument)
+    self._progress.tick()
+    return result

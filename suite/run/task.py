@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec
 import optax
 
 from suite.run import accumulation
-from suite.run.feed import Block, Data, Feed, Maker
+from suite.run.blocks import Block
+from suite.run.feed import Data, Feed, Maker
 from suite.run.sharding import Layout
 
 PyTree = Any

@@ -17,8 +17,8 @@ from suite.benchmark import DataSet
 from suite.benchmarks.minigo import settings as settings_lib
 from suite.benchmarks.minigo.feed import SelfPlayFeed, given_generations
 from suite.benchmarks.minigo.hparams import Hparams
-from suite.run import program
-from suite.run.feed import Block, Data, Feed, Maker, epoch_blocks
+from suite.run import blocks, program
+from suite.run.feed import Data, Feed, Maker
 from suite.run.sharding import ROWS, path_of
 from suite.run.task import Batch, Facts, PyTree, Staged, State, Task
 
@@ -93,15 +93,14 @@ class MinigoTask(Task):
       'games': jnp.sum(batch['weight']),
     }
 
-  def blocks(self, facts) -> list[Block]:
+  def blocks(self, facts) -> list[blocks.Block]:
     """A block a generation, counted from that of the start.
 
     How many steps one has is known when its games are played.
     """
     del facts
-    start = self._hp.start_generation
-    ends = range(start + 1, start + self._hp.max_generations + 1)
-    return epoch_blocks(ends, before=start)
+    hp = self._hp
+    return blocks.each_epoch(hp.max_generations, before=hp.start_generation)
 
   def inspect(self, directory):
     """See Task; there is no data set where a run starts from nothing."""

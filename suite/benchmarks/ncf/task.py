@@ -16,8 +16,8 @@ from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.ncf import Hparams
 from suite.metrics import share
-from suite.run import accumulation, optimizers
-from suite.run.feed import Block, Data, Feed, SupervisedFeed, epoch_blocks
+from suite.run import accumulation, blocks, optimizers
+from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.task import Batch, Facts, PyTree, State, Task
 
 # Evals have the same candidates in all runs, as in the reference.
@@ -122,20 +122,19 @@ class NcfTask(Task):
     """Name of the quality: HR@10."""
     return f'HR@{self._hp.hit_rank}'
 
-  def blocks(self, facts) -> list[Block]:
+  def blocks(self, facts) -> list[blocks.Block]:
     """An eval after every epoch, or every few of them.
 
     The reference has one more eval, before the first epoch. It cannot end a run
     and would cost time on the clock, so it is left out.
     """
     del facts
-    hp, every = self._hp, self._hp.epochs_between_evals
-    return epoch_blocks(
-      range(every, hp.max_epochs + 1, every),
-      steps=lambda epoch: epoch * self._steps_per_epoch,
-      samples=lambda epoch: (
-        epoch * self._steps_per_epoch * hp.global_batch_size
-      ),
+    hp, steps = self._hp, self._steps_per_epoch
+    return blocks.each_epoch(
+      hp.max_epochs,
+      every=hp.epochs_between_evals,
+      steps=steps,
+      samples=steps * hp.global_batch_size,
     )
 
   def inspect(self, directory: str) -> Facts:

@@ -1,7 +1,6 @@
 """ResNet-50 as a task: its loss, its optimizers, images of ImageNet."""
 
 from collections.abc import Iterable
-import math
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,8 @@ from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.resnet import Hparams
 from suite.metrics import share
-from suite.run import optimizers
-from suite.run.feed import Block, Data, Feed, SupervisedFeed, epoch_blocks
+from suite.run import blocks, optimizers
+from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.task import Batch, Facts, PyTree, State, Task
 
 
@@ -79,15 +78,14 @@ class ResNetTask(Task):
     )
     return {'accuracy': accuracy}
 
-  def blocks(self, facts) -> list[Block]:
-    """Blocks that end at evals, an epoch ending with the step that ends it."""
+  def blocks(self, facts) -> list[blocks.Block]:
+    """Blocks that end at evals; see Task."""
     del facts
     hp = self._hp
-    ends = range(hp.eval_offset + 1, hp.max_epochs + 1, hp.epochs_between_evals)
-    return epoch_blocks(
-      ends,
-      steps=self._steps_until,
-      samples=lambda epoch: self._steps_until(epoch) * hp.global_batch_size,
+    return blocks.after_epochs(
+      range(hp.eval_offset + 1, hp.max_epochs + 1, hp.epochs_between_evals),
+      samples=self._data.train_samples,
+      rows=hp.global_batch_size,
     )
 
   def inspect(self, directory: str) -> Facts:
@@ -131,13 +129,6 @@ class ResNetTask(Task):
       data.put,
       score=self._accuracy,
       first_step=data.first_step,
-    )
-
-  def _steps_until(self, epoch: int) -> int:
-    # Batches may mix the end of one epoch with the start of the next; the
-    # rules then want the eval after the mixed batch.
-    return math.ceil(
-      epoch * self._data.train_samples / self._hp.global_batch_size
     )
 
   def _optimizer(self) -> optax.GradientTransformation:

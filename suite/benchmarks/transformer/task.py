@@ -17,8 +17,8 @@ from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.transformer import METRIC, Hparams
 from suite.metrics import bleu
-from suite.run import optimizers, sharding
-from suite.run.feed import Block, Data, Feed, SupervisedFeed, epoch_blocks
+from suite.run import blocks, optimizers, sharding
+from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.task import Batch, Facts, PyTree, Spec, State, Task
 
 
@@ -118,13 +118,13 @@ class TransformerTask(Task):
     kept = {name: batch[name] for name in ('id', 'weight')}
     return kept | {'tokens': found.tokens[:, 0]}
 
-  def blocks(self, facts: PairFacts) -> list[Block]:
+  def blocks(self, facts: PairFacts) -> list[blocks.Block]:
     """Epochs as long as the lengths of the pairs make them."""
-    every = self._hp.epochs_between_evals
-    return epoch_blocks(
-      range(every, self._hp.max_epochs + 1, every),
-      steps=lambda epoch: epoch * facts.plan.steps,
-      samples=lambda epoch: epoch * facts.plan.pairs,
+    return blocks.each_epoch(
+      self._hp.max_epochs,
+      every=self._hp.epochs_between_evals,
+      steps=facts.plan.steps,
+      samples=facts.plan.pairs,
     )
 
   def inspect(self, directory: str) -> PairFacts:

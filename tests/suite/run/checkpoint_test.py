@@ -20,6 +20,7 @@ import pytest
 from suite.clock import Moment
 from suite.run import checkpoint, sharding
 from suite.run.checkpoint import Checkpoints, Position
+from suite.run.fingerprint import fingerprint
 from suite.run.task import State
 from tests.suite.run import fake_task
 
@@ -81,7 +82,7 @@ def _spec_of(state):
 
 class FingerprintTest(parameterized.TestCase):
   def mark(self, array):
-    return np.asarray(jax.jit(checkpoint.fingerprint)([array]))[0]
+    return np.asarray(jax.jit(fingerprint)([array]))[0]
 
   @parameterized.parameters('f4', 'i4', 'u1', 'i2', 'bool', 'bfloat16')
   def test_any_one_changed_element_changes_it(self, kind):
@@ -303,7 +304,7 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertIsNone(checkpoints.newest())
     self.assertEqual(checkpoints.count(), 0)
     self.assertFalse(os.path.exists(self.directory))
-    with self.assertRaisesRegex(checkpoint.Failed, 'came none'):
+    with self.assertRaisesRegex(checkpoint.Failed, 'got none'):
       checkpoints.restore(lambda number: number)
 
   def test_they_are_removed_at_the_end_unless_they_are_to_be_kept(self):
@@ -385,8 +386,8 @@ class FullDiskTest(absltest.TestCase):
     done = self.fill('unshare', '-m', 'sh', '-c', mount, 'sh', *python)
     if 'unshare' in done.stderr or 'mount:' in done.stderr:
       self.skipTest(f'no mount namespace here: {done.stderr.strip()[-100:]}')
-    self.assertRegex(done.stdout, rf'FAILED \d .*into {folder}/saved, came')
-    self.assertRegex(done.stdout, 'came No space left on device')
+    self.assertRegex(done.stdout, rf'FAILED \d .*into {folder}/saved, got')
+    self.assertRegex(done.stdout, 'got No space left on device')
     self.assertRegex(done.stdout, r'the last good one is of step (\d)')
     self.assertRegex(done.stdout, r'RESTORED \d True')
 

@@ -11,8 +11,9 @@ import optax
 
 from suite import hparams
 from suite.clock import Clock
+from suite.run import blocks as blocks_lib
 from suite.run import sharding
-from suite.run.feed import Block, Data, SupervisedFeed
+from suite.run.feed import Data, SupervisedFeed
 from suite.run.run_log import RunLog
 from suite.run.task import Task
 
@@ -46,16 +47,9 @@ class FakeTask(Task):
       }
     ]
     self._qualities = iter(qualities)
-    self._blocks = blocks or [
-      Block(
-        steps=steps,
-        samples=steps * ROWS,
-        start={'first_epoch_num': n, 'epoch_count': 1},
-        stop={'first_epoch_num': n},
-        at={'epoch_num': n},
-      )
-      for n in range(1, len(qualities) + 1)
-    ]
+    self._blocks = blocks or blocks_lib.each_epoch(
+      len(qualities), steps=steps, samples=steps * ROWS
+    )
     self.opened_at = None
     self.closed_at = []  # at each close: whether the clock ran, seconds on it
     self.trained_rows = []

@@ -202,7 +202,7 @@ class LoopResumeTest(parameterized.TestCase):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with (
       mock.patch.object(ocp.CheckpointManager, 'save', side_effect=full),
-      self.assertRaisesRegex(checkpoint.Failed, f'{self.saved}, came No space'),
+      self.assertRaisesRegex(checkpoint.Failed, f'{self.saved}, got No space'),
     ):
       self.run_loop(steps=2)
     last = self.records()[-1]
