@@ -92,7 +92,8 @@ def main(argv):
         task = benchmark.task(change(reference), size.data)
         facts = task.inspect(directory)
         result = train(task, facts, target, seed, directory)
-      _append(_CSV.value, variant, seed, result, target)
+      place = curves.column([task.blocks(facts)[0].at])
+      _append(_CSV.value, (variant, seed), place, result, target)
       curve = ', '.join(
         f'{name} ' + ' '.join(f'{e.quality[name]:.3f}' for e in result.evals)
         for name in target.metrics
@@ -110,10 +111,13 @@ def _done(path: str) -> set[tuple[str, str]]:
 
 
 def _append(
-  path: str, variant: str, seed: int, result: loop.Result, target: Target
+  path: str,
+  run: tuple[str, int],  # variant and seed
+  place: str,
+  result: loop.Result,
+  target: Target,
 ) -> None:
   fresh = not os.path.exists(path)
-  place = curves.column([found.at for found in result.evals])
   with open(path, 'a', encoding='utf-8', newline='') as file:
     writer = csv.writer(file, lineterminator='\n')
     if fresh:
@@ -123,10 +127,10 @@ def _append(
       at = found.at[curves.PLACES[place]]
       quality = [f'{found.quality[name]:.4f}' for name in target.metrics]
       seconds = f'{found.seconds:.2f}'
-      writer.writerow((variant, seed, at, found.step, seconds, *quality))
+      writer.writerow((*run, at, found.step, seconds, *quality))
     if not result.evals:  # a loss that was not finite before the first eval
       nothing = [''] * (1 + len(target.metrics))
-      writer.writerow((variant, seed, 0, len(result.losses), *nothing))
+      writer.writerow((*run, 0, len(result.losses), *nothing))
 
 
 if __name__ == '__main__':

@@ -14,7 +14,9 @@ from launch.jobs import description
 from launch.support import run_flags, scaling_jobs, scaling_plan
 from suite import benchmark
 from suite.hparams import Division
+from suite.results import records
 from tests.launch import digits_data, processes
+from tests.suite.results import sample_results
 
 
 def _asked(**more):
@@ -232,14 +234,12 @@ class JobsTest(parameterized.TestCase):
 
 class ReadingTest(absltest.TestCase):
   def write(self, folder, run, devices=1, batch=10, name='resnet'):
-    record = {
-      'run': run, 'benchmark': name, 'size': 'tiny', 'division': 'open',
-      'target': {}, 'time_to_quality': 4.0, 'samples': 10,
-      'system': {'devices': devices, 'processes': 1},
-      'hyperparameters': {'global_batch_size': {'value': batch}},
-      'startup': {'seconds': 1.0, 'allowance': 9.0},
-      'timed': {'parts': {'compute': 4.0}}, 'evals': [],
-    }  # fmt: skip
+    record = sample_results.result(
+      run,
+      benchmark=name,
+      system={'devices': devices, 'processes': 1},
+      hyperparameters=sample_results.settings(global_batch_size=batch),
+    )
     os.makedirs(folder, exist_ok=True)
     with open(f'{folder}/run_{run}.json', 'w', encoding='utf-8') as file:
       json.dump(record, file)
@@ -252,7 +252,7 @@ class ReadingTest(absltest.TestCase):
     for run in range(2):
       self.write(self.folder, run, devices=1 + run)
     with self.assertRaisesRegex(ValueError, 'as many devices and processes'):
-      scaling._point(self.folder, scaling._records(self.folder))
+      scaling._point(self.folder, records.read_runs(self.folder))
 
   def test_a_point_made_on_other_devices_than_asked_is_an_error(self):
     place = scaling_plan.places(_request(), _asked(batch=128))[1]
@@ -266,17 +266,16 @@ class ReadingTest(absltest.TestCase):
   def test_as_many_runs_as_in_a_result_are_scored_like_one(self):
     for run in range(5):
       self.write(self.folder, run)
-    point = scaling._point(self.folder, scaling._records(self.folder))
+    point = scaling._point(self.folder, records.read_runs(self.folder))
     self.assertEqual(point.dropped, 1)
     self.assertLen(point.kept, 3)
 
   def test_points_of_two_benchmarks_are_refused(self):
-    records = []
-    for name in ('resnet', 'ncf'):
-      self.write(os.path.join(self.folder, name), 0, name=name)
-      records += scaling._records(os.path.join(self.folder, name))
-    with self.assertRaisesRegex(ValueError, 'one benchmark, got ncf and res'):
-      scaling._require_alike(records)
+    folders = [os.path.join(self.folder, name) for name in ('resnet', 'ncf')]
+    for folder in folders:
+      self.write(folder, 0, name=os.path.basename(folder))
+    with self.assertRaisesRegex(ValueError, 'one benchmark .* ncf, resnet'):
+      scaling._conclude(folders, self.folder)
 
   def test_a_directory_without_runs_is_refused(self):
     with self.assertRaisesRegex(ValueError, r'folders with run_<i>\.json'):

@@ -57,7 +57,7 @@ def score(
   points = _compared(made, counted)
   if points.factor != 1:
     found = _olympic(counted, made.convention, points.factor)
-  first = counted[0]
+  first, spread = counted[0], found.spread
   claim = made.audited.runs[first.number].claim if made.audited else None
   return Score(
     benchmark=first.benchmark,
@@ -72,9 +72,9 @@ def score(
     factor=points.factor,
     values=_values(made.runs, counted, found),
     window=[run.number for run in counted] if window else None,
-    mean=found.mean,
-    std=found.std,
-    coefficient_of_variation=found.coefficient_of_variation,
+    mean=spread and spread.mean,
+    std=spread and spread.std,
+    coefficient_of_variation=spread and spread.relative,
     interval=found.interval,
     bootstrap=_bounds(found.bootstrap),
     confidence=CONFIDENCE,

@@ -21,9 +21,8 @@ class Olympic:
   """A score, in seconds, and what it rests on.
 
   `seconds` is the olympic mean, times `factor`; so are both intervals, in which
-  the factor counts as exact. `mean`, `std` (of a sample) and
-  `coefficient_of_variation` are of all runs that converged, those left out
-  included: leaving out the extremes would flatter the spread.
+  the factor counts as exact. `spread` is that of all runs that
+  converged, those left out included: without the extremes it would flatter.
 
   Both intervals hold the olympic mean of many such sets with probability
   `CONFIDENCE`, as far as their assumptions go.
@@ -48,17 +47,15 @@ class Olympic:
   have had no score.
   """
 
-  seconds: float | None
   values: tuple[float | None, ...]  # by run, as measured; None: no quality
-  fastest: tuple[int, ...]  # indices into `values` of the runs left out
-  slowest: tuple[int, ...]
-  mean: float | None
-  std: float | None
-  coefficient_of_variation: float | None
-  interval: tuple[float, float] | None
-  bootstrap: tuple[float, float] | None
+  spread: Part | None
   factor: float  # of normalisation to the reference's convergence
   reason: str | None  # why there is no score, or none that is a result
+  seconds: float | None = None
+  fastest: tuple[int, ...] = ()  # indices into `values` of the runs left out
+  slowest: tuple[int, ...] = ()
+  interval: tuple[float, float] | None = None
+  bootstrap: tuple[float, float] | None = None
 
 
 def olympic(
@@ -83,52 +80,27 @@ def olympic(
       raise ValueError(f'A time must be positive and finite, not {value!r}.')
   if not (math.isfinite(factor) and factor >= 1):
     raise ValueError(f'A factor must be finite and at least 1, not {factor!r}.')
-  reason = _no_score(seconds, dropped)
-  spread = part([value for value in seconds if value is not None])
-  if reason:
-    return _score(seconds, spread, factor, reason)
+  found = Olympic(
+    values=tuple(seconds),
+    spread=part([value for value in seconds if value is not None]),
+    factor=factor,
+    reason=_no_score(seconds, dropped) or _no_result(len(seconds), required),
+  )
+  if _no_score(seconds, dropped):
+    return found
   order = sorted(
     range(len(seconds)),
     key=lambda i: math.inf if seconds[i] is None else seconds[i],
   )
   kept = [seconds[i] for i in order[dropped : len(order) - dropped]]
-  return _score(
-    seconds,
-    spread,
-    factor,
-    _no_result(len(seconds), required),
-    mean=statistics.fmean(kept),
+  bootstrap = _bootstrap(seconds, dropped) if len(kept) > 1 else None
+  return dataclasses.replace(
+    found,
+    seconds=factor * statistics.fmean(kept),
     fastest=tuple(order[:dropped]),
     slowest=tuple(order[len(order) - dropped :]),
-    interval=_interval(kept, dropped),
-    bootstrap=_bootstrap(seconds, dropped) if len(kept) > 1 else None,
-  )
-
-
-def _score(
-  seconds: Sequence[float | None],
-  spread: Part | None,
-  factor: float,
-  reason: str | None,
-  *,
-  mean: float | None = None,
-  fastest: tuple[int, ...] = (),
-  slowest: tuple[int, ...] = (),
-  interval: tuple[float, float] | None = None,
-  bootstrap: tuple[float, float] | None = None,
-) -> Olympic:
-  return Olympic(
-    seconds=None if mean is None else factor * mean,
-    values=tuple(seconds),
-    fastest=fastest,
-    slowest=slowest,
-    mean=spread.mean if spread else None,
-    std=spread.std if spread else None,
-    coefficient_of_variation=spread.relative if spread else None,
-    interval=_times(factor, interval),
+    interval=_times(factor, _interval(kept, dropped)),
     bootstrap=_times(factor, bootstrap),
-    factor=factor,
-    reason=reason,
   )
 
 

@@ -66,12 +66,10 @@ class OlympicTest(parameterized.TestCase):
 
   def test_the_spread_is_that_of_all_runs_that_converged(self):
     score = scoring.olympic((1800.0, None, 1740.0, 1860.0, 2400.0))
-    self.assertAlmostEqual(score.mean, 1950.0)
+    self.assertAlmostEqual(score.spread.mean, 1950.0)
     # Deviations -150, -210, -90, 450; squares add up to 277200.
-    self.assertAlmostEqual(score.std, math.sqrt(277200 / 3))
-    self.assertAlmostEqual(
-      score.coefficient_of_variation, math.sqrt(277200 / 3) / 1950
-    )
+    self.assertAlmostEqual(score.spread.std, math.sqrt(277200 / 3))
+    self.assertAlmostEqual(score.spread.relative, math.sqrt(277200 / 3) / 1950)
 
   def test_the_interval_is_that_worked_out_by_hand(self):
     # Winsorised: 1800 1800 1860 1920 1920, mean 1860, squares 4 * 3600, so
@@ -139,7 +137,7 @@ class NormalisationTest(parameterized.TestCase):
       ):
         self.assertAlmostEqual(ours, 1.25 * bound)
     self.assertEqual(more.values, plain.values)
-    self.assertEqual(more.std, plain.std)
+    self.assertEqual(more.spread, plain.spread)
 
   @parameterized.parameters(0.99, 0.0, -1.0, math.nan, math.inf)
   def test_a_factor_that_would_make_times_shorter_is_refused(self, factor):
