@@ -1,7 +1,7 @@
 """Writes ImageNet from its official archives, as TFDS's own builder does.
 
 The records are the same, in the same order and the same shards, but TensorFlow
-is not needed, the work is shared by threads and goes on where it was stopped.
+is not needed, the work is shared by threads and resumes where it stopped.
 A record is read from its place in the archive when its shard is written, so
 that nothing is unpacked on the way.
 """
@@ -109,9 +109,9 @@ def check(features: Mapping[str, Any], classes: int = imagenet.CLASSES) -> None:
   """Raises ValueError unless a record has a label, a name and an RGB image."""
   labels = list(features['label'].int64_list.value)
   if len(labels) != 1 or not 0 <= labels[0] < classes:
-    raise ValueError(f'Expected a label in [0, {classes}), came {labels}.')
+    raise ValueError(f'Expected a label in [0, {classes}), got {labels}.')
   if not features['file_name'].bytes_list.value[0]:
-    raise ValueError('Expected a file name, came an empty one.')
+    raise ValueError('Expected a file name, got an empty one.')
   decode.decode(features['image'].bytes_list.value[0])
 
 
@@ -125,7 +125,7 @@ def as_rgb_jpeg(image: bytes) -> bytes:
   if image.startswith(_PNG):
     return _encode(_decode_png(image))
   if not image.startswith(_JPEG):
-    raise ValueError(f'Expected a JPEG or a PNG, came {image[:8]!r}...')
+    raise ValueError(f'Expected a JPEG or a PNG, got {image[:8]!r}...')
   marks = _marks(image)
   if marks.components != 4:
     return image
@@ -139,7 +139,7 @@ class _Marks:
 
 
 def _marks(jpeg: bytes) -> _Marks:
-  """What stands before the pixels of a JPEG, by ITU-T T.81."""
+  """Segments before the pixels of a JPEG, by ITU-T T.81."""
   at, adobe = 2, False
   while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
     marker = jpeg[at + 1]
@@ -165,7 +165,7 @@ def _decode_png(png: bytes) -> np.ndarray:
   """uint8 [H, W, 3]; what is transparent loses that."""
   image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
   if image is None:
-    raise ValueError('Expected a whole PNG, came one that does not decode.')
+    raise ValueError('Expected a whole PNG, got one that does not decode.')
   return image
 
 
@@ -241,7 +241,7 @@ def _index(
   )
   if len(members) != archive.images:
     raise ValueError(
-      f'Expected {archive.images} images in {path}, came {len(members)}.'
+      f'Expected {archive.images} images in {path}, got {len(members)}.'
     )
   partial = unfinished.path('partial', 'members.npz')
   tar.save(members, partial)
@@ -295,7 +295,7 @@ def _labels(
   names = folders if all(folders) else _validation_labels(members, path)
   if unknown := {*names} - {*classes.names}:
     raise ValueError(
-      f"Expected ImageNet's classes in {path}, came also {min(unknown)!r}."
+      f"Expected ImageNet's classes in {path}, got also {min(unknown)!r}."
     )
   return [classes.str2int(name) for name in names]
 
@@ -305,7 +305,7 @@ def _validation_labels(members: tar.Members, path: str) -> list[str]:
   labels = tfds.core.tfds_path(_LABELS).read_text().split()
   if members.folder.astype(bool).any() or len(members) > len(labels):
     raise ValueError(
-      f'Expected archives of images or {len(labels)} images in {path}, came '
+      f'Expected archives of images or {len(labels)} images in {path}, got '
       f'{len(members)} images.'
     )
   # The list goes by the names of the images, sorted.

@@ -38,12 +38,12 @@ class Preprocessing:
   def __post_init__(self):
     if not 0 < self.image_size <= self.resize_size:
       raise ValueError(
-        'Expected 0 < image_size <= resize_size, came '
+        'Expected 0 < image_size <= resize_size, got '
         f'{self.image_size} and {self.resize_size}.'
       )
     if not 0 <= self.flip_probability <= 1:
       raise ValueError(
-        f'Expected a flip_probability in [0, 1], came {self.flip_probability}.'
+        f'Expected a flip_probability in [0, 1], got {self.flip_probability}.'
       )
     self.crops()  # checks the rest
 
@@ -78,7 +78,7 @@ def train_batches(
     preprocessing: crop, flip and resize.
     host: which of the `hosts` this is.
     hosts: how many share the batch.
-    first_step: where a restarted run goes on.
+    first_step: at which a resumed run starts.
     shuffle: False reads in the order on disk, to measure what an unshuffled
       pipeline does. Not legal in the Closed division.
     reading: by how many threads and processes, and what may be skipped.
@@ -139,7 +139,7 @@ def verify(
   _verify_features(directory, features)
   if features['label'].num_classes != classes:
     raise ValueError(
-      f'Expected {classes} classes in {directory}, came '
+      f'Expected {classes} classes in {directory}, got '
       f'{features["label"].num_classes}.'
     )
   dataset.verify(directory, splits=splits)
@@ -152,10 +152,10 @@ def _verify_features(directory, features) -> None:
     'file_name': tfds.features.Text,
   }
   names = {name: kind.__name__ for name, kind in expected.items()}
-  came = {name: type(feature).__name__ for name, feature in features.items()}
-  if came != names:
+  got = {name: type(feature).__name__ for name, feature in features.items()}
+  if got != names:
     raise ValueError(
-      f"Expected ImageNet's features {names} in {directory}, came {came}."
+      f"Expected ImageNet's features {names} in {directory}, got {got}."
     )
 
 

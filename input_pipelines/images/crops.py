@@ -15,7 +15,7 @@ _FLIP = 2**32
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
-  """What a crop must be: the constants of the distorted box."""
+  """Constraints on a crop: the constants of the distorted box."""
 
   area: tuple[float, float]  # of the image
   aspect: tuple[float, float]  # width / height
@@ -24,12 +24,12 @@ class Crops:
 
   def __post_init__(self):
     if not 0 < self.area[0] <= self.area[1] <= 1:
-      raise ValueError(f'Expected 0 < low <= high <= 1, came area {self.area}.')
+      raise ValueError(f'Expected 0 < low <= high <= 1, got area {self.area}.')
     if not 0 < self.aspect[0] <= self.aspect[1]:
-      raise ValueError(f'Expected 0 < low <= high, came aspect {self.aspect}.')
+      raise ValueError(f'Expected 0 < low <= high, got aspect {self.aspect}.')
     if self.attempts < 1 or not 0 <= self.min_covered <= 1:
       raise ValueError(
-        'Expected an attempt or more and a part in [0, 1] to cover, came '
+        'Expected an attempt or more and a part in [0, 1] to cover, got '
         f'{self.attempts} and {self.min_covered}.'
       )
 
@@ -95,7 +95,7 @@ class Crops:
 def flips(
   rows: int, probability: float, *, seed: int, first: int
 ) -> np.ndarray:
-  """Which rows are mirrored: bool [rows]."""
+  """Mask of mirrored rows: bool [rows]."""
   return _uniform(seed, _FLIP, first, rows)[:, 0] < probability
 
 

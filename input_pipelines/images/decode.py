@@ -172,7 +172,7 @@ def _header(jpeg: bytes) -> restart_jpeg.Header:
   head = restart_jpeg.header(jpeg)
   if head.height * head.width > MOST_PIXELS:
     raise ValueError(
-      f'Expected a JPEG of {MOST_PIXELS} pixels at most, came one of '
+      f'Expected a JPEG of {MOST_PIXELS} pixels at most, got one of '
       f'{head.height} x {head.width}.'
     )
   return head
@@ -185,7 +185,7 @@ def _crop(jpeg: bytes, box: Sequence[int]) -> np.ndarray:
   if not (0 <= y < y + h <= head.height and 0 <= x < x + w <= head.width):
     raise ValueError(
       f'Expected a box y x height width within {head.height} x {head.width} '
-      f'pixels, came {box}.'
+      f'pixels, got {box}.'
     )
   part = restart_jpeg.cut(jpeg, head, box)
   pixels = _scratch.array('decoded', (part.height, part.width, 4))

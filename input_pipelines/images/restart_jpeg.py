@@ -36,7 +36,7 @@ _MARKERS = (0xD0 + np.arange(2**15) % 8).astype(np.uint8)
 
 @dataclasses.dataclass(slots=True)
 class Header:
-  """What stands before the entropy-coded data; offsets in bytes."""
+  """Header before the entropy-coded data; offsets in bytes."""
 
   height: int
   width: int
@@ -66,14 +66,14 @@ def header(jpeg: bytes) -> Header:
   """Reads the header; junk between its segments is passed over."""
   if jpeg[:2] != b'\xff\xd8':
     raise ValueError(
-      f'Expected a JPEG, which begins with ff d8, came {len(jpeg)} bytes: '
+      f'Expected a JPEG, which begins with ff d8, got {len(jpeg)} bytes: '
       f'{jpeg[:4].hex(" ")} ...'
     )
   try:
     return _header(jpeg)
   except (IndexError, struct.error) as error:
     raise ValueError(
-      f'Expected a JPEG, came {len(jpeg)} bytes that end within its header.'
+      f'Expected a JPEG, got {len(jpeg)} bytes that end within its header.'
     ) from error
 
 
@@ -124,7 +124,7 @@ def _header(jpeg: bytes) -> Header:
       head.data = end
       return _with_pixels(head)
     if marker == _EOI:
-      raise ValueError('Expected a JPEG with a scan, came one without.')
+      raise ValueError('Expected a JPEG with a scan, got one without.')
     if marker == _APP9 and jpeg[i + 4 : i + 4 + len(TAG)] == TAG:
       head.table = slice(i, end)
     elif marker == _DRI:
@@ -160,7 +160,7 @@ def _read_frame(jpeg: bytes, i: int, head: Header) -> int:
 def _with_pixels(head: Header) -> Header:
   if not (head.height and head.width):
     raise ValueError(
-      'Expected a JPEG with pixels, came one with height '
+      'Expected a JPEG with pixels, got one with height '
       f'{head.height} and width {head.width}.'
     )
   head.plain &= bool(head.unit_height and head.unit_width)
@@ -168,7 +168,7 @@ def _with_pixels(head: Header) -> Header:
 
 
 def _offsets(jpeg: bytes, head: Header) -> np.ndarray | None:
-  """Where segments begin, and the last one ends: int64 [segments + 1].
+  """Starts of segments, then the end of the last: int64 [segments + 1].
 
   Or None, if the table does not fit the file: the segments must fill it, and
   each must end in its marker.

@@ -82,7 +82,7 @@ def add_table(jpeg: bytes) -> bytes | None:
 
 
 def _jpegtran(jpeg: bytes, *arguments: str) -> bytes | None:
-  """What jpegtran makes of it; None if it had anything to say against it."""
+  """Output of jpegtran; None if it reported any problem."""
   try:
     done = subprocess.run(
       ['jpegtran', '-copy', 'none', *arguments],

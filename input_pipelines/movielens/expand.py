@@ -111,20 +111,20 @@ def verify(
   The numbers of users and of pairs depend on the random numbers and the rates,
   so they may differ, by a twentieth and by half.
   """
-  came = movielens.facts(directory)
+  got = movielens.facts(directory)
   for name, expected in (('users', users), ('train', train)):
     tolerance = _TOLERANCE[name]
-    if abs(came[name] - expected) > tolerance * expected:
+    if abs(got[name] - expected) > tolerance * expected:
       raise ValueError(
         f'Expected {expected} {name}, or {tolerance:.0%} more or less, of '
-        f'{directory}, came {came[name]}.'
+        f'{directory}, got {got[name]}.'
       )
   movielens.verify(
     directory,
-    users=came['users'],
+    users=got['users'],
     items=items,
-    train=came['train'],
-    test=came['users'],
+    train=got['train'],
+    test=got['users'],
   )
 
 
@@ -143,7 +143,7 @@ class Signed:
 
   @functools.cached_property
   def offsets(self) -> np.ndarray:
-    """Where the ratings of each user begin: int64 [users + 1]."""
+    """Start of each user's ratings: int64 [users + 1]."""
     return np.searchsorted(self.user, np.arange(self.users + 1))
 
 
@@ -162,7 +162,7 @@ def split(ratings: plain.Ratings) -> Signed:
   last = ratings.time[np.append(np.flatnonzero(new_user)[1:], len(number)) - 1]
   chosen = times[number] >= _MIN_TIMES
   if not chosen.any():
-    raise ValueError(f'Expected users of {_MIN_TIMES} times, came none.')
+    raise ValueError(f'Expected users of {_MIN_TIMES} times, got none.')
   _, user = np.unique(ratings.user[chosen], return_inverse=True)
   names, item = np.unique(ratings.item[chosen], return_inverse=True)
   test = (ratings.time == last[number])[chosen]
@@ -183,7 +183,7 @@ def reduced(ratings: Signed, factors: tuple[int, int]) -> np.ndarray:
   if not 1 <= kept < min(ratings.users, ratings.items):
     raise ValueError(
       f'Expected factors from 1 on, the smaller one below '
-      f'{min(ratings.users, ratings.items)}, came {factors}.'
+      f'{min(ratings.users, ratings.items)}, got {factors}.'
     )
   train = ~ratings.test
   matrix = sparse.csr_array(
@@ -203,7 +203,7 @@ def _averaged(vectors: np.ndarray, rows: int) -> np.ndarray:
   """Means over `rows` runs of about equal length: [M, K] -> [rows, K]."""
   cuts = np.linspace(0, len(vectors), rows + 1).astype(int)
   if not (np.diff(cuts) > 0).all():
-    raise ValueError(f'Expected {rows} rows or more, came {len(vectors)}.')
+    raise ValueError(f'Expected {rows} rows or more, got {len(vectors)}.')
   sums = np.add.reduceat(vectors, cuts[:-1], axis=0)
   return sums / np.diff(cuts)[:, None]
 
@@ -234,7 +234,7 @@ class Expansion:
     return self.columns * self.ratings.items
 
   def kept(self, row: int, column: int, rating: np.ndarray) -> np.ndarray:
-    """Which ratings a block keeps, int64 [M] -> bool [M]; exactly its share."""
+    """Mask of the ratings that a block keeps, int64 [M] -> bool [M]."""
     place = self._order(row, column, _KEPT)(rating)
     return place < self._kept[row, column]
 
@@ -267,7 +267,7 @@ class Expansion:
     return Found(np.sort(found[~test]), np.sort(found[test]))
 
   def counts(self, row: int, tick: work.Tick) -> 'Counts':
-    """What the users of a row of blocks have; the ticks count ratings."""
+    """Choices of the users of a row of blocks; the ticks count ratings."""
     ratings = self.ratings
     train = np.zeros(ratings.users, np.int64)
     test = np.full(ratings.users, -1, np.int64)
@@ -316,7 +316,7 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """What the users of a row of blocks have."""
+  """Choices of the users of a row of blocks."""
 
   train: np.ndarray  # int64 [users], pairs to train on
   test: np.ndarray  # int64 [users], the smallest held-out item, or -1
@@ -329,7 +329,7 @@ class Users:
     """`counts` of all the rows of blocks, one after another."""
     self.number = np.flatnonzero((counts.train > 0) & (counts.test >= 0))
     if not len(self.number):
-      raise ValueError('Expected users with pairs of both kinds, came none.')
+      raise ValueError('Expected users with pairs of both kinds, got none.')
     self._test = counts.test[self.number]
     # Where the pairs of each one begin: int64 [users + 1].
     self.offsets = np.append(0, np.cumsum(counts.train[self.number]))
@@ -389,7 +389,7 @@ def count(
   threads: int | None = None,
   progress: work.Progress | None = None,
 ) -> Counts:
-  """What every user of the expanded matrix has."""
+  """Choices of every user of the expanded matrix."""
   of_rows: list[Counts] = work.each(
     expansion.counts,
     range(expansion.rows),

@@ -13,7 +13,7 @@ _FEW = 128  # of them, memory is faster than a hundred calls of NumPy
 
 @dataclasses.dataclass(frozen=True)
 class Interactions:
-  """Which items every user chose.
+  """Items that every user chose.
 
   The pairs to train on are one number each, user * 2**32 + item: sorted by user
   and then item, and found with one access to memory.
@@ -29,18 +29,18 @@ class Interactions:
       raise ValueError('Expected pairs to train on, sorted and each once.')
     if self.keys[0] < 0 or self.user[-1] >= self.users:
       raise ValueError(
-        f'Expected users in [0, {self.users}), came '
+        f'Expected users in [0, {self.users}), got '
         f'{self.keys[0] >> 32} to {self.keys[-1] >> 32}.'
       )
     if len(self.test_item) != self.users:
       raise ValueError(
-        f'Expected a test item of each of {self.users} users, came '
+        f'Expected a test item of each of {self.users} users, got '
         f'{len(self.test_item)}.'
       )
     for items in (self.item, self.test_item):
       if items.min() < 0 or items.max() >= self.items:
         raise ValueError(
-          f'Expected items in [0, {self.items}), came {items.min()} to '
+          f'Expected items in [0, {self.items}), got {items.min()} to '
           f'{items.max()}.'
         )
     if (most := np.diff(self.offsets).max()) >= self.items:
@@ -64,7 +64,7 @@ class Interactions:
 
   @functools.cached_property
   def offsets(self) -> np.ndarray:
-    """Where each user's pairs begin, then where all end: int64 [users + 1]."""
+    """Start of each user's pairs, then the end of all: int64 [users + 1]."""
     return np.searchsorted(self.keys, np.arange(self.users + 1) << 32)
 
   @functools.cached_property
@@ -72,7 +72,7 @@ class Interactions:
     return _Filter(self.keys)
 
   def holds(self, keys: np.ndarray) -> np.ndarray:
-    """Which of some pairs, int64 [M], are pairs to train on: bool [M]."""
+    """Mask of the pairs, int64 [M], that are trained on: bool [M]."""
     held = self._filter.passes(keys)
     doubtful = np.flatnonzero(held)
     held[doubtful] = self._find(keys[doubtful])

@@ -77,11 +77,11 @@ def build(
   with writer.begin(directory, made) as unfinished:
     check_md5(order, path, md5)
     data = hold_out(read(order, path))
-    came = (data.users, data.items, len(data))
-    if came != (users, items, train):
+    got = (data.users, data.items, len(data))
+    if got != (users, items, train):
       raise ValueError(
         f'Expected {users} users, {items} items and {train} pairs to train on '
-        f'of {path}, came {came[0]}, {came[1]} and {came[2]}.'
+        f'of {path}, got {got[0]}, {got[1]} and {got[2]}.'
       )
     return write(
       unfinished,
@@ -102,7 +102,7 @@ def find(order: recipe.Order) -> str:
 
 
 def made_of(order: recipe.Order, path: str) -> dict[str, Any]:
-  """What a data set is made of, for its manifest."""
+  """Sources of a data set, for its manifest."""
   stat = os.stat(path)
   return {
     'source': {ARCHIVE: {'bytes': stat.st_size, 'modified': stat.st_mtime_ns}},
@@ -125,7 +125,7 @@ def check_md5(order: recipe.Order, path: str, expected: str) -> None:
         tell(done, size)
   if digest.hexdigest() != expected:
     raise ValueError(
-      f'Expected the MD5 {expected} of {path}, came {digest.hexdigest()}: '
+      f'Expected the MD5 {expected} of {path}, got {digest.hexdigest()}: '
       'download it again.'
     )
 
@@ -138,7 +138,7 @@ def read(order: recipe.Order, path: str) -> Ratings:
       tell = order.stage(f'Reading {FILE}', 'bytes')
       return read_csv(file, size=size, progress=tell)
   except (zipfile.BadZipFile, KeyError, EOFError) as error:
-    raise ValueError(f'Expected {FILE} in {path}, came: {error}') from error
+    raise ValueError(f'Expected {FILE} in {path}, got: {error}') from error
 
 
 def read_csv(
@@ -154,7 +154,7 @@ def read_csv(
   header = file.readline()
   if header.strip() != _HEADER:
     raise ValueError(
-      f'Expected a first line {_HEADER.decode()}, came {header[:80]!r}.'
+      f'Expected a first line {_HEADER.decode()}, got {header[:80]!r}.'
     )
   found = [np.empty((0, 3), np.int64)]
   lines = 1
@@ -176,13 +176,13 @@ def _parse(lines: bytes, before: int) -> np.ndarray:
     numbers = np.fromiter(map(float, commas.split(',')), np.float64)
   except ValueError as error:
     raise ValueError(
-      f'Expected numbers in the lines {before + 1} to {before + count}, came: '
+      f'Expected numbers in the lines {before + 1} to {before + count}, got: '
       f'{error}'
     ) from error
   if len(numbers) != 4 * count:
     raise ValueError(
       f'Expected 4 values in each of the lines {before + 1} to '
-      f'{before + count}, came {len(numbers)} in all.'
+      f'{before + count}, got {len(numbers)} in all.'
     )
   return numbers.reshape(-1, 4)[:, [0, 1, 3]].astype(np.int64)
 
@@ -196,7 +196,7 @@ def hold_out(
   )
   ratings = ratings[counts[user] >= min_ratings]
   if not len(ratings):
-    raise ValueError(f'Expected users of {min_ratings} ratings, came none.')
+    raise ValueError(f'Expected users of {min_ratings} ratings, got none.')
   user = number(ratings.user)
   item = number(ratings.item)
   last = last_of_each(user, ratings.time)
@@ -206,7 +206,7 @@ def hold_out(
     keys[last], train
   ).any():
     raise ValueError(
-      'Expected every user to rate an item once, came '
+      'Expected every user to rate an item once, got '
       f'{repeated.sum() + np.isin(keys[last], train).sum()} repeats.'
     )
   return movielens.Interactions(
@@ -353,7 +353,7 @@ def check(
   user, item = (keys >> 32).max(), keys.astype(np.int32).max()
   if user >= users or item >= items:
     raise ValueError(
-      f'Expected users in [0, {users}) and items in [0, {items}), came user '
+      f'Expected users in [0, {users}) and items in [0, {items}), got user '
       f'{user} and item {item}.'
     )
 

@@ -1,9 +1,9 @@
-"""Who chose what: MovieLens, and any data set of pairs of a user and an item.
+"""MovieLens, and any data set of pairs of a user and an item.
 
 Training batches are made while they are asked for, from nothing but the pairs:
 which sample stands at a place of an epoch, and which item is drawn for it, are
 functions of the seed, the epoch and the place. They are the same for any number
-of hosts and threads, and a run goes on at any step.
+of hosts and threads, and a run resumes at any step.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -36,17 +36,16 @@ key = pairs.key
 
 def load(directory: epath.PathLike) -> Interactions:
   """Reads a data set of pairs; all of it, into memory."""
-  came = facts(directory)
-  train = _read(directory, 'train', came['train'])
-  test = _read(directory, 'test', came['test'])
-  if not np.array_equal(test >> 32, np.arange(came['users'])):
+  got = facts(directory)
+  train = _read(directory, 'train', got['train'])
+  test = _read(directory, 'test', got['test'])
+  if not np.array_equal(test >> 32, np.arange(got['users'])):
     raise ValueError(
-      f'Expected a test item of every user, sorted, in {directory}, came '
-      'others.'
+      f'Expected a test item of every user, sorted, in {directory}, got others.'
     )
   test_item = test.astype(np.int32)
   try:
-    return Interactions(came['users'], came['items'], train, test_item)
+    return Interactions(got['users'], got['items'], train, test_item)
   except ValueError as error:
     raise ValueError(f'{directory}: {error}') from error
 
@@ -64,12 +63,12 @@ def verify(
     directory, splits={'train': records(train), 'test': records(test)}
   )
   expected = {'users': users, 'items': items, 'train': train, 'test': test}
-  came = facts(directory)
+  got = facts(directory)
   for name, value in expected.items():
-    if came[name] != value:
+    if got[name] != value:
       what = name if name in ('users', 'items') else f'pairs in {name!r}'
       raise ValueError(
-        f'Expected {value} {what} of {directory}, came {came[name]}.'
+        f'Expected {value} {what} of {directory}, got {got[name]}.'
       )
 
 
@@ -80,7 +79,7 @@ def facts(directory: epath.PathLike) -> dict[str, int]:
   if lacks := sorted(name for name, value in found.items() if value is None):
     raise ValueError(
       f'Expected the numbers of {", ".join(lacks)} in metadata.json of '
-      f'{directory}, came {dict(metadata)}.'
+      f'{directory}, got {dict(metadata)}.'
     )
   return found
 
@@ -98,14 +97,14 @@ def row_keys(features: Mapping) -> np.ndarray:
     data = values[0] if len(values) == 1 else b''
     if not data or len(data) % 4:
       raise ValueError(
-        f'Expected int32 {name}s as bytes in the record, came {len(values)} '
+        f'Expected int32 {name}s as bytes in the record, got {len(values)} '
         f'values of {len(data)} bytes.'
       )
     columns[name] = np.frombuffer(data, '<i4')
   user, item = columns['user'], columns['item']
   if len(user) != len(item) or min(user.min(), item.min()) < 0:
     raise ValueError(
-      f'Expected as many users as items, from 0 on, came {len(user)} from '
+      f'Expected as many users as items, from 0 on, got {len(user)} from '
       f'{user.min()} on and {len(item)} from {item.min()} on.'
     )
   return key(user, item)
@@ -140,7 +139,7 @@ def train_epoch(
     reject: False takes any item, as the expanded data set's rules have it.
     host: which of the `hosts` this is.
     hosts: how many share the batch.
-    first_step: of the epoch, where a restarted run goes on.
+    first_step: of the epoch, at which a resumed run starts.
     threads: that make batches ahead; None for one a core, 0 for none, so that
       they are made when they are asked for.
 
@@ -154,7 +153,7 @@ def train_epoch(
   steps = -(-len(samples) // batch_size)
   if not 0 <= first_step <= steps:
     raise ValueError(
-      f'Expected a first step in [0, {steps}], came {first_step}.'
+      f'Expected a first step in [0, {steps}], got {first_step}.'
     )
   if threads is None:
     threads = batching.default_threads()
@@ -183,7 +182,7 @@ class _Samples:
       ('epoch', epoch),
     ):
       if value < 0:
-        raise ValueError(f'Expected {name} from 0 on, came {value}.')
+        raise ValueError(f'Expected {name} from 0 on, got {value}.')
     self._data = data
     self._a_pair = 1 + negatives
     self._reject = reject
@@ -342,7 +341,7 @@ def eval_candidates(
   the user's pairs to train on; so the test item may be one of them.
   """
   if negatives < 1:
-    raise ValueError(f'Expected 1 negative or more, came {negatives}.')
+    raise ValueError(f'Expected 1 negative or more, got {negatives}.')
   candidates = np.empty((data.users, negatives), np.int32)
   key_of = _attempts(seed, _CANDIDATES)
 
@@ -360,7 +359,7 @@ def eval_candidates(
 def distinct(
   data: Interactions, candidates: np.ndarray, *, threads: int | None = None
 ) -> np.ndarray:
-  """Which candidates count, the test item behind them: bool [users, 1 + M].
+  """Mask of the candidates that count, the test item last: bool [users, 1 + M].
 
   Each item counts once: where it comes again, the first place does, and of the
   test item the last, which is its own.
@@ -420,7 +419,7 @@ def eval_batches(
   """
   if len(candidates) != data.users:
     raise ValueError(
-      f'Expected candidates of {data.users} users, came {len(candidates)}.'
+      f'Expected candidates of {data.users} users, got {len(candidates)}.'
     )
   share = batching.Share(batch_size, host, hosts)
   for step in range(-(-data.users // batch_size)):
@@ -461,7 +460,7 @@ def _read(directory: epath.PathLike, name: str, rows: int) -> np.ndarray:
   if len(split) != records(rows):
     raise ValueError(
       f'Expected {records(rows)} records of {rows} rows in {name!r} of '
-      f'{os.fspath(directory)}, came {len(split)}.'
+      f'{os.fspath(directory)}, got {len(split)}.'
     )
   keys = np.empty(rows, np.int64)
 
@@ -471,7 +470,7 @@ def _read(directory: epath.PathLike, name: str, rows: int) -> np.ndarray:
     try:
       found = row_keys(features)
       if len(found) != len(wanted):
-        raise ValueError(f'Expected {len(wanted)} rows, came {len(found)}.')
+        raise ValueError(f'Expected {len(wanted)} rows, got {len(found)}.')
     except ValueError as error:
       raise split.corrupt(piece.start, error) from error
     wanted[:] = found

@@ -1,4 +1,4 @@
-"""Which records make up a batch: one stream for any threads and any hosts.
+"""Order of records and batches: one stream for any threads and any hosts.
 
 A stream is the list of positions 0, 1, 2, ...; position p belongs to global
 batch p // batch_size, and host h of H holds the h-th of H equal runs of rows of
@@ -138,7 +138,7 @@ def batches(
     rows: a `MapDataset` of `Rows`, by step.
     read: makes a batch of rows; called from several threads at once. Processes
       get a copy of it, so what it holds must be picklable then.
-    first_step: where a restarted run goes on.
+    first_step: at which a resumed run starts.
     reading: by how many threads and processes.
 
   Returns:

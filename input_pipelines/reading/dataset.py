@@ -44,7 +44,7 @@ def load(directory: epath.PathLike) -> tfds.core.DatasetBuilder:
     return tfds.builder_from_directory(path)
   except (ValueError, KeyError, json_format.ParseError) as error:
     raise ValueError(
-      f'Expected TFDS metadata in {path}, came: {error}'
+      f'Expected TFDS metadata in {path}, got: {error}'
     ) from error
 
 
@@ -71,7 +71,7 @@ def verify(directory: epath.PathLike, *, splits: Mapping[str, int]) -> None:
     if split.num_examples != records:
       raise ValueError(
         f'Expected {records} examples in the split {name!r} of {directory}, '
-        f'came {split.num_examples}.'
+        f'got {split.num_examples}.'
       )
     _verify_files(directory, split.filenames, sizes)
   if info.file_format is tfds.core.FileFormat.TFRECORD:
@@ -96,12 +96,12 @@ class Split:
       parts = shards.parts_of(info.splits[split].file_instructions)
     except (KeyError, ValueError, AssertionError) as error:
       raise ValueError(
-        f'Expected a split of {directory}, came {split!r}; there are '
+        f'Expected a split of {directory}, got {split!r}; there are '
         f'{sorted(info.splits)}, or slices of them that are not empty.'
       ) from error
     if not parts:
       raise ValueError(
-        f'Expected records in the split {split!r} of {directory}, came none.'
+        f'Expected records in the split {split!r} of {directory}, got none.'
       )
     if not shards.is_remote(directory):
       _allow_open_files(len(parts))
@@ -206,7 +206,7 @@ def _format(info, directory) -> tfds.core.FileFormat:
   if info.file_format not in known:
     raise ValueError(
       f'Expected files in the format array_record or tfrecord in {directory}, '
-      f'came {info.file_format.value}: prepare the data set with '
+      f'got {info.file_format.value}: prepare the data set with '
       "file_format='array_record'."
     )
   return info.file_format
@@ -234,7 +234,7 @@ def _verify_blocks(directory, info, splits: Iterable[str], sizes) -> None:
       if sizes[name] % _BLOCK:
         raise ValueError(
           f'Expected a multiple of {_BLOCK} bytes in {name} of {directory}, '
-          f'came {sizes[name]}: the file was cut off.'
+          f'got {sizes[name]}: the file was cut off.'
         )
 
 
@@ -246,12 +246,12 @@ def _verify_index(directory, info, splits: Iterable[str], sizes) -> None:
   for split in splits:
     found = info.splits[split]
     for name, records in zip(found.filenames, found.shard_lengths, strict=True):
-      came = (sizes[name], records)
-      if (indexed.get(name), counts.get(name)) != came:
+      got = (sizes[name], records)
+      if (indexed.get(name), counts.get(name)) != got:
         raise ValueError(
           f'Expected {indexed.get(name)} bytes and {counts.get(name)} records '
-          f'in {name} of {directory}, as in {tfrecord.INDEX}, came {came[0]} '
-          f'bytes, and {came[1]} records in the metadata: the file was cut off '
+          f'in {name} of {directory}, as in {tfrecord.INDEX}, got {got[0]} '
+          f'bytes, and {got[1]} records in the metadata: the file was cut off '
           'or changed. Where it is as it should be, remove the index and run: '
           f'{_command(info, directory)}'
         )
@@ -282,13 +282,13 @@ def _verify_manifest(directory, sizes: Mapping[str, int]) -> None:
     expected = {name: int(each['bytes']) for name, each in files.items()}
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
-      f'Expected a manifest of files in {path}, came one without: {error!r}'
+      f'Expected a manifest of files in {path}, got one without: {error!r}'
     ) from error
   for name, size in sorted(expected.items()):
     if sizes.get(name) != size:
       raise ValueError(
         f'Expected {size} bytes in {name} of {directory}, as in {MANIFEST}, '
-        f'came {sizes.get(name, "no such file")}.'
+        f'got {sizes.get(name, "no such file")}.'
       )
 
 
@@ -309,7 +309,7 @@ def _allow_open_files(shards: int) -> None:
   if allowed < shards + _SPARE_FILES:
     raise OSError(
       f'Expected to be allowed {shards + _SPARE_FILES} open files, for '
-      f'{shards} shards, came a limit of {allowed} (ulimit -Hn).'
+      f'{shards} shards, got a limit of {allowed} (ulimit -Hn).'
     )
   if soft != resource.RLIM_INFINITY and soft < allowed:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

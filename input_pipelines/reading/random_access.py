@@ -38,7 +38,7 @@ class Order:
   def __init__(self, length: int, *seed: int):
     """`seed` is one number from 0 on, or several."""
     if not 1 <= length <= _MOST:
-      raise ValueError(f'Expected a length in [1, 2**63], came {length}.')
+      raise ValueError(f'Expected a length in [1, 2**63], got {length}.')
     self.length = length
     self._kept = None
     if length <= _SHORT:
@@ -58,7 +58,7 @@ class Order:
     ]
 
   def __call__(self, places: np.ndarray) -> np.ndarray:
-    """What stands at places in [0, length): [N] -> uint32 or uint64 [N]."""
+    """Values at places in [0, length): [N] -> uint32 or uint64 [N]."""
     if self._kept is not None:
       return self._kept[places]
     found = self._scramble(places.astype(self.dtype))

@@ -1,4 +1,4 @@
-"""How a host reads: threads, processes, records that may be skipped."""
+"""Settings of reading: threads, processes, records that may be skipped."""
 
 import dataclasses
 import threading
@@ -13,7 +13,7 @@ class Skips:
 
   def __init__(self, limit: int):
     if limit < 1:
-      raise ValueError(f'Expected to skip a record or more, came {limit}.')
+      raise ValueError(f'Expected to skip a record or more, got {limit}.')
     self.limit = limit
     self._lock = threading.Lock()
     self._records: set[int] = set()
@@ -25,7 +25,7 @@ class Skips:
       count = len(self._records)
     if count > self.limit:
       raise ValueError(
-        f'Expected to skip {self.limit} records at most, came {count}: {error}'
+        f'Expected to skip {self.limit} records at most, got {count}: {error}'
       ) from error
 
   @property
@@ -37,7 +37,7 @@ class Skips:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """How a host reads: it changes how fast batches come, not what they hold.
+  """Settings of reading: they change the speed of batches, not their content.
 
   Memory is bounded: of batches that nobody has asked for yet there are at most
   `threads` in this process, or with processes, two a process and one more for
@@ -50,12 +50,12 @@ class Reading:
 
   def __post_init__(self):
     if self.threads is not None and self.threads < 0:
-      raise ValueError(f'Expected 0 threads or more, came {self.threads}.')
+      raise ValueError(f'Expected 0 threads or more, got {self.threads}.')
     if self.processes < 0:
-      raise ValueError(f'Expected 0 processes or more, came {self.processes}.')
+      raise ValueError(f'Expected 0 processes or more, got {self.processes}.')
     if self.processes and self.skips:
       raise ValueError(
-        'Expected no worker processes where records may be skipped, came '
+        'Expected no worker processes where records may be skipped, got '
         f'{self.processes}: their skips could not be counted.'
       )
 

@@ -59,7 +59,7 @@ def parts_of(file_instructions: Iterable) -> tuple[Part, ...]:
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-  """Whether a path leads to a store rather than to a file system."""
+  """Returns whether a path leads to an object store, not a file system."""
   return '://' in os.fspath(path)
 
 
@@ -142,7 +142,7 @@ class Records(Sequence[bytes]):
     """The number of the part, and the place of the record in its shard."""
     index = index.__index__()
     if not 0 <= index < len(self):
-      raise IndexError(f'Expected a record in [0, {len(self)}), came {index}.')
+      raise IndexError(f'Expected a record in [0, {len(self)}), got {index}.')
     part = bisect.bisect_right(self._ends, index)
     end = self._parts[part]
     return part, index - self._ends[part] + end.records + end.first
@@ -197,7 +197,7 @@ class ArrayRecords(Records):
     count = reader.num_records()
     if count != part.in_shard:
       raise CorruptRecordError(
-        f'Expected {part.in_shard} records in {part.path}, came {count}: '
+        f'Expected {part.in_shard} records in {part.path}, got {count}: '
         f'{_why(reader)}'
       )
     return reader
@@ -222,7 +222,7 @@ def _why(reader) -> str:
 
 
 def _with_place(error: OSError, part: Part, position: int) -> OSError:
-  """An error of the system, as it was, with the record it came at."""
+  """An error of the system, as it was, with the record at which it occurred."""
   what = f'Record {position} of {part.path} cannot be read: '
   if error.errno is None:
     return type(error)(f'{what}{error}')

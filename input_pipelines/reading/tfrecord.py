@@ -30,7 +30,7 @@ _THREADS = 16  # they wait for the disk or the store
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-  """Where the records of a directory's TFRecord shards lie."""
+  """Places of the records in a directory's TFRecord shards."""
 
   names: tuple[str, ...]  # of the shards
   first: np.ndarray  # int64 [shards + 1], records before each shard
@@ -92,8 +92,8 @@ def read_index(directory: epath.PathLike) -> Index:
       names = tuple(file['names'].tolist())
   except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
     raise ValueError(
-      f'Expected an index of TFRecord shards in {path}, came one that is '
-      f'{error}. Remove it to have it made anew.'
+      f'Expected an index of TFRecord shards in {path}, got one that is '
+      f'{error}. Remove it to have it made again.'
     ) from error
   return Index(names, _ends(counts), _ends(lengths.astype(np.int64) + _AROUND))
 
@@ -125,7 +125,7 @@ class Source(shards.Records):
     for part in self._parts:
       if counts.get(part.shard) != part.in_shard:
         raise ValueError(
-          f'Expected {part.in_shard} records of {part.path} in {INDEX}, came '
+          f'Expected {part.in_shard} records of {part.path} in {INDEX}, got '
           f'{counts.get(part.shard, "no such shard")}.'
         )
 
@@ -140,7 +140,7 @@ class Source(shards.Records):
     expected = self._index.sizes()[part.shard]
     if shard.size != expected:
       raise shards.CorruptRecordError(
-        f'Expected {expected} bytes in {part.path}, as in {INDEX}, came '
+        f'Expected {expected} bytes in {part.path}, as in {INDEX}, got '
         f'{shard.size}.'
       )
     return shard
@@ -152,8 +152,8 @@ class Source(shards.Records):
     start = int(begin - index.bounds[first])
     length = int(end - begin) - _AROUND
     frame = shard.read(start, length + _AROUND)
-    if (came := _length(frame[: _HEADER.size])) != length:
-      raise ValueError(f'expected its length to be {length}, came {came}.')
+    if (got := _length(frame[: _HEADER.size])) != length:
+      raise ValueError(f'expected its length to be {length}, got {got}.')
     return _record(frame, length)
 
 

@@ -1,4 +1,4 @@
-"""What runs of MiniGo start from on 19x19: checked here, made by playing."""
+"""Start of MiniGo runs on 19x19: checked here, made by playing."""
 
 from collections.abc import Sequence
 

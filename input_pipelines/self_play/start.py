@@ -1,4 +1,4 @@
-"""What a run of MiniGo starts from: a net, its games, and the target net.
+"""Start of a run of MiniGo: a net, its games, and the target net.
 
 A TFDS data set `minigo_start/<side>x<side>`, a configuration for each board. A
 record is some arrays by name, and there are two splits:
@@ -78,7 +78,7 @@ def write(
 
 
 def about(directory: str | os.PathLike) -> dict[str, Any]:
-  """What `write` was told, and the shapes of all; reads no record.
+  """Arguments of `write`, and the shapes of all; reads no record.
 
   Beside that: 'tensors', name -> [dtype, shape]; 'fields', the same of what is
   kept of a position; 'generations', number -> games; 'sha256' of all arrays.
@@ -87,10 +87,10 @@ def about(directory: str | os.PathLike) -> dict[str, Any]:
   try:
     found = json.loads(info.description.rpartition('\n')[2])
     if not {ORIGIN, 'tensors', 'fields', 'generations'} <= found.keys():
-      raise ValueError(f'came {sorted(found)}')
+      raise ValueError(f'got {sorted(found)}')
   except (ValueError, AttributeError) as error:
     raise ValueError(
-      f'Expected {directory} to say what it is about, as {NAME} does; came '
+      f'Expected {directory} to say what it is about, as {NAME} does; got '
       f'{info.full_name}: {error}.'
     ) from None
   found['generations'] = {
@@ -100,7 +100,7 @@ def about(directory: str | os.PathLike) -> dict[str, Any]:
 
 
 def logged(directory: str | os.PathLike) -> dict[str, Any]:
-  """What the log of a run that starts from it has to say, by key."""
+  """Lines of the log of a run that starts from it, by key."""
   origin = about(directory)[ORIGIN]
   return {
     'podium_start_origin': origin,
@@ -136,7 +136,7 @@ def verify(
   if lack:
     raise ValueError(
       f'Expected {games} games or more of the generations {generations} in '
-      f'{directory}; came {found["generations"]}, by generation.'
+      f'{directory}; got {found["generations"]}, by generation.'
     )
   if generations:
     _require(directory, 'field of positions', found['fields'], fields or {})
@@ -190,17 +190,17 @@ def check(record: Mapping[str, Any]) -> None:
 
 
 def _described(about, tensors, played) -> dict[str, Any]:
-  """What it is about, with the shapes of all; ValueError for what will not do.
+  """Facts about a start, with all shapes; ValueError for an unusable one.
 
   A game without positions says nothing of its fields.
   """
   if about.get(ORIGIN) not in (OFFICIAL, OURS):
     raise ValueError(
-      f'Expected {ORIGIN!r} to be {OFFICIAL!r} or {OURS!r}; came '
+      f'Expected {ORIGIN!r} to be {OFFICIAL!r} or {OURS!r}; got '
       f'{about.get(ORIGIN)!r}.'
     )
   if not tensors:
-    raise ValueError('Expected weights, the target at least; came none.')
+    raise ValueError('Expected weights, the target at least; got none.')
   numbers = [int(game[_GENERATION]) for game in played]
   if numbers != sorted(numbers):
     raise ValueError('Expected games by generation, the oldest first.')
@@ -208,7 +208,7 @@ def _described(about, tensors, played) -> dict[str, Any]:
   fields = next((each for each in fields if each), {})
   for game in played:
     if _fields(game) not in ({}, fields):
-      raise ValueError(f'Expected games of {fields}; came {_fields(game)}.')
+      raise ValueError(f'Expected games of {fields}; got {_fields(game)}.')
   return {
     **about,
     'tensors': _shapes(tensors),
@@ -228,10 +228,10 @@ def _game_arrays(number: int, game: replay.Game) -> dict[str, np.ndarray]:
 
 def _game(split, number: int, record, generation: int) -> replay.Game:
   rows = _arrays(split, number, record)
-  came, outcome = rows.pop(_GENERATION, None), rows.pop(_OUTCOME, None)
-  if outcome is None or came != generation:
+  got, outcome = rows.pop(_GENERATION, None), rows.pop(_OUTCOME, None)
+  if outcome is None or got != generation:
     raise split.corrupt(
-      number, f'expected a game of generation {generation}, came {came}'
+      number, f'expected a game of generation {generation}, got {got}'
     )
   return replay.Game(rows, {'winner': outcome[()]})
 
@@ -253,14 +253,14 @@ def _shapes(tensors: Iterable[Mapping[str, np.ndarray]]) -> dict[str, list]:
   }
 
 
-def _require(directory, what: str, came: Mapping, wanted: Mapping) -> None:
-  """ValueError, naming one, unless all that is wanted came, and as wanted."""
+def _require(directory, what: str, got: Mapping, wanted: Mapping) -> None:
+  """ValueError, naming one, unless all that is wanted got, and as wanted."""
   for name, (dtype, shape) in wanted.items():
-    found = came.get(name)
+    found = got.get(name)
     if found is None or [dtype, list(shape)] != list(found):
       raise ValueError(
         f'Expected a {what} {name!r} {dtype} {tuple(shape)} in {directory}; '
-        f'came {found or "none"}.'
+        f'got {found or "none"}.'
       )
 
 
@@ -304,7 +304,7 @@ def _unpacked(record: Mapping[str, Any]) -> dict[str, np.ndarray]:
   except TypeError as error:  # no dtype
     raise ValueError(str(error)) from error
   if not arrays:
-    raise ValueError('expected arrays by name, came none')
+    raise ValueError('expected arrays by name, got none')
   return arrays
 
 

@@ -38,7 +38,7 @@ class Group:
 
 
 class Plan(Protocol):
-  """Which pairs make up the batch of a step."""
+  """Pairs that make up the batch of a step."""
 
   steps: int  # of an epoch
   pairs: int  # of an epoch

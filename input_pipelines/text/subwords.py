@@ -107,7 +107,7 @@ def read(path: epath.PathLike) -> Vocabulary:
   wrong = [i for i, line in enumerate(lines) if not _is_quoted(line.strip())]
   if wrong:
     raise ValueError(
-      f'Expected a subword in single quotes in every line of {path}, came '
+      f'Expected a subword in single quotes in every line of {path}, got '
       f'{lines[wrong[0]][:40]!r} in line {wrong[0] + 1}.'
     )
   try:
@@ -127,7 +127,7 @@ def pieces(text: str) -> list[str]:
 
 
 def count(texts: Iterable[str]) -> collections.Counter[str]:
-  """How often each piece comes in some texts."""
+  """Number of times that each piece occurs in texts."""
   counts: collections.Counter[str] = collections.Counter()
   for text in texts:
     counts.update(pieces(text))
@@ -156,7 +156,7 @@ def build(
     progress: told of the pieces that were looked at, and of all of them.
   """
   if not counts:
-    raise ValueError('Expected a text to find subwords in, came none.')
+    raise ValueError('Expected a text to find subwords in, got none.')
   rounds = 1
   if min_count is None:
     rounds = (_MIN_COUNTS[1] - _MIN_COUNTS[0]).bit_length()
@@ -258,11 +258,11 @@ def _require_sound(subwords: Sequence[str]) -> None:
   if first != list(_RESERVED):
     raise ValueError(
       f'Expected {_RESERVED[0]!r} and {_RESERVED[1]!r} as the first two of the '
-      f'vocabulary, with or without a "_", came {list(subwords[:2])}.'
+      f'vocabulary, with or without a "_", got {list(subwords[:2])}.'
     )
   if len(set(subwords)) != len(subwords):
     twice = collections.Counter(subwords).most_common(1)[0][0]
-    raise ValueError(f'Expected every subword once, came {twice!r} again.')
+    raise ValueError(f'Expected every subword once, got {twice!r} again.')
   if lacks := sorted(_alphabet(subwords) - set(subwords)):
     raise ValueError(
       'Expected every character of the vocabulary, and those that escape '

@@ -73,7 +73,7 @@ class File:
             yield line.decode('utf-8').strip()
           except UnicodeDecodeError as error:
             raise ValueError(
-              f'Expected UTF-8 in line {number + 1} of {self.path}, came: '
+              f'Expected UTF-8 in line {number + 1} of {self.path}, got: '
               f'{error}'
             ) from error
         number += 1
@@ -199,7 +199,7 @@ def _spread(lines: Iterable[str], size: int, budget: int) -> Iterator[str]:
 def _matching(source: File, target: File) -> tuple[File, File]:
   if len(source) != len(target):
     raise ValueError(
-      f'Expected as many lines in {source.path} as in {target.path}, came '
+      f'Expected as many lines in {source.path} as in {target.path}, got '
       f'{len(source)} and {len(target)}.'
     )
   return source, target

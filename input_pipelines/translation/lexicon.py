@@ -63,7 +63,7 @@ class Phrase:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """Where a sentence takes place: it decides what ambiguous words mean."""
+  """Setting of a sentence: it decides the meaning of ambiguous words."""
 
   places: Sequence[Phrase]
   meanings: Sequence[Noun]

@@ -2,7 +2,7 @@
 
 First the vocabulary, unless one is given: it is found in samples of the text.
 Then every block of pairs is encoded, by a process a core, and kept; a build
-that was stopped goes on with the next. At last the blocks become the records of
+that was stopped resumes with the next. At last the blocks become the records of
 a TFDS data set.
 """
 
@@ -61,7 +61,7 @@ _PIECE = 1 << 22  # bytes
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """Where the text and the vocabulary lie."""
+  """Paths of the text and the vocabulary."""
 
   train: Sequence[tuple[str, str]] | str  # files, or a TFDS directory
   test: tuple[str, str] | str
@@ -120,7 +120,7 @@ def build(
 
 
 def find(order: recipe.Order) -> Found:
-  """What there is; FileNotFoundError with what lacks."""
+  """Files that exist; FileNotFoundError names missing ones."""
   there = _files_below(os.path.expanduser(order.downloads))
 
   def pair(stem: str) -> tuple[str, str] | None:
@@ -143,7 +143,7 @@ def find(order: recipe.Order) -> Found:
 def made_of(
   order: recipe.Order, found: Found, *, size: int, min_count: int | None
 ) -> dict[str, Any]:
-  """What a data set is made of, for its manifest."""
+  """Sources of a data set, for its manifest."""
   source: dict[str, Any] = {}
   for path in found.paths:
     stat = os.stat(path)
@@ -177,8 +177,8 @@ def check_md5(
     return
   for path in found.paths:
     wanted = expected.get(os.path.basename(path))
-    if wanted and (came := _md5(path)) != wanted:
-      raise ValueError(f'Expected the MD5 {wanted} of {path}, came {came}.')
+    if wanted and (got := _md5(path)) != wanted:
+      raise ValueError(f'Expected the MD5 {wanted} of {path}, got {got}.')
 
 
 def find_vocabulary(
@@ -238,7 +238,7 @@ def write(
   """
   if len(vocabulary) > 1 << 16:
     raise ValueError(
-      f'Expected {1 << 16} subwords or fewer, came {len(vocabulary)}.'
+      f'Expected {1 << 16} subwords or fewer, got {len(vocabulary)}.'
     )
   _place_text(
     unfinished.path('data', translation.VOCABULARY), vocabulary.text()
@@ -319,7 +319,7 @@ def _place_text(path: str, text: str) -> None:
 
 
 def _encoded(unfinished: writer.Unfinished, split: str, block: int) -> str:
-  """Where a block of a split is kept until it is written."""
+  """Path of a block of a split until it is written."""
   return unfinished.path('encoded', f'{split}-{block:06d}.npz')
 
 

@@ -87,10 +87,10 @@ def load(directory: epath.PathLike, split: str) -> Pairs:
   """Reads the pairs of a split; all of them, into memory."""
   expected = facts(directory)[split]
   blocks = list(_blocks(directory, split))
-  if (came := sum(len(block.pairs) for block in blocks)) != expected:
+  if (got := sum(len(block.pairs) for block in blocks)) != expected:
     raise ValueError(
-      f'Expected {expected} pairs in {split!r} of {os.fspath(directory)}, came '
-      f'{came}.'
+      f'Expected {expected} pairs in {split!r} of {os.fspath(directory)}, got '
+      f'{got}.'
     )
   return Pairs(*(_joined(blocks, side) for side in SIDES))
 
@@ -103,11 +103,11 @@ def load_texts(directory: epath.PathLike, split: str = 'test') -> Texts:
     for side in SIDES
   }
   expected = facts(directory)[split]
-  for side, came in texts.items():
-    if len(came) != expected:
+  for side, got in texts.items():
+    if len(got) != expected:
       raise ValueError(
         f'Expected {expected} {side} texts in {split!r} of '
-        f'{os.fspath(directory)}, came {len(came)}.'
+        f'{os.fspath(directory)}, got {len(got)}.'
       )
   return Texts(**texts)
 
@@ -128,24 +128,24 @@ def train_lengths(directory: epath.PathLike) -> np.ndarray:
     lengths = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
   except (OSError, ValueError, EOFError) as error:
     raise ValueError(
-      f'Expected the lengths of sentences in {path}, came: {error}'
+      f'Expected the lengths of sentences in {path}, got: {error}'
     ) from error
   if lengths.shape != expected or lengths.min() < 1:
     raise ValueError(
-      f'Expected lengths from 1 on, of the shape {expected}, in {path}, came '
+      f'Expected lengths from 1 on, of the shape {expected}, in {path}, got '
       f'{lengths.shape} from {lengths.min(initial=0)} on.'
     )
   return lengths.astype(np.int64)
 
 
 def facts(directory: epath.PathLike) -> dict[str, int]:
-  """What metadata says: a number for each of `FACTS`."""
+  """Metadata: a number for each of `FACTS`."""
   metadata = dataset.load(directory).info.metadata or {}
   found = {name: metadata.get(name) for name in FACTS}
   if lacks := sorted(name for name, value in found.items() if value is None):
     raise ValueError(
       f'Expected the numbers of {", ".join(lacks)} in metadata.json of '
-      f'{os.fspath(directory)}, came {dict(metadata)}.'
+      f'{os.fspath(directory)}, got {dict(metadata)}.'
     )
   return found
 
@@ -163,27 +163,25 @@ def verify(
   What is None may be any number. `longest` is what the tokens of a sentence
   that evals translate may be at most.
   """
-  came = facts(directory)
-  if longest is not None and came['longest_source'] > longest:
+  got = facts(directory)
+  if longest is not None and got['longest_source'] > longest:
     raise ValueError(
-      f'Expected sentences of {longest} tokens or fewer to translate, came one '
-      f'of {came["longest_source"]} in {os.fspath(directory)}: evals leave '
+      f'Expected sentences of {longest} tokens or fewer to translate, got one '
+      f'of {got["longest_source"]} in {os.fspath(directory)}: evals leave '
       'nothing out.'
     )
   for name, value in (('train', train), ('test', test), ('subwords', subwords)):
-    if value not in (None, came[name]):
+    if value not in (None, got[name]):
       what = name if name == 'subwords' else f'pairs in {name!r}'
       raise ValueError(
-        f'Expected {value} {what} of {os.fspath(directory)}, came {came[name]}.'
+        f'Expected {value} {what} of {os.fspath(directory)}, got {got[name]}.'
       )
-  dataset.verify(
-    directory, splits={name: records(came[name]) for name in PAIRS}
-  )
+  dataset.verify(directory, splits={name: records(got[name]) for name in PAIRS})
   train_lengths(directory)
-  if (size := len(vocabulary(directory))) != came['subwords']:
+  if (size := len(vocabulary(directory))) != got['subwords']:
     raise ValueError(
-      f'Expected {came["subwords"]} subwords in {VOCABULARY} of '
-      f'{os.fspath(directory)}, came {size}.'
+      f'Expected {got["subwords"]} subwords in {VOCABULARY} of '
+      f'{os.fspath(directory)}, got {size}.'
     )
 
 
@@ -214,7 +212,7 @@ def train_batches(
     seed: from 0 on; orders the pairs.
     host: which of the `hosts` this is.
     hosts: how many share the rows of a batch.
-    first_step: through all epochs, where a restarted run goes on.
+    first_step: through all epochs, at which a resumed run starts.
     row_multiple: rows of padding fill a batch up to a multiple of this.
     threads: that make batches ahead; None for one a core, 0 for none.
 
@@ -277,16 +275,16 @@ def eval_batches(
     int32 [B], the sentence's number, and `weight` float32 [B], 0 for a row of
     padding, which is all 0. All hosts get as many.
   """
-  came = source.lengths
-  if came.max() > lengths[-1]:
+  got = source.lengths
+  if got.max() > lengths[-1]:
     raise ValueError(
-      f'Expected sentences of {lengths[-1]} tokens or fewer, came one of '
-      f'{came.max()}: evals leave nothing out.'
+      f'Expected sentences of {lengths[-1]} tokens or fewer, got one of '
+      f'{got.max()}: evals leave nothing out.'
     )
   share = batching.Share(batch_size, host, hosts)
-  order = np.argsort(-came, kind='stable')
+  order = np.argsort(-got, kind='stable')
   for first in range(0, len(order), batch_size):
-    longest = came[order[first]]
+    longest = got[order[first]]
     length = lengths[int(np.searchsorted(lengths, longest))]
     end = min(first + batch_size, len(order))
     begin = first + share.first(0)
@@ -315,18 +313,18 @@ def block_of(features: Mapping, subwords: int) -> 'Block':
     ends = np.cumsum(lengths)
     if not len(lengths) or lengths.min() < 1 or ends[-1] != len(tokens):
       raise ValueError(
-        f'Expected {side} sentences of {len(tokens)} tokens in all, came '
+        f'Expected {side} sentences of {len(tokens)} tokens in all, got '
         f'{len(lengths)} of {ends[-1] if len(ends) else 0}.'
       )
     if (tokens[ends - 1] != 1).any() or tokens.max() >= subwords:
       raise ValueError(
         f'Expected {side} tokens below {subwords}, 1 at the end of each '
-        f'sentence, came up to {tokens.max()}.'
+        f'sentence, got up to {tokens.max()}.'
       )
     sides[side] = Side(tokens, ends)
   if len(sides['source']) != len(sides['target']):
     raise ValueError(
-      'Expected as many sentences as translations, came '
+      'Expected as many sentences as translations, got '
       f'{len(sides["source"])} and {len(sides["target"])}.'
     )
   texts = {
@@ -338,7 +336,7 @@ def block_of(features: Mapping, subwords: int) -> 'Block':
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """What a record holds."""
+  """Content of a record."""
 
   pairs: Pairs
   texts: Texts  # none in training
@@ -349,7 +347,7 @@ def _numbers(features: Mapping, name: str, kind: str) -> np.ndarray:
   data = values[0] if len(values) == 1 else b''
   if len(data) % np.dtype(kind).itemsize:
     raise ValueError(
-      f'Expected numbers of {np.dtype(kind)} in {name!r}, came {len(data)} '
+      f'Expected numbers of {np.dtype(kind)} in {name!r}, got {len(data)} '
       'bytes.'
     )
   return np.frombuffer(data, kind)

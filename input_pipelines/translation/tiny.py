@@ -172,7 +172,7 @@ class _Sentence:
     )
 
   def _clause(self) -> '_Clause':
-    """Who does what to whom."""
+    """Clause of a subject, a verb and an object."""
     rng = self._rng
     subject = self._person(_SUBJECT)
     kind = rng.choice(('doing', 'doing', 'helping', 'giving'))

@@ -1,7 +1,7 @@
 """Rewrites a TFDS data set as ArrayRecord, shard by shard.
 
 Shards, their records and the order of these stay as they are. Run again after
-an interruption, it goes on where it was; see `writing` for how.
+an interruption, it resumes where it was; see `writing` for how.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ def convert(
   """
   source, target = os.fspath(source), os.fspath(target)
   if shards.is_remote(target):
-    raise ValueError(f'Expected a directory on a disk to fill, came {target}.')
+    raise ValueError(f'Expected a directory on a disk to fill, got {target}.')
   info = dataset.load(source).info
   options = 'group_size:1' + (',uncompressed' if uncompressed else '')
   plan = {
@@ -71,7 +71,7 @@ def convert(
     if dataset.fingerprint(source) != plan['source_fingerprint']:
       raise ValueError(
         f'Expected {source} to stay as it was, it changed meanwhile. Remove '
-        f'{unfinished.path()} to begin anew.'
+        f'{unfinished.path()} to start again.'
       )
     _write_metadata(source, unfinished, jobs)
     return unfinished.finish([job.name for job in jobs])
@@ -101,7 +101,7 @@ def _jobs(source: str, info: tfds.core.DatasetInfo) -> list[_Job]:
       size = sizes.get(paths[0].name)
       if size is None or (records and not size):
         raise ValueError(
-          f'Expected {records} records in {paths[0]}, came '
+          f'Expected {records} records in {paths[0]}, got '
           f'{"no such file" if size is None else "an empty file"}.'
         )
       jobs.append(_Job(split.name, os.fspath(paths[0]), paths[1].name, records))
@@ -153,7 +153,7 @@ def _rewrite_shard(
         tick(_AT_ONCE)
     if count != job.records:
       raise shards.CorruptRecordError(
-        f'Expected {job.records} records in {job.source}, came {count}.'
+        f'Expected {job.records} records in {job.source}, got {count}.'
       )
   tick(count % _AT_ONCE)
 

@@ -24,11 +24,11 @@ def changed(
     try:
       example = tf_example_pb2.Example.FromString(record)
     except message.DecodeError as error:
-      raise ValueError(f'Expected an Example, came: {error}') from error
+      raise ValueError(f'Expected an Example, got: {error}') from error
     values = example.features.feature[feature].bytes_list.value
     if len(values) != 1:
       raise ValueError(
-        f'Expected one value of {feature!r} in the record, came {len(values)}.'
+        f'Expected one value of {feature!r} in the record, got {len(values)}.'
       )
     values[0] = change(values[0])
     return example.SerializeToString()

@@ -60,10 +60,10 @@ def read(directory: str) -> dict[str, Any] | None:
   except FileNotFoundError:
     return None
   except ValueError as error:
-    raise ValueError(f'Expected JSON in {path}, came: {error}') from error
-  came = manifest.get('format') if isinstance(manifest, dict) else manifest
-  if came != FORMAT:
-    raise ValueError(f'Expected format {FORMAT} in {path}, came {came!r}.')
+    raise ValueError(f'Expected JSON in {path}, got: {error}') from error
+  got = manifest.get('format') if isinstance(manifest, dict) else manifest
+  if got != FORMAT:
+    raise ValueError(f'Expected format {FORMAT} in {path}, got {got!r}.')
   return manifest
 
 
@@ -73,17 +73,17 @@ def check_sizes(directory: str) -> None:
   What lies beside them is no fault.
   """
   expected = {name: file['bytes'] for name, file in _files(directory).items()}
-  came = _sizes(directory)
-  if missing := expected.keys() - came.keys():
+  got = _sizes(directory)
+  if missing := expected.keys() - got.keys():
     raise ValueError(
       f'Expected the {len(expected)} files of the manifest in {directory}, '
       f'{len(missing)} are missing, as {min(missing)}.'
     )
   for name, size in expected.items():
-    if came[name] != size:
+    if got[name] != size:
       raise ValueError(
         f'Expected {size} bytes in {os.path.join(directory, name)}, as in the '
-        f'manifest, came {came[name]}.'
+        f'manifest, got {got[name]}.'
       )
 
 
@@ -98,11 +98,11 @@ def check_sums(
   facts = _files(directory)
   sizes = {name: file['bytes'] for name, file in facts.items()}
   sums = _read_sums(directory, sizes, threads, progress)
-  for name, came in sums.items():
-    if came != facts[name]['sha256']:
+  for name, got in sums.items():
+    if got != facts[name]['sha256']:
       raise ValueError(
         f'Expected the SHA-256 {facts[name]["sha256"]} of '
-        f'{os.path.join(directory, name)}, as in the manifest, came {came}.'
+        f'{os.path.join(directory, name)}, as in the manifest, got {got}.'
       )
 
 

@@ -1,4 +1,4 @@
-"""What there is to know about preparing a data set, and the list of them all.
+"""Recipes of data sets, and the list of all.
 
 The folders are the registry: the `RECIPES` of any module in them are found.
 """
@@ -24,7 +24,7 @@ _PACKAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-  """How a data set is to be built."""
+  """Settings for building a data set."""
 
   data_dir: str
   downloads: str  # where the files lie that have to be fetched by hand
@@ -35,7 +35,7 @@ class Order:
   progress: Callable[[str, str], work.Progress] | None = None
 
   def stage(self, name: str, unit: str) -> work.Progress | None:
-    """What is told of the progress of one stage."""
+    """Callback for the progress of one stage."""
     return self.progress(name, unit) if self.progress else None
 
 

@@ -1,4 +1,4 @@
-"""Where the files lie in an archive of files, or of archives of files."""
+"""Finds the files in an archive of files, or of archives of files."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -50,14 +50,14 @@ def index(
         return _members(_Tape(file, progress))
       tape = _Hashed(file, progress)
       members = _members(tape)
-      came = tape.md5()
+      got = tape.md5()
   except tarfile.TarError as error:
     raise ValueError(
-      f'Expected a whole tar archive, came {path}: {error}'
+      f'Expected a whole tar archive, got {path}: {error}'
     ) from error
-  if came != md5:
+  if got != md5:
     raise ValueError(
-      f'Expected the MD5 {md5} of {path}, came {came}: it is damaged or '
+      f'Expected the MD5 {md5} of {path}, got {got}: it is damaged or '
       'something else; download it again.'
     )
   return members

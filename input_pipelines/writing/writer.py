@@ -1,4 +1,4 @@
-"""Writes a data set shard by shard, goes on where it was stopped.
+"""Writes a data set shard by shard, and resumes where it stopped.
 
 All that is not finished lies in `<directory>.incomplete`:
 
@@ -35,7 +35,7 @@ Example = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """What a split is to hold."""
+  """Content of a split."""
 
   name: str
   records: int
@@ -51,7 +51,7 @@ class Unfinished:
     self.made = made
 
   def path(self, *parts: str) -> str:
-    """Where something that belongs to the unfinished data set lies."""
+    """Path of a file of the unfinished data set."""
     return os.path.join(f'{self.directory}.incomplete', *parts)
 
   def require_space(self, expected: int) -> None:
@@ -61,17 +61,17 @@ class Unfinished:
     if free < expected - there:
       raise OSError(
         f'Expected {(expected - there) / 1e9:.1f} GB free for '
-        f'{self.directory}, came {free / 1e9:.1f} GB.'
+        f'{self.directory}, got {free / 1e9:.1f} GB.'
       )
 
   def is_done(self, shard: str) -> bool:
-    """Whether a shard is there, whole."""
+    """Returns whether a shard exists and is complete."""
     return all(
       os.path.exists(self.path(folder, shard)) for folder in ('done', 'data')
     )
 
   def record_bytes(self, shard: str) -> int:
-    """What the records of a shard take, without the format's own bytes."""
+    """Bytes of the records of a shard, without the format's own."""
     return self._facts(shard)['record_bytes']
 
   @contextlib.contextmanager
@@ -124,7 +124,7 @@ class Unfinished:
 
 @contextlib.contextmanager
 def begin(directory: str, made: Mapping[str, Any]) -> Iterator[Unfinished]:
-  """Begins to write a data set, or goes on with one that was stopped.
+  """Begins to write a data set, or resumes one that was stopped.
 
   Args:
     directory: where the data set goes; nothing may be there yet.
@@ -136,7 +136,7 @@ def begin(directory: str, made: Mapping[str, Any]) -> Iterator[Unfinished]:
   if os.path.exists(directory):
     raise FileExistsError(
       f'Expected nothing at {directory}, where the data set goes; remove it to '
-      'build it anew.'
+      'build it again.'
     )
   unfinished = Unfinished(directory, made)
   try:
@@ -145,7 +145,7 @@ def begin(directory: str, made: Mapping[str, Any]) -> Iterator[Unfinished]:
     lock = open(unfinished.path('lock'), 'w')  # noqa: SIM115 - closed below
   except OSError as error:
     raise OSError(
-      f'Expected a directory to write to, came {directory}: {error}'
+      f'Expected a directory to write to, got {directory}: {error}'
     ) from error
   with lock:
     _lock(lock, directory)
@@ -250,21 +250,21 @@ def _split_info(
 def _claim(unfinished: Unfinished) -> None:
   """Notes what is being made; raises if something else was begun there."""
   path = unfinished.path('made.json')
-  came = json.loads(json.dumps(unfinished.made))
+  got = json.loads(json.dumps(unfinished.made))
   if not os.path.exists(path):
-    files.write_json(path, came)
+    files.write_json(path, got)
     return
   with open(path, encoding='utf-8') as file:
     begun = json.load(file)
   differ = sorted(
-    key for key in {*begun, *came} if begun.get(key) != came.get(key)
+    key for key in {*begun, *got} if begun.get(key) != got.get(key)
   )
   if differ:
     raise ValueError(
-      f'Expected to go on with what was begun in {unfinished.path()}, but the '
+      f'Expected to resume what was begun in {unfinished.path()}, but the '
       f'{" and ".join(differ)} differ: {[begun.get(key) for key in differ]} '
-      f'then, {[came.get(key) for key in differ]} now. Remove that directory '
-      'to begin anew.'
+      f'then, {[got.get(key) for key in differ]} now. Remove that directory '
+      'to start again.'
     )
 
 

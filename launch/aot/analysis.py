@@ -1,4 +1,4 @@
-"""What is known of one compiled program, as a report: numbers and words."""
+"""Report on one compiled program: numbers and words."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _UNITS = {'': 0, 'K': 10, 'M': 20, 'G': 30, 'T': 40}
 
 
 def facts(compiled: Any) -> Report:
-  """What a `jax.stages.Compiled` says of itself, as JSON has it."""
+  """Facts about a `jax.stages.Compiled`, as JSON values."""
   stats = compiled.memory_analysis()
   costs = compiled.cost_analysis() or {}
   return {
@@ -123,7 +123,7 @@ def _sent(collective, system, places, mesh_shape) -> Report:
 
 
 def _summed(sent: Sequence[Report]) -> list[Report]:
-  """Those of one kind, axis and group taken together; the slowest first."""
+  """Collectives of one kind, axis and group summed up; the slowest first."""
   totals: dict[tuple, Counter] = {}
   for each in sent:
     key = tuple(

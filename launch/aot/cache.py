@@ -1,8 +1,8 @@
-"""What compilers said of programs, kept on disk: compiling takes minutes.
+"""Cache on disk of facts about compiled programs.
 
 It is found by what was compiled: the program as it was lowered, for what, with
 which options, by which versions. The optimised program is kept as text, so that
-reports are made anew each time; nothing that is kept is ever executed.
+reports are made each time; nothing that is kept is ever executed.
 """
 
 import base64
@@ -35,14 +35,14 @@ class Cache:
     self._directory = directory
 
   def find(self, name: str) -> Mapping[str, Any] | None:
-    """What is kept under that name; None if nothing is that can be read."""
+    """Entry of that name; None if there is none that can be read."""
     if not self._directory:
       return None
     try:
       with open(self._path(name), encoding='utf-8') as file:
         kept = json.load(file)
       text = gzip.decompress(base64.b64decode(kept['text'])).decode()
-      # What is broken is made anew, and put in its place.
+      # A broken entry is made again and replaced.
       whole = kept['name'] == name and digest(text) == kept['digest']
       return {**kept['facts'], 'text': text} if whole else None
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):

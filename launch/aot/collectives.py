@@ -1,4 +1,4 @@
-"""What devices send each other in a compiled program: kind, bytes, over which.
+"""Collectives of a compiled program: kind, bytes, groups of devices.
 
 XLA writes the groups of devices that take part in three ways: as lists, as an
 iota that is reshaped and transposed ('[2,4]<=[4,2]T(1,0)'), and as axes of a
@@ -113,7 +113,7 @@ def parse_groups(text: str, devices: int) -> np.ndarray:
     if not lists:
       return np.arange(devices)[None]
     return np.array([[int(n) for n in part.split(',')] for part in lists])
-  raise ValueError(f'Expected groups of devices; came {text!r}.')
+  raise ValueError(f'Expected groups of devices; got {text!r}.')
 
 
 def _kind(each: hlo.Executed) -> str | None:
@@ -142,7 +142,7 @@ def _read(each: hlo.Executed, kind: str, devices: int) -> Collective:
 def _across_slices(
   each: hlo.Executed, devices: int, slices: int
 ) -> Collective | None:
-  """What a device sends to its likes in other slices, through its host."""
+  """Collective between slices, which goes through the hosts."""
   if each.instruction.opcode != 'send':
     return None
   asked = _BETWEEN_SLICES.search(each.instruction.attributes)
@@ -182,7 +182,7 @@ def _iota(text: str) -> np.ndarray:
     r'\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text.replace(' ', '')
   )
   if not match:
-    raise ValueError(f'Expected groups such as [2,4]<=[8]; came {text!r}.')
+    raise ValueError(f'Expected groups such as [2,4]<=[8]; got {text!r}.')
   groups, dims, order = (_numbers(part) for part in match.groups())
   ids = np.arange(math.prod(dims)).reshape(dims)
   ids = ids.transpose(order) if order else ids
@@ -197,7 +197,7 @@ def _mesh_groups(text: str) -> np.ndarray:
     text,
   )
   if not match:
-    raise ValueError(f'Expected groups along axes of a mesh; came {text!r}.')
+    raise ValueError(f'Expected groups along axes of a mesh; got {text!r}.')
   sizes = {
     name: int(size)
     for name, size in re.findall(r"'?([\w.\-]+)'?=(\d+)", match['axes'])

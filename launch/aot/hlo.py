@@ -45,7 +45,7 @@ class Array:
 
   @property
   def elements(self) -> int:
-    """How many numbers it holds."""
+    """Number of elements."""
     return math.prod(self.dims)
 
   @property
@@ -127,8 +127,8 @@ class Executed:
 
   Attributes:
     times: how often a run of the program does it, loops counted.
-    certain: False where a loop around it does not say how often it turns, and
-      is counted once.
+    certain: False where a loop around it has an unknown number of iterations;
+      it is counted once.
     fused: part of a fusion; it reads and writes no memory of its own.
   """
 
@@ -177,7 +177,7 @@ class Module:
           yield name, 1, fusion
 
   def _trips(self, loop: Instruction) -> int | None:
-    """How often a loop turns: as XLA notes it, or by the bound it tests."""
+    """Iterations of a loop: as XLA notes them, or by the bound it tests."""
     noted = _TRIPS.search(loop.attributes)
     if noted:
       return int(noted[1])
@@ -200,7 +200,7 @@ def parse_shape(text: str) -> Shape:
     return tuple(parse_shape(part) for part in split(inner) if part.strip())
   match = _ARRAY.match(text)
   if not match:
-    raise ValueError(f'Expected a shape such as f32[8,128]; came {text!r}.')
+    raise ValueError(f'Expected a shape such as f32[8,128]; got {text!r}.')
   # A dimension may be bounded ('<=8'), which is the most that it can be.
   dims = tuple(int(d.strip('<=? ')) for d in match['dims'].split(',') if d)
   return Array(match['dtype'], dims, *_layout(text[match.end() :]))
@@ -294,12 +294,12 @@ def _last_name(argument: str) -> str:
   """'f32[8]{0} %x' or '%x' -> 'x'."""
   match = _NAME.search(argument.strip())
   if not match:
-    raise ValueError(f'Expected an operand; came {argument!r}.')
+    raise ValueError(f'Expected an operand; got {argument!r}.')
   return match[1]
 
 
 def _closing(text: str, opening: int) -> int:
-  """Where the bracket at `opening` closes."""
+  """Index at which the bracket at `opening` closes."""
   depth, quoted = 0, False
   for i in range(opening, len(text)):
     char = text[i]

@@ -38,7 +38,7 @@ _SHARED = ('all-reduce', 'all-gather', 'reduce-scatter')
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Where a device is."""
+  """Place of a device."""
 
   slice: int
   host: int
@@ -55,13 +55,13 @@ class Roofline:
 
   @property
   def bound(self) -> str:
-    """What takes longest."""
+    """The part that takes longest."""
     parts = dataclasses.asdict(self)
     return max(parts, key=parts.get)
 
   @property
   def overlapped(self) -> float:
-    """Seconds of a step, if all goes on at once."""
+    """Seconds of a step, if everything overlaps."""
     return max(self.compute, self.memory, self.network)
 
   @property

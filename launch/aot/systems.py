@@ -43,7 +43,7 @@ class System:
     wraps: whether each axis of the torus is closed to a ring.
     sources: where each number is from.
     compiler_name: the compiler's name of it, and `chip_config` its variant.
-    target: what the compiler is told of a GPU.
+    target: the compiler's description of a GPU.
   """
 
   name: str
@@ -67,7 +67,7 @@ class System:
 
   @property
   def devices(self) -> int:
-    """What JAX sees."""
+    """Number of JAX devices."""
     return self.chips * self.devices_per_chip
 
   @property
@@ -177,7 +177,7 @@ def _chips_per_host(entry: Mapping, topology: Sequence[int]) -> int:
 
 
 def _wraps(topology: Sequence[int], at: int) -> tuple[bool, ...]:
-  """Which axes are rings.
+  """Flags of the axes that are rings.
 
   A pod of two dimensions has rings along its whole length only; slices of three
   are rings in all dimensions from a cube of `at` chips a side on.

@@ -15,13 +15,13 @@ POOR = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-  """What a report says of one train step at best.
+  """Figures of one train step at best, from a report.
 
   Attributes:
     roofline: seconds.
     samples: a step's, on all chips.
     chips: of the system.
-    overlapped, serial: MFU if all goes on at once, and if nothing does.
+    overlapped, serial: MFU if everything overlaps, and if nothing does.
   """
 
   roofline: roofline.Roofline
@@ -32,7 +32,7 @@ class Step:
 
   @property
   def rate(self) -> float:
-    """Samples a second on all chips, if all goes on at once."""
+    """Samples a second on all chips, if everything overlaps."""
     return self.samples / self.roofline.overlapped
 
   @property
@@ -59,7 +59,7 @@ def step_of(report: Report) -> Step | None:
 
 
 def fits(report: Report) -> bool:
-  """Whether every program of it compiles and fits into memory."""
+  """Checks that every program compiles and fits into memory."""
   return bool(report.get('programs')) and all(
     program['compiles'] and program['memory']['fits']
     for program in report['programs'].values()
@@ -88,7 +88,7 @@ def sweep(reports: Sequence[Report]) -> str:
 
 
 def breaking_point(reports: Sequence[Report]) -> str:
-  """Where scaling breaks, in a sentence; '' for systems of several kinds."""
+  """Sentence on where scaling breaks; '' for systems of several kinds."""
   kinds = {_name(report).partition('-')[0] for report in reports}
   if len(kinds) > 1:
     return ''
@@ -259,7 +259,7 @@ def _efficiencies(step: Step, first: Step) -> tuple[float, float]:
 
 
 def _notes(report: Report, step: Step | None, first: Step | None) -> list[str]:
-  """What speaks against the system; nothing if all is well."""
+  """Problems with the system; empty if there are none."""
   if 'refused' in report:
     return [report['refused'].rstrip('.')]
   notes = [

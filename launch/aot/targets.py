@@ -1,4 +1,4 @@
-"""Devices that are not here, as JAX's ahead-of-time topologies describe them.
+"""Devices of JAX's ahead-of-time topologies.
 
 The compilers read their `environment` when they are loaded, so it must be set
 before the process starts.
@@ -31,7 +31,7 @@ class Unavailable(ValueError):
 
 
 def environment(system: System) -> dict[str, str]:
-  """What the process that compiles needs set before it imports JAX."""
+  """Variables to set for the compiling process before it imports JAX."""
   values = {'JAX_PLATFORMS': 'cpu', 'TF_CPP_MIN_LOG_LEVEL': '3'}
   if system.platform == 'tpu':
     return values | {
@@ -99,7 +99,7 @@ def devices(system: System) -> Sequence[Any]:
 
 
 def place(device: Any, system: System) -> Place:
-  """Where a device is in its system."""
+  """Place of a device in its system."""
   coords = tuple(device.coords)
   if system.platform == 'gpu':
     return Place(0, coords[0], (coords[0], coords[2]))

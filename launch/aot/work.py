@@ -1,4 +1,4 @@
-"""What a compiled program does on one device: operations, and bytes moved.
+"""Operations and memory traffic of a compiled program on one device.
 
 Counted from the optimised program's text, as it is on TPUs and GPUs alike.
 Operations are those of matrix products and convolutions, two for a

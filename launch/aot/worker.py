@@ -37,7 +37,7 @@ _UNKNOWN = re.compile(r"[Nn]o such compile option: '?([\w.\-]+)")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What is compiled, for what.
+  """Job of the worker: programs, and a system to compile them for.
 
   Attributes:
     hp: hyperparameters that are changed, {name: text}.
@@ -60,7 +60,7 @@ class Job:
 
 
 def run(job: Job, tell: Callable[..., None]) -> analysis.Report:
-  """Compiles and reports; ValueError in words for what cannot be."""
+  """Compiles and reports; ValueError for a job that cannot be compiled."""
   system = systems.get(job.system)
   targets.require(system)
   tell(stage='describing devices')
@@ -142,7 +142,7 @@ def _chosen(lowered: Mapping[str, Any], names: tuple[str, ...]) -> Iterator:
 
 
 def _known(kept, name, low, job, system, tell) -> Mapping[str, Any]:
-  """What the compiler says of a program, now or when it was asked before."""
+  """The compiler's facts about a program, cached or new."""
   key = cache.key(
     cache.digest(low.as_text()),
     [system.compiler_name, system.chip_config, system.topology, system.slices],

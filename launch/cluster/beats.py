@@ -1,4 +1,4 @@
-"""How far a worker has come, in a file that its supervisor reads.
+"""Progress of a worker, in a file that its supervisor reads.
 
 Both map the file into memory, so that a beat costs no system call. A reader may
 see half of a beat; it looks again soon, and only asks whether anything moved.
@@ -22,7 +22,7 @@ FINISHED, REFUSED, FAILED = 1, 2, 3
 
 @dataclasses.dataclass(frozen=True)
 class Beat:
-  """Where a worker is."""
+  """Progress of a worker."""
 
   tick: int  # steps and batches of evals; before the clock starts, stages
   running: bool  # whether the clock has started
@@ -31,7 +31,7 @@ class Beat:
 
 @dataclasses.dataclass(frozen=True)
 class End:
-  """How a worker said that it ends, before it did."""
+  """Exit that a worker announces before it ends."""
 
   kind: int  # FINISHED, REFUSED or FAILED
   code: int  # exit code
@@ -78,7 +78,7 @@ class Beats:
     return Beat(tick, running, place.rstrip(b'\0').decode(errors='replace'))
 
   def ended(self) -> End | None:
-    """What `end` was told."""
+    """The announced end."""
     kind, code, length = _END.unpack_from(self._map, _END_AT)
     if not kind:
       return None
@@ -97,7 +97,7 @@ class Beats:
 
 
 def stopped(pid: int) -> bool:
-  """Whether a process is stopped, by SIGSTOP for one; False where unknown."""
+  """Returns whether a process is stopped (SIGSTOP); False where unknown."""
   try:
     with open(os.path.join('/proc', str(pid), 'stat'), 'rb') as file:
       return file.read().rpartition(b')')[2].split()[0] in (b'T', b't')

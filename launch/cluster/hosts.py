@@ -37,12 +37,12 @@ def place() -> Place | None:
 
 
 def name() -> str:
-  """This host's name, as the other ranks are told it."""
+  """This host's name, as told to the other ranks."""
   return platform.node()
 
 
 def check_coordinator(place: Place, seconds: float) -> None:
-  """ValueError, in words, if the coordinator's address cannot work from here.
+  """ValueError if the coordinator's address cannot work from here.
 
   A name that may still come, as those of pods do, is tried for `seconds`.
   """
@@ -63,7 +63,7 @@ def check_coordinator(place: Place, seconds: float) -> None:
 
 
 def bind_address(place: Place) -> str | None:
-  """Where rank 0 listens: this host alone, or None for all its addresses."""
+  """Address on which rank 0 listens; None: all addresses of its host."""
   literal = place.host == 'localhost' or place.host.startswith('127.')
   return '127.0.0.1' if literal else None
 
@@ -126,7 +126,7 @@ def require_platform(platform: str) -> None:
 
 
 def is_primary() -> bool:
-  """Whether this process writes the log and the results."""
+  """Returns whether this process writes the log and the results."""
   return jax.process_index() == 0
 
 
@@ -199,7 +199,7 @@ def _resolve(place: Place, end: float) -> Sequence[str]:
 
 
 def _behind_a_service() -> bool:
-  """Whether names come late and may stand for another address: Kubernetes."""
+  """Returns whether names resolve late or to another address (Kubernetes)."""
   return 'KUBERNETES_SERVICE_HOST' in os.environ
 
 
@@ -222,7 +222,7 @@ def _on_tpu_vm() -> bool:
 
 
 def _metadata() -> dict[str, str]:
-  """What the metadata server of a TPU VM knows of it; {} without one."""
+  """Facts from the metadata server of a TPU VM; {} without one."""
   server = os.environ.get('GCE_METADATA_IP', 'metadata.google.internal')
   opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
   found = {}

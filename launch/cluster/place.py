@@ -1,4 +1,4 @@
-"""Where a process is among its peers, as its launcher's variables say.
+"""Place of a process among its peers, from its launcher's variables.
 
 Nothing here asks a machine: variables go in, a Place comes out. In this
 order: our own PODIUM_* variables, Open MPI (also inside Slurm), a Slurm step,

@@ -1,4 +1,4 @@
-"""Who is there, how far each has come, and who is to blame when a job ends.
+"""Tracks ranks: joined, progress, first failure.
 
 Rank 0's supervisor keeps the roll. It takes what the ranks' supervisors say and
 answers with what is to be told to all of them; it has no socket and no clock,
@@ -20,7 +20,7 @@ Message = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-  """How long what may take, in seconds."""
+  """Time limits, in seconds."""
 
   join: float = 300.0  # until all ranks have come
   startup: float = 3600.0  # one stage before the clock starts
@@ -55,7 +55,7 @@ class Rank:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-  """What went wrong, where."""
+  """A failure: its cause and its rank."""
 
   rank: int
   kind: str
@@ -78,12 +78,12 @@ class Roll:
 
   @property
   def ended(self) -> bool:
-    """Whether the last answer was given."""
+    """Returns whether the last answer was given."""
     return self._stage == 'ended'
 
   @property
   def finished(self) -> bool:
-    """Whether every rank has done its work or is gone."""
+    """Returns whether every rank has finished or is gone."""
     gone = {fault.rank for fault in self._faults}
     return all(r.finished or n in gone for n, r in self._ranks.items())
 
@@ -103,7 +103,7 @@ class Roll:
       )
     elif before is not None:
       self._refusal = (
-        f'rank {rank} came twice, from {before.host} and from {new.host}: each '
+        f'rank {rank} joined twice, from {before.host} and {new.host}: each '
         'process needs a rank of its own'
       )
     else:
@@ -128,7 +128,7 @@ class Roll:
       self._fault(rank, 'lost', 'its connection was closed', now)
 
   def answer(self, now: float) -> Message | None:
-    """What is to be told to all, once; None: nothing new."""
+    """Message for all ranks, returned once; None if there is nothing new."""
     if self._stage == 'joining':
       return self._joined(now)
     if self._stage == 'running' and self._signal:
@@ -150,7 +150,7 @@ class Roll:
         return self._end('refuse', text=f'{different}.')
       self._stage = 'running'
       for each in self._ranks.values():
-        each.heard = now  # those that came first had nothing to say
+        each.heard = now  # the first to join had nothing to say
       hosts = [self._ranks[r].host for r in range(self._processes)]
       return {'kind': 'go', 'hosts': hosts}
     if now - self._began < self._bounds.join:
@@ -225,7 +225,7 @@ def latest(ranks: Mapping[int, Rank]) -> int:
 
 
 def differences(ranks: Mapping[int, Rank]) -> str:
-  """Which ranks differ from rank 0 in what; '' if none do."""
+  """Sentence on ranks whose settings differ from rank 0's; '' if none do."""
   first = ranks[0].settings
   found: dict[str, list[int]] = {}
   for rank, each in sorted(ranks.items()):

@@ -37,7 +37,7 @@ _DUMP_SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What a supervisor has to know of its rank."""
+  """Settings of a supervisor: its rank, its worker and its peers."""
 
   place: clusters.Place
   bounds: Bounds
@@ -48,7 +48,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class _Ending:
-  """How this rank ends."""
+  """End of this rank: exit code and reason."""
 
   code: int
   text: str = ''  # for people; and the log's reason
@@ -56,7 +56,7 @@ class _Ending:
 
 
 def is_worker() -> bool:
-  """Whether this process has a supervisor already."""
+  """Returns whether this process has a supervisor already."""
   return worker.VARIABLE in os.environ
 
 
@@ -92,7 +92,7 @@ class _Supervisor:
     self._beat = self._beats.read()
     self._moved = self._heard = time.monotonic()
     self._told = False  # how the worker ended
-    self._asked = 0  # the signal that came to this rank
+    self._asked = 0  # the signal that this rank received
     self._signal = 0  # the signal that ends all
     self._deadline = float('inf')
     self._done: int | None = None  # exit code of the finished worker
@@ -379,7 +379,7 @@ def _control_address(place: clusters.Place) -> tuple[str, int]:
 
 
 def _token(place: clusters.Place) -> str:
-  """What tells this job's supervisors from strangers; secret if given so."""
+  """Token that tells this job's supervisors from strangers."""
   secret = os.environ.get('PODIUM_TOKEN', '')
   text = f'{secret}\n{place.job}\n{place.coordinator}'
   return hashlib.sha256(text.encode()).hexdigest()

@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Worker:
-  """What a run tells its supervisor; without one it tells nobody."""
+  """Reports from a run to its supervisor, if it has one."""
 
   def __init__(self, beats: Beats | None = None):
     self._beats = beats
@@ -76,7 +76,7 @@ def entered() -> Iterator[Worker]:
 class Watched:
   """A run's watcher that also beats, and ends the run on all ranks at one tick.
 
-  All else that it is told goes to `inner`.
+  Everything else goes to `inner`.
   """
 
   def __init__(self, inner: progress.RunWatcher, beats: Beats):

@@ -2,7 +2,7 @@
 
 `description` says what a job is and checks it; `scripts` and `manifests` write
 it as a shell script or as YAML. Every file starts `launch.train` once for each
-run, with `--resume`: called again, it goes on where it ended.
+run, with `--resume`: started again, it resumes where it ended.
 """
 
 from collections.abc import Callable, Mapping, Sequence

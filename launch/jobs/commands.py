@@ -12,7 +12,7 @@ Words = Sequence[str]
 
 
 def train(job: Job) -> Words:
-  """One run, but for its --run; it goes on from a checkpoint if one is left."""
+  """One run without its --run; it resumes from a checkpoint if there is one."""
   return (
     job.python, '-m', 'launch.train', *run_flags(job),
     f'--output={job.output}', '--resume',
@@ -28,7 +28,7 @@ def benchmark(job: Job) -> Words:
 
 
 def conclusion(job: Job) -> Sequence[Words]:
-  """What is done when all runs are there."""
+  """Commands to run when all runs are finished."""
   return (
     (job.python, '-m', 'launch.score', job.output),
     (job.python, '-m', 'launch.report', f'--output={job.output}'),
@@ -77,7 +77,7 @@ def environment(job: Job) -> dict[str, str]:
 
 
 def local_devices(job: Job) -> str:
-  """Which devices of its host a process takes."""
+  """Value of PODIUM_LOCAL_DEVICES: the devices that a process takes."""
   alone = job.processes_per_host == 1
   return 'all' if alone else str(job.chips_per_process)
 

@@ -1,4 +1,4 @@
-"""What a job is: one description, from which every launcher's file is made."""
+"""Job description, from which every launcher's file is made."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -33,7 +33,7 @@ _JOB_FLAGS = '--([a-z_]+)(=.*)?'
 
 @dataclasses.dataclass(frozen=True)
 class Slurm:
-  """What only Slurm is told."""
+  """Settings for Slurm only."""
 
   partition: str = ''
   account: str = ''
@@ -42,7 +42,7 @@ class Slurm:
 
 @dataclasses.dataclass(frozen=True)
 class Mpirun:
-  """What only Open MPI is told."""
+  """Settings for Open MPI only."""
 
   hostfile: str = ''  # a host a line; empty: this machine
   options: Sequence[str] = ()
@@ -50,7 +50,7 @@ class Mpirun:
 
 @dataclasses.dataclass(frozen=True)
 class Gcloud:
-  """Which TPU VM it is, and with what it can be made."""
+  """Settings of a TPU VM: its name, and how to create it."""
 
   tpu: str = ''  # its name
   project: str = ''
@@ -62,7 +62,7 @@ class Gcloud:
 
 @dataclasses.dataclass(frozen=True)
 class Kubernetes:
-  """What only a JobSet needs."""
+  """Settings for a JobSet only."""
 
   namespace: str = ''
   queue: str = ''  # of Kueue
@@ -74,7 +74,7 @@ class Kubernetes:
 
 @dataclasses.dataclass(frozen=True)
 class Sky:
-  """What only SkyPilot is told."""
+  """Settings for SkyPilot only."""
 
   cloud: str = ''
   region: str = ''
@@ -101,7 +101,7 @@ class Job:
   batch: int | None = None  # of all chips together
   hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   runs: int | None = None  # by default what the rules want
-  retries: int = 2  # how often a run that broke off goes on by itself
+  retries: int = 2  # how often an interrupted run is resumed
   time_limit: str = '4:00:00'  # of the whole job: [days-]hours:minutes:seconds
   profile: str = ''
   compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -122,12 +122,12 @@ class Job:
 
   @property
   def processes(self) -> int:
-    """Of all hosts."""
+    """Number of processes on all hosts."""
     return self.hosts * self.processes_per_host
 
   @property
   def chips_per_process(self) -> int:
-    """Each process has as many."""
+    """Chips of each process."""
     return self.chips_per_host // self.processes_per_host
 
   @property
@@ -146,7 +146,7 @@ class Job:
 
 
 def read(path: str, changes: Sequence[str] = ()) -> Job:
-  """The job of a YAML file, with changes as name=value; ValueError in words.
+  """The job of a YAML file, with changes as name=value; ValueError if wrong.
 
   A name inside a section has a dot: slurm.partition.
   """
@@ -199,7 +199,7 @@ def hyperparameters(made: Job) -> dict[str, str]:
 
 
 def _batch_name(made: Job) -> str:
-  """What the benchmark calls the global batch."""
+  """The benchmark's name for the global batch size."""
   size = benchmark_lib.get(made.benchmark).size(made.size)
   return hparams_lib.batch(size.hparams).name
 
@@ -271,7 +271,7 @@ def _require_line(name: str, text: str) -> None:
 
 
 def _check(made: Job) -> None:
-  """What the types do not say."""
+  """Checks the constraints that types do not express."""
   _one_of('hardware', made.hardware, HARDWARE)
   _one_of('division', made.division, [each.value for each in Division])
   _one_of('status', made.status, list(STATUSES))

@@ -105,7 +105,7 @@ def _jobset(
     'kind': 'JobSet',
     'metadata': {name: value for name, value in metadata.items() if value},
     'spec': {
-      # One pod that ends takes all along; then all go on from the checkpoint.
+      # One pod that ends takes all along; then all resume from the checkpoint.
       # A run that was refused would be refused again.
       'failurePolicy': {
         'maxRestarts': job.retries,

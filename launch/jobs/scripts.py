@@ -110,7 +110,7 @@ def tpu_vm(job: Job) -> str:
 
 
 def on_tpu_host(job: Job) -> str:
-  """What each host of a TPU VM runs; its argument is the number of the run."""
+  """Script for each host of a TPU VM; its argument is the number of the run."""
   return fill(
     'tpu_host.sh.j2',
     job=job,
@@ -150,7 +150,7 @@ def _wrapped(words: commands.Words, indent: int) -> str:
 
 
 def _is_local(name: str) -> bool:
-  """Whether launch.local sets the variable itself."""
+  """Returns whether launch.local sets the variable itself."""
   return name.startswith('PODIUM_') or name == 'JAX_NUM_CPU_DEVICES'
 
 

@@ -1,4 +1,4 @@
-"""Flag profiles: what a platform's compiler and runtime are told, and why.
+"""Flag profiles: settings of a platform's compiler and runtime, with reasons.
 
 A profile is a file of this folder. It names compiler options, which XLA itself
 checks when it compiles, and environment variables, for what is no option of a
@@ -32,7 +32,7 @@ Value = str | int | bool
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-  """What the compiler and the runtime are told."""
+  """Settings of the compiler and the runtime."""
 
   name: str = ''  # empty: nothing but JAX's defaults
   compiler_options: Mapping[str, Value] = dataclasses.field(

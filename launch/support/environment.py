@@ -15,7 +15,7 @@ _PLACES = (*_PROCESSES, 'JAX_COMPILATION_CACHE_DIR', 'TPU_LOG_DIR')
 
 
 def settings() -> dict[str, str]:
-  """Those of `variables` that are alike wherever and whenever a run is."""
+  """Members of `variables` that do not depend on the host and the process."""
   return {
     name: value
     for name, value in variables().items()
@@ -24,7 +24,7 @@ def settings() -> dict[str, str]:
 
 
 def variables() -> dict[str, str]:
-  """Those that are set, by name, in order."""
+  """Variables that are set, sorted by name."""
   return {
     name: value
     for name, value in sorted(os.environ.items())

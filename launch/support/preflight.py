@@ -1,4 +1,4 @@
-"""What a system can do, tried shortly before a run: devices, network, disk.
+"""Short benchmark of a system before a run: devices, network, disk.
 
 All of it happens before the clock and touches no data set: what is read from
 the disk is a scratch file. Hosts measure at the same time and find the same.
@@ -35,7 +35,7 @@ _MEGA = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class _Effort:
-  """How much is fit for a platform; the whole stays far below a minute."""
+  """Amount of work for a platform; the whole takes far less than a minute."""
 
   rows: int  # of the square matrices
   products: int  # one after another, in one timing
@@ -63,7 +63,7 @@ def run(
     seconds: budget of the whole.
 
   Returns:
-    What goes into the record of the run: plain numbers and text.
+    Results for the record of the run: plain numbers and text.
   """
   began = time.monotonic()
   effort = _EFFORTS.get(mesh.devices.flat[0].platform, _ACCELERATOR)
@@ -90,7 +90,7 @@ def run(
 
 
 def is_wanted(mesh: Mesh, asked: bool | None) -> bool:
-  """As asked; else unless the devices are CPUs, whose runs are short."""
+  """Returns `asked`; by default, whether the devices are not CPUs."""
   if asked is None:
     return mesh.devices.flat[0].platform != 'cpu'
   return asked
@@ -120,7 +120,7 @@ def before(
 def stragglers(
   devices: Sequence[Mapping[str, Any]], tolerance: float = TOLERANCE
 ) -> list[str]:
-  """Those slower than the median of their kind by more than `tolerance`."""
+  """Devices slower than the median of their kind by more than `tolerance`."""
   by_kind: dict[str, list[Mapping[str, Any]]] = {}
   for device in devices:
     by_kind.setdefault(device['kind'], []).append(device)
@@ -139,7 +139,7 @@ def stragglers(
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-  """What was found, for people: a line for each part."""
+  """Lines for people, one for each part."""
   shown = [f'preflight, {fmt.duration(found["seconds"])}:']
   shown += [f'  {name}: {text}' for name, text in facts.preflight(found)]
   return shown
@@ -220,7 +220,7 @@ def _all_reduce(mesh: Mesh, effort: _Effort) -> dict[str, Any]:
 
 
 def _clocks() -> dict[str, Any]:
-  """How far the hosts' clocks are apart, at most: the smallest of rounds."""
+  """Largest difference of the hosts' clocks: the smallest of rounds."""
   if jax.process_count() == 1:
     return {'text': 'one process, one clock'}
   start = int(_gathered(_halves(_microseconds()))[0] @ _WEIGHTS)
@@ -278,7 +278,7 @@ def _disks(directory: str | None, size: int, seconds: float) -> dict[str, Any]:
 def _read_rate(
   directory: str | None, size: int, seconds: float
 ) -> tuple[float, float, str]:
-  """Bytes per second, 1 if they came from the disk, or why there are none."""
+  """Bytes per second, 1 if read from the disk itself, or why there are none."""
   if not directory or '://' in directory:
     return 0.0, 0.0, 'the data is on no disk of this host'
   try:
@@ -307,7 +307,7 @@ def _scratch(directory: str, size: int, seconds: float) -> Iterator[Any]:
 
 
 def _dropped(file: Any) -> bool:
-  """Drops a file from the page cache; whether that worked."""
+  """Drops a file from the page cache; returns whether that worked."""
   number = file.fileno()
   if not hasattr(os, 'posix_fadvise'):
     return False

@@ -38,7 +38,7 @@ def copy(to: str, commit: str) -> str:
 
 
 def _git(*words: str) -> bytes:
-  """What git answers; nothing where there is no git or no such checkout."""
+  """Output of git; empty without git or a checkout."""
   try:
     return subprocess.run(
       ('git', '-C', str(ROOT), *words), check=True, capture_output=True

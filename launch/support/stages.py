@@ -1,4 +1,4 @@
-"""How far a long job is: what is done, how fast, how long it will take yet."""
+"""Progress of a long job: amount done, rate, time left."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ _PREFIXES = ((1e9, 'GB'), (1e6, 'MB'), (1e3, 'kB'))
 
 
 class Stage:
-  """Shows one stage of a job; called with what is done, and of how much."""
+  """Shows one stage of a job; called with the amount done and the whole."""
 
   def __init__(self, name: str, unit: str, out: TextIO | None = None):
     """`unit` is a plural; 'bytes' are shown as MB or GB."""

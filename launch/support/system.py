@@ -1,6 +1,6 @@
-"""What a run was made on and with: hardware, versions, source.
+"""System of a run: hardware, versions, source.
 
-What a machine does not tell is left out; `launch.package` asks for it.
+Facts that a machine does not report are left out; `launch.package` asks.
 """
 
 import collections
@@ -92,7 +92,7 @@ def _processor() -> str:
 
 @functools.cache
 def _cpuinfo() -> dict[str, list[str]]:
-  """What /proc/cpuinfo says of each logical processor; {} where it is not."""
+  """Fields of /proc/cpuinfo for each logical processor; {} without the file."""
   found = collections.defaultdict(list)
   for line in _read('/proc/cpuinfo').splitlines():
     name, _, value = line.partition(':')
@@ -150,7 +150,7 @@ def _disk(path: str) -> dict[str, Any]:
 
 
 def _nvidia() -> dict[str, str]:
-  """What nvidia-smi says of the first GPU; {} where there is none."""
+  """Facts from nvidia-smi on the first GPU; {} without one."""
   names = {
     'accelerator_model': 'name',
     'accelerator_memory': 'memory.total',
@@ -185,7 +185,7 @@ def _distribution() -> dict[str, str]:
 
 
 def _read(path: str) -> str:
-  """A small file of the kernel's; '' where it is not."""
+  """Content of a small file of the kernel's; '' if it does not exist."""
   try:
     with open(path, encoding='utf-8', errors='replace') as file:
       return file.read().strip()

@@ -26,7 +26,7 @@ _TFDS = 'tensorflow_datasets.scripts.cli.main'
 
 
 def requirements() -> list[str]:
-  """What the project declares for its extra `prepare`."""
+  """Requirements of the project's extra `prepare`."""
   declared = ROOT / 'pyproject.toml'
   if declared.exists():  # in a checkout, installed or not
     project = tomllib.loads(declared.read_text(encoding='utf-8'))['project']
@@ -72,7 +72,7 @@ def make(directory: str, wanted: Sequence[str] | None = None) -> str:
 def build(python: str, name: str, *, data_dir: str, downloads: str) -> str:
   """Builds a data set with TFDS's builder and moves it into place.
 
-  It begins anew each time, but for what is downloaded already.
+  It starts from scratch each time, except for finished downloads.
 
   Args:
     python: the interpreter of the environment.
@@ -125,8 +125,7 @@ def _run(
   )
   if done.returncode:
     raise OSError(
-      f'Expected this to succeed, it came to exit code {done.returncode}: '
-      f'{" ".join(command)}'
+      f'Expected exit code 0, got {done.returncode}: {" ".join(command)}'
     )
 
 
@@ -135,5 +134,5 @@ def _only_version(scratch: str, name: str) -> str:
   root = pathlib.Path(scratch, name)
   found = sorted(path.parent for path in root.glob('*/dataset_info.json'))
   if len(found) != 1:
-    raise ValueError(f'Expected one version under {root}, came {len(found)}.')
+    raise ValueError(f'Expected one version under {root}, got {len(found)}.')
   return str(found[0])

@@ -18,7 +18,7 @@ _MASKED = -1e9  # in place of what a mask hides, as good as minus infinity
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-  """What changes how the model is computed, and none of its parameters.
+  """Settings that change how the model is computed, not its parameters.
 
   Computes in `dtype` from parameters in float32; softmax, normalisation and
   logits are float32. `remat` computes a layer again in the backward pass
@@ -35,7 +35,7 @@ class Compute:
 
   def __post_init__(self):
     if not 0 <= self.dropout < 1:
-      raise ValueError(f'Expected a dropout in [0, 1); came {self.dropout}.')
+      raise ValueError(f'Expected a dropout in [0, 1); got {self.dropout}.')
 
 
 @jax.tree_util.register_dataclass

@@ -78,13 +78,13 @@ def length_penalty(length: jax.Array, alpha: float) -> jax.Array:
 
 
 def worst(scores: jax.Array) -> jax.Array:
-  """Of those that ended the lowest score, else -inf: [B, K] -> [B]."""
+  """Lowest score of ended sequences, else -inf: [B, K] -> [B]."""
   lowest = jnp.where(jnp.isneginf(scores), jnp.inf, scores).min(axis=1)
   return jnp.where(jnp.isposinf(lowest), -jnp.inf, lowest)
 
 
 def best(scores: jax.Array) -> jax.Array:
-  """Of those that ended the highest score, else -inf: [B, K] -> [B]."""
+  """Highest score of ended sequences, else -inf: [B, K] -> [B]."""
   return scores[:, 0]
 
 
@@ -140,7 +140,7 @@ def search(
   """
   if beams < 1 or max_length < 1 or alpha < 0:
     raise ValueError(
-      'Expected beams and max_length of at least 1 and alpha >= 0; came '
+      'Expected beams and max_length of at least 1 and alpha >= 0; got '
       f'{beams}, {max_length} and {alpha}.'
     )
   limits = jnp.minimum(max_length if limits is None else limits, max_length)
@@ -216,7 +216,7 @@ def _continue(log_probs: jax.Array, logits: jax.Array):
   vocabulary = logits.shape[-1]
   if vocabulary < 2:
     raise ValueError(
-      f'Expected logits of two tokens or more; came {vocabulary}.'
+      f'Expected logits of two tokens or more; got {vocabulary}.'
     )
   # Of each beam its own best first: no more is needed of the others than the
   # sum that makes probabilities of logits.

@@ -26,7 +26,7 @@ class Functional:
     if jax.tree.leaves(nnx.filter_state(stats, nnx.RngState)):
       raise ValueError(
         'Expected a module that is handed its random keys when it is called; '
-        'came one that stores an nnx.Rngs of its own.'
+        'got one that stores an nnx.Rngs of its own.'
       )
     return cls(build, graph)
 

@@ -197,7 +197,7 @@ class ResumeTest(ResumeTestCase):
       log.write(':::MLLOG {"key": "init_start", "metadata": {}}\n:::MLL')
     done = self.train('run', '--resume')
     self.assertEqual(done.returncode, 1, done.stderr)
-    self.assertIn('begins anew', done.stderr)
+    self.assertIn('starts again', done.stderr)
     self.assertEqual(
       os.listdir(self.path('run', 'interrupted/run_0_0')), ['result_0.txt']
     )

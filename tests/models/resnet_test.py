@@ -210,7 +210,7 @@ class Twins:
     return torch.from_numpy(self.images).double().permute(0, 3, 1, 2)
 
   def loss(self, params):
-    """Mean cross entropy in training, and what else came of it."""
+    """Mean cross entropy in training, and what else follows."""
     logits, new = self.model.apply(params, self.stats, self.images, train=True)
     return _cross_entropy(logits, self.labels), (logits, new)
 

@@ -132,7 +132,7 @@ class ParametersTest(absltest.TestCase):
     ):
       with self.assertRaisesRegex(ValueError, says):
         dataclasses.replace(SMALL, **changes)
-    with self.assertRaisesRegex(ValueError, r'\[0, 1\).*came 1'):
+    with self.assertRaisesRegex(ValueError, r'\[0, 1\).*got 1'):
       attention.Compute(dropout=1.0)
 
 

@@ -1,4 +1,4 @@
-"""Stacked bars: where the seconds of each run, or of each set of runs, went."""
+"""Stacked bars: time by part of each run, or of each set of runs."""
 
 from collections.abc import Sequence
 import dataclasses

@@ -37,7 +37,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-  """The level that ends a run, and on which side of it quality is good."""
+  """Level that ends a run, and the side on which quality is good."""
 
   value: float
   words: str
@@ -46,7 +46,7 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-  """Where on the x axis others end: their mean, and a range around it."""
+  """Range on the x axis in which other runs end, with their mean."""
 
   low: float
   middle: float
@@ -56,7 +56,7 @@ class Band:
 
 @dataclasses.dataclass(frozen=True)
 class _End:
-  """Where a run's curve ends on the page."""
+  """End of a run's curve on the page."""
 
   x: float
   y: float
@@ -201,7 +201,7 @@ def thinned(
 
 
 def _levels(places: Sequence[float], gap: float) -> list[int]:
-  """How high to stack each mark so that none hides another; 0 is lowest."""
+  """Level of each mark, so that none hides another; 0 is lowest."""
   levels = [0] * len(places)
   edges: list[float] = []
   for index in sorted(range(len(places)), key=lambda i: places[i]):
@@ -302,7 +302,7 @@ def _classes(line: Line) -> str:
 def _label_rows(
   lines: Sequence[Line], room: float
 ) -> tuple[dict[str, str], int]:
-  """What is written for each label, and in how many rows it fits.
+  """Text of each label, and the number of rows for all.
 
   Where even numbers do not fit, only the runs that stand out are named.
   """

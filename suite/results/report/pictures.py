@@ -42,7 +42,7 @@ class Goal:
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-  """How one metric grew, on the clock and by epochs."""
+  """Curves of one metric, on the clock and by epochs."""
 
   metric: str
   clock: Markup
@@ -51,7 +51,7 @@ class Curves:
 
 @dataclasses.dataclass(frozen=True)
 class Breakdown:
-  """Where seconds went: a bar and a row of numbers for every run."""
+  """Time by part: a bar and a row of numbers for every run."""
 
   parts: tuple[tuple[str, int], ...]  # name and style
   rows: tuple[tuple[str, tuple[float | None, ...]], ...]  # total comes last
@@ -61,7 +61,7 @@ class Breakdown:
 
 @dataclasses.dataclass(frozen=True)
 class Spending:
-  """Where the seconds of one run, or of the mean run of a set, went."""
+  """Time by part of one run, or of the mean run of a set."""
 
   label: str
   parts: Mapping[str, float]
@@ -193,7 +193,7 @@ def _curves(
 
 
 def spending(runs: Sequence[Run], phase: str) -> list[Spending]:
-  """What each run spent on a phase, 'startup' or 'timed'."""
+  """Time by part that each run spent on a phase, 'startup' or 'timed'."""
   spent = [(run.label, getattr(run.result, phase)) for run in runs]
   return [Spending(label, each.parts, each.seconds) for label, each in spent]
 
@@ -201,7 +201,7 @@ def spending(runs: Sequence[Run], phase: str) -> list[Spending]:
 def breakdown(
   rows: Sequence[Spending], phase: str, *, name: str = '', mean: bool = True
 ) -> Breakdown:
-  """Where the seconds of a phase went, a bar and a row of numbers each."""
+  """Time of a phase by part: a bar and a row of numbers for each."""
   spent = [_spent(row) for row in rows]
   names = _part_order(_PARTS[phase], spent)
   styles = {

@@ -149,7 +149,7 @@ def text_width(words: str) -> float:
 
 
 def letters(width: float) -> int:
-  """How many characters a text of that width has."""
+  """Number of characters that fit a width."""
   return int(width / (FONT * CHARACTER))
 
 

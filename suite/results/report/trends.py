@@ -1,4 +1,4 @@
-"""How quantities follow devices or batches: lines over a doubling axis."""
+"""Figures of quantities over devices or batches, on a doubling axis."""
 
 from collections.abc import Sequence
 import dataclasses

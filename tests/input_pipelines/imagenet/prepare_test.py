@@ -167,7 +167,7 @@ class RefusalTest(ArchivesTest):
   def test_a_wrong_count_is_noticed(self):
     fake_archives.write(self.downloads)
     with self.assertRaisesRegex(
-      ValueError, 'Expected 1281167 images in .*train.tar, came 22'
+      ValueError, 'Expected 1281167 images in .*train.tar, got 22'
     ):
       self.build(imagenet.ARCHIVES, check_downloads=False)
 
@@ -293,7 +293,7 @@ class CheckTest(absltest.TestCase):
     )
     features = dataset.Split(directory, 'train')[2]
     imagenet.check(features)
-    with self.assertRaisesRegex(ValueError, r'label in \[0, 2\), came \[2\]'):
+    with self.assertRaisesRegex(ValueError, r'label in \[0, 2\), got \[2\]'):
       imagenet.check(features, classes=2)
     features['image'].bytes_list.value[0] = b'\xff\xd8nothing'
     with self.assertRaises(ValueError):

@@ -71,10 +71,10 @@ def _stack(batches):
   return {name: np.stack([b[name] for b in batches]) for name in batches[0]}
 
 
-def _assert_equal(came, expected):
-  assert set(came) == set(expected)
+def _assert_equal(got, expected):
+  assert set(got) == set(expected)
   for name, values in expected.items():
-    np.testing.assert_array_equal(came[name], values, err_msg=name)
+    np.testing.assert_array_equal(got[name], values, err_msg=name)
 
 
 class TrainBatchesTest(parameterized.TestCase):
@@ -284,7 +284,7 @@ class SkippingTest(absltest.TestCase):
     self.assertEqual(skips.records, [2, 3])
 
   def test_more_than_allowed_end_the_run_with_the_error(self):
-    with self.assertRaisesRegex(ValueError, 'skip 1 .*came 2: .*train'):
+    with self.assertRaisesRegex(ValueError, 'skip 1 .*got 2: .*train'):
       self.batches(Skips(1))
 
   def test_hosts_side_by_side_make_the_batches_of_one(self):
@@ -334,12 +334,12 @@ class VerifyTest(absltest.TestCase):
 
   def test_a_wrong_number_of_examples_is_refused(self):
     with self.assertRaisesRegex(
-      ValueError, "50000 examples in the split 'validation' .* came 2"
+      ValueError, "50000 examples in the split 'validation' .* got 2"
     ):
       imagenet.verify(self.write(), splits={'train': 4, 'validation': 50000})
 
   def test_a_wrong_number_of_classes_is_refused(self):
-    with self.assertRaisesRegex(ValueError, '1000 classes .* came 10'):
+    with self.assertRaisesRegex(ValueError, '1000 classes .* got 10'):
       imagenet.verify(self.write(classes=10), splits=self.splits)
 
   def test_another_schema_is_refused(self):

@@ -129,9 +129,7 @@ class BuildTest(absltest.TestCase):
     file = os.path.join(data_dir, 'file')
     with open(file, 'w'):
       pass
-    with self.assertRaisesRegex(
-      OSError, 'a directory to write to, came .*file'
-    ):
+    with self.assertRaisesRegex(OSError, 'a directory to write to, got .*file'):
       digits.build(file)
 
   def test_without_the_package_the_error_names_the_extra(self):

@@ -203,7 +203,7 @@ class ReducedTest(parameterized.TestCase):
     )
 
   def test_factors_that_are_too_large_are_refused(self):
-    with self.assertRaisesRegex(ValueError, r'below 40, came \(40, 50\)'):
+    with self.assertRaisesRegex(ValueError, r'below 40, got \(40, 50\)'):
       expand.reduced(_ratings(), (40, 50))
 
 
@@ -260,7 +260,7 @@ class BuildTest(absltest.TestCase):
     self.assertBetween(data.users, 300, 3 * 199)
     self.assertGreater(len(data), 2 * 4800)
     expand.verify(directory, users=data.users, items=200, train=len(data))
-    with self.assertRaisesRegex(ValueError, f'came {data.users}'):
+    with self.assertRaisesRegex(ValueError, f'got {data.users}'):
       expand.verify(directory, users=9, items=200, train=len(data))
     # No held-out item is among its user's pairs.
     held_out = movielens.key(np.arange(data.users), data.test_item)

@@ -67,9 +67,9 @@ class ReadTest(parameterized.TestCase):
     self.assertGreater(len(seen), 2)
 
   @parameterized.parameters(
-    (b'user,item\n1,2\n', "Expected a first line userId.*came b'user"),
-    (_HEADER.encode() + b'1,2,3.5,4\n1,2,x,4\n', 'lines 2 to 3, came.*x'),
-    (_HEADER.encode() + b'1,2,3.5,4\n1,2,3\n', '4 values in each.*came 7'),
+    (b'user,item\n1,2\n', "Expected a first line userId.*got b'user"),
+    (_HEADER.encode() + b'1,2,3.5,4\n1,2,x,4\n', 'lines 2 to 3, got.*x'),
+    (_HEADER.encode() + b'1,2,3.5,4\n1,2,3\n', '4 values in each.*got 7'),
   )
   def test_what_is_no_ratings_file_is_told(self, text, message):
     with self.assertRaisesRegex(ValueError, message):
@@ -93,7 +93,7 @@ class HoldOutTest(absltest.TestCase):
 
   def test_a_repeated_rating_is_refused(self):
     for rows in ([(1, 5, 1.0, 1)] * 2 + [(1, 6, 1.0, 9)], [(1, 5, 1.0, 1)] * 2):
-      with self.assertRaisesRegex(ValueError, 'rate an item once, came 1'):
+      with self.assertRaisesRegex(ValueError, 'rate an item once, got 1'):
         prepare.hold_out(_read(_csv(rows)), min_ratings=1)
 
 

@@ -152,8 +152,8 @@ class TrainEpochTest(parameterized.TestCase):
     self.assertEmpty(list(stream))
 
   @parameterized.parameters(
-    ({'first_step': 1000}, 'a first step in .*came 1000'),
-    ({'epoch': -1}, 'epoch from 0 on, came -1'),
+    ({'first_step': 1000}, 'a first step in .*got 1000'),
+    ({'epoch': -1}, 'epoch from 0 on, got -1'),
     ({'batch_size': 63, 'hosts': 2}, '2 hosts share evenly'),
   )
   def test_what_makes_no_sense_is_refused(self, how, message):
@@ -188,7 +188,7 @@ class InteractionsTest(absltest.TestCase):
 
   def test_items_that_are_none_are_refused(self):
     keys = movielens.key(np.zeros(2, int), np.array([0, 9]))
-    with self.assertRaisesRegex(ValueError, r'items in \[0, 9\), came 0 to 9'):
+    with self.assertRaisesRegex(ValueError, r'items in \[0, 9\), got 0 to 9'):
       movielens.Interactions(1, 9, keys, np.zeros(1, np.int32))
 
 

@@ -173,13 +173,13 @@ class BatchesTest(parameterized.TestCase):
   def test_what_cannot_be_is_refused(self):
     with self.assertRaisesRegex(ValueError, 'first step from 0 on, got -1'):
       batching.batches(self.rows, self.read, first_step=-1)
-    with self.assertRaisesRegex(ValueError, '0 threads or more, came -2'):
+    with self.assertRaisesRegex(ValueError, '0 threads or more, got -2'):
       batching.Reading(-2)
-    with self.assertRaisesRegex(ValueError, '0 processes or more, came -1'):
+    with self.assertRaisesRegex(ValueError, '0 processes or more, got -1'):
       batching.Reading(processes=-1)
-    with self.assertRaisesRegex(ValueError, 'no worker processes .* came 2'):
+    with self.assertRaisesRegex(ValueError, 'no worker processes .* got 2'):
       batching.Reading(processes=2, skips=Skips(1))
-    with self.assertRaisesRegex(ValueError, 'skip a record or more, came 0'):
+    with self.assertRaisesRegex(ValueError, 'skip a record or more, got 0'):
       Skips(0)
 
   def test_skips_are_counted_once_each_up_to_a_limit(self):
@@ -189,7 +189,7 @@ class BatchesTest(parameterized.TestCase):
       skips.count(record, error)
     self.assertEqual(skips.records, [3, 7])
     with self.assertRaisesRegex(
-      ValueError, 'skip 2 records at most, came 3: record 7 is broken'
+      ValueError, 'skip 2 records at most, got 3: record 7 is broken'
     ):
       skips.count(8, error)
 

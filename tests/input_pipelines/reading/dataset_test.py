@@ -131,9 +131,9 @@ class VerifyTest(DatasetTest):
 
   def test_another_file_format_is_refused(self):
     self.change_metadata(fileFormat='riegeli')
-    with self.assertRaisesRegex(ValueError, 'array_record .* came riegeli'):
+    with self.assertRaisesRegex(ValueError, 'array_record .* got riegeli'):
       self.verify()
-    with self.assertRaisesRegex(ValueError, 'array_record .* came riegeli'):
+    with self.assertRaisesRegex(ValueError, 'array_record .* got riegeli'):
       dataset.Split(self.directory, 'train')
 
   def test_a_shard_that_was_cut_off_is_named(self):
@@ -177,7 +177,7 @@ class VerifyTest(DatasetTest):
       self.verify()
 
   def test_a_wrong_count_says_what_came(self):
-    with self.assertRaisesRegex(ValueError, "7 examples.*'train'.* came 6"):
+    with self.assertRaisesRegex(ValueError, "7 examples.*'train'.* got 6"):
       dataset.verify(self.directory, splits={'train': 7})
 
 
@@ -211,18 +211,18 @@ class SplitTest(DatasetTest):
   @parameterized.parameters(-1, 6)
   def test_there_are_no_records_beyond_the_ends(self, index):
     split = dataset.Split(self.directory, 'train')
-    with self.assertRaisesRegex(IndexError, rf'\[0, 6\), came {index}'):
+    with self.assertRaisesRegex(IndexError, rf'\[0, 6\), got {index}'):
       _ = split[index]
 
   def test_an_empty_split_is_refused(self):
     for empty in ('train[:0]', 'train[3:3]'):
-      with self.assertRaisesRegex(ValueError, 'train.* came'):
+      with self.assertRaisesRegex(ValueError, 'train.* got'):
         dataset.Split(self.directory, empty)
     with open(self.path('dataset_info.json')) as file:
       splits = json.load(file)['splits']
     splits[0] |= {'shardLengths': ['0'], 'numBytes': '0'}
     self.change_metadata(splits=splits)
-    with self.assertRaisesRegex(ValueError, "split 'train'|came 'train'"):
+    with self.assertRaisesRegex(ValueError, "split 'train'|got 'train'"):
       dataset.Split(self.directory, 'train')
 
   def test_another_process_gets_it_pickled(self):
@@ -299,7 +299,7 @@ class FaultTest(DatasetTest):
   def test_a_shard_with_other_records_is_named(self):
     other = 'imagenet2012-validation.array_record-00001-of-00003'
     shutil.copy(self.path(other), self.path(self.shard))
-    self.expect(dataset.CorruptRecordError, f'2 .*{self.shard}, came 1')
+    self.expect(dataset.CorruptRecordError, f'2 .*{self.shard}, got 1')
 
   def test_a_shard_that_is_gone_is_named(self):
     os.remove(self.path(self.shard))

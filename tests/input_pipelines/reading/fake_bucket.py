@@ -39,7 +39,7 @@ class FakeBucket:
         of the answer, 'gone' answers 404.
     """
     if how not in ('unavailable', 'cut', 'gone'):
-      raise ValueError(f'Expected a kind of fault, came {how!r}.')
+      raise ValueError(f'Expected a kind of fault, got {how!r}.')
     self._faults.append((part, how))
 
   def heal(self) -> None:

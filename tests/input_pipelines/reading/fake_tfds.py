@@ -47,7 +47,7 @@ def write(
     The data set's own directory.
   """
   if file_format not in ('array_record', 'tfrecord'):
-    raise ValueError(f'Expected a known file format, came {file_format!r}.')
+    raise ValueError(f'Expected a known file format, got {file_format!r}.')
   examples = {split: list(of) for split, of in examples.items()}
   builder = _builder(name, version)(
     features,

@@ -59,7 +59,7 @@ class OrderTest(parameterized.TestCase):
     self.assertGreater(found.max(), 2**32)
 
   def test_no_length_is_refused(self):
-    with self.assertRaisesRegex(ValueError, 'a length in .*, came 0'):
+    with self.assertRaisesRegex(ValueError, 'a length in .*, got 0'):
       random_access.Order(0, 1)
 
 

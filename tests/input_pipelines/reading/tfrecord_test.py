@@ -169,7 +169,7 @@ class VerifyTest(TfrecordTest):
 
   def test_a_cut_shard_is_refused_without_reading_it(self):
     os.truncate(self.path(), 100)
-    with self.assertRaisesRegex(ValueError, f'in {_SHARD}.* came 100 bytes'):
+    with self.assertRaisesRegex(ValueError, f'in {_SHARD}.* got 100 bytes'):
       self.verify()
 
   def test_a_missing_shard_is_named(self):
@@ -180,11 +180,9 @@ class VerifyTest(TfrecordTest):
   def test_an_index_of_other_shards_is_refused(self):
     shutil.copy(self.path().replace('00001-of', '00000-of'), self.path())
     tfrecord.write_index(self.directory)
-    with self.assertRaisesRegex(
-      ValueError, f'2 records in {_SHARD}.* came .*3'
-    ):
+    with self.assertRaisesRegex(ValueError, f'2 records in {_SHARD}.* got .*3'):
       self.verify()
-    with self.assertRaisesRegex(ValueError, f'3 records .*{_SHARD}.* came 2'):
+    with self.assertRaisesRegex(ValueError, f'3 records .*{_SHARD}.* got 2'):
       dataset.Split(self.directory, 'train')
 
 
@@ -249,7 +247,7 @@ class FaultTest(TfrecordTest):
 
   def test_a_shard_that_was_cut_off_is_named(self):
     os.truncate(self.path(), 100)
-    self.expect(dataset.CorruptRecordError, f'bytes in .*{_SHARD}.* came 100')
+    self.expect(dataset.CorruptRecordError, f'bytes in .*{_SHARD}.* got 100')
 
   def test_a_shard_that_is_gone_is_named(self):
     os.remove(self.path())

@@ -61,12 +61,12 @@ class MinigoStartTest(parameterized.TestCase):
       self.data_dir, '3x3', weights or WEIGHTS, games, about or ABOUT
     )
 
-  def assert_game_equal(self, came, wanted):
-    self.assertEqual(came.rows.keys(), wanted.rows.keys())
+  def assert_game_equal(self, got, wanted):
+    self.assertEqual(got.rows.keys(), wanted.rows.keys())
     for name, values in wanted.rows.items():
-      np.testing.assert_array_equal(came.rows[name], values, strict=True)
-    self.assertEqual(came.end['winner'], wanted.end['winner'])
-    self.assertEqual(came.end['winner'].dtype, np.int8)
+      np.testing.assert_array_equal(got.rows[name], values, strict=True)
+    self.assertEqual(got.end['winner'], wanted.end['winner'])
+    self.assertEqual(got.end['winner'].dtype, np.int8)
 
   def test_it_is_found_as_a_data_set_by_its_board(self):
     directory = self.written()
@@ -85,8 +85,8 @@ class MinigoStartTest(parameterized.TestCase):
     wanted = played(6, 5)
     found = list(minigo_start.games(self.written(wanted)))
     self.assertEqual([n for n, _ in found], [n for n, _ in wanted])
-    for (_, came), (_, expected) in zip(found, wanted, strict=True):
-      self.assert_game_equal(came, expected)
+    for (_, got), (_, expected) in zip(found, wanted, strict=True):
+      self.assert_game_equal(got, expected)
 
   @parameterized.parameters(1, 2, 4)
   def test_hosts_share_the_games_of_every_generation(self, hosts):
@@ -101,8 +101,8 @@ class MinigoStartTest(parameterized.TestCase):
       wanted = [each for of, each in wanted if of == number]
       for host, share in enumerate(shares):
         self.assertLen(share, len(range(host, (6, 5, 7)[nth], hosts)))
-        for came, expected in zip(share, wanted[host::hosts], strict=True):
-          self.assert_game_equal(came, expected)
+        for got, expected in zip(share, wanted[host::hosts], strict=True):
+          self.assert_game_equal(got, expected)
 
   def test_some_generations_are_read_alone(self):
     found = minigo_start.games(self.written(), generations=[4, 9])
@@ -119,7 +119,7 @@ class MinigoStartTest(parameterized.TestCase):
     directory = self.written(games=[])
     minigo_start.verify(directory, tensors=TENSORS)
     self.assertEmpty(list(minigo_start.games(directory)))
-    with self.assertRaisesRegex(ValueError, r'games or more .*came \{\}'):
+    with self.assertRaisesRegex(ValueError, r'games or more .*got \{\}'):
       minigo_start.verify(directory, generations=[3])
 
   def test_it_says_what_it_is_about_and_which_shapes_it_has(self):
@@ -163,8 +163,8 @@ class MinigoStartTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    ({'tensors': {'step': ('<i8', ())}}, "'step' <i8 .*came .'<i4'"),
-    ({'tensors': {'params/x': ('<f4', (1,))}}, "'params/x' .*came none"),
+    ({'tensors': {'step': ('<i8', ())}}, "'step' <i8 .*got .'<i4'"),
+    ({'tensors': {'params/x': ('<f4', (1,))}}, "'params/x' .*got none"),
     ({'generations': [3, 4], 'games': 6}, '6 games or more.*4: 5'),
     ({'generations': [2, 3]}, r'generations \[2, 3\]'),
     (
@@ -219,13 +219,13 @@ class MinigoStartTest(parameterized.TestCase):
       minigo_start.weights(directory)
 
   @parameterized.parameters(
-    ({'about': {'origin': 'mine'}}, "'official' or 'ours'; came 'mine'"),
+    ({'about': {'origin': 'mine'}}, "'official' or 'ours'; got 'mine'"),
     ({'games': [*played(2), (2, game(1))]}, 'the oldest first'),
     (
       {'games': [(3, game(1)), (3, replay.Game(
         {'ply': np.zeros(2, np.int16)}, {'winner': np.int8(1)}
       ))]},
-      "Expected games of .*'visits'.*came .*'ply'",
+      "Expected games of .*'visits'.*got .*'ply'",
     ),
   )  # fmt: skip
   def test_what_is_no_start_is_not_written(self, given, says):

@@ -143,7 +143,7 @@ class ReadTest(parameterized.TestCase):
   @parameterized.parameters(
     ("'<pad>'\n<EOS>\n", "'<EOS>' in line 2"),
     ("'a'\n'b'\n", "as the first two of the vocabulary.*'a', 'b'"),
-    ("'<pad>'\n'<EOS>'\n'a'\n'a'\n", "once, came 'a' again"),
+    ("'<pad>'\n'<EOS>'\n'a'\n'a'\n", "once, got 'a' again"),
     ("'<pad>'\n'<EOS>'\n'ab_'\n", 'subword of its own'),
   )
   def test_what_is_no_vocabulary_is_told(self, text, message):

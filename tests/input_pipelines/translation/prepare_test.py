@@ -185,7 +185,7 @@ class PrepareTest(parameterized.TestCase):
     write_texts(self.downloads)
     with open(f'{self.downloads}/training/{prepare.TRAIN[0]}.de', 'a') as file:
       file.write('\nmore')
-    with self.assertRaisesRegex(ValueError, 'came 5 and 6'):
+    with self.assertRaisesRegex(ValueError, 'got 5 and 6'):
       self.build()
     self.assertEqual(os.listdir(self.data_dir), [])
 
@@ -193,10 +193,10 @@ class PrepareTest(parameterized.TestCase):
     write_texts(self.downloads)
     name = f'{prepare.TEST}.en'
     with open(os.path.join(self.downloads, name), 'rb') as file:
-      came = hashlib.md5(file.read()).hexdigest()
-    with self.assertRaisesRegex(ValueError, f'Expected the MD5 0+ .*{came}'):
+      got = hashlib.md5(file.read()).hexdigest()
+    with self.assertRaisesRegex(ValueError, f'Expected the MD5 0+ .*{got}'):
       self.build(md5={name: '0' * 32})
-    self.build(md5={name: came})
+    self.build(md5={name: got})
 
 
 class CorpusTest(parameterized.TestCase):

@@ -87,8 +87,8 @@ class TranslationTest(parameterized.TestCase):
       pairs = self.pairs(split)
       self.assertLen(pairs, n)
       for i, side in enumerate((pairs.source, pairs.target)):
-        came = [vocabulary.sentence(side[j]) for j in range(n)]
-        self.assertEqual(came, lines(n, 2 * n + i))
+        got = [vocabulary.sentence(side[j]) for j in range(n)]
+        self.assertEqual(got, lines(n, 2 * n + i))
     texts = translation.load_texts(self.directory)
     self.assertEqual([texts.source, texts.target], [lines(9, 18), lines(9, 19)])
     train = self.pairs()
@@ -215,9 +215,9 @@ class TranslationTest(parameterized.TestCase):
     return target
 
   @parameterized.parameters(
-    ({'train': 201}, "Expected 201 pairs in 'train'.*came 200"),
-    ({'subwords': 5}, 'Expected 5 subwords of .*, came'),
-    ({'longest': 2}, 'sentences of 2 tokens or fewer to translate, came one'),
+    ({'train': 201}, "Expected 201 pairs in 'train'.*got 200"),
+    ({'subwords': 5}, 'Expected 5 subwords of .*, got'),
+    ({'longest': 2}, 'sentences of 2 tokens or fewer to translate, got one'),
   )
   def test_another_data_set_is_refused(self, expected, message):
     with self.assertRaisesRegex(ValueError, message):
@@ -227,7 +227,7 @@ class TranslationTest(parameterized.TestCase):
     directory = self.copy()
     path = os.path.join(directory, translation.LENGTHS)
     np.save(path, np.ones((3, 2), np.uint16))
-    with self.assertRaisesRegex(ValueError, r'\(200, 2\), in .*came \(3, 2\)'):
+    with self.assertRaisesRegex(ValueError, r'\(200, 2\), in .*got \(3, 2\)'):
       translation.verify(directory)
     os.remove(path)
     with self.assertRaisesRegex(ValueError, 'the lengths of sentences in'):

@@ -160,11 +160,11 @@ class PhrasesTest(absltest.TestCase):
   def test_word_by_word_translations_are_bad(self):
     dictionary = _dictionary(self.pairs['train'][:800])
     test = self.pairs['test']
-    came = [
+    got = [
       ' '.join(dictionary.get(w, w) for w in _words(p.english)) for p in test
     ]
     references = [p.german for p in test]
-    by_word = bleu.bleu(references, came)
+    by_word = bleu.bleu(references, got)
     self.assertBetween(by_word, 0.02, 0.2)
     self.assertEqual(bleu.bleu(references, references), 1.0)
     # Nor is order all: the right words of the sentence, in English order, miss.

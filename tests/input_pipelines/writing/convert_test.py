@@ -164,11 +164,11 @@ class RefusalTest(ConvertTest):
 
   def test_a_missing_shard_is_named(self):
     os.remove(os.path.join(self.source, _SHARD))
-    self.expect(ValueError, f'{_SHARD}, came no such file')
+    self.expect(ValueError, f'{_SHARD}, got no such file')
 
   def test_an_empty_shard_is_named(self):
     os.truncate(os.path.join(self.source, _SHARD), 0)
-    self.expect(ValueError, f'{_SHARD}, came an empty file')
+    self.expect(ValueError, f'{_SHARD}, got an empty file')
 
   def test_a_cut_shard_is_named(self):
     os.truncate(os.path.join(self.source, _SHARD), 100)
@@ -179,7 +179,7 @@ class RefusalTest(ConvertTest):
     with open(path, 'rb') as file:
       first = int.from_bytes(file.read(8), 'little') + 16
     os.truncate(path, first)
-    self.expect(shards.CorruptRecordError, rf'records in .*{_SHARD}, came 1')
+    self.expect(shards.CorruptRecordError, rf'records in .*{_SHARD}, got 1')
 
   def test_a_record_that_cannot_be_changed_is_named(self):
     bad = list(tfrecord.read(os.path.join(self.source, _SHARD)))[2]
@@ -248,7 +248,7 @@ class ResumeTest(ConvertTest):
       {'change': None},
       {'change': bytes, 'made': {'restart_markers': True}},
     ):
-      with self.assertRaisesRegex(ValueError, 'begin anew'):
+      with self.assertRaisesRegex(ValueError, 'start again'):
         self.convert(**options)
 
   def test_a_killed_conversion_is_gone_on_with(self):

@@ -16,14 +16,14 @@ def _record(**features):
 class ChangedTest(absltest.TestCase):
   def test_one_feature_is_changed_and_no_other(self):
     change = examples.changed('image', bytes.upper)
-    came = tf_example_pb2.Example.FromString(
+    got = tf_example_pb2.Example.FromString(
       change(_record(image=b'abc', name=b'abc'))
     )
     expected = _record(image=b'ABC', name=b'abc')
-    self.assertEqual(came, tf_example_pb2.Example.FromString(expected))
+    self.assertEqual(got, tf_example_pb2.Example.FromString(expected))
 
   def test_a_record_without_the_feature_is_refused(self):
-    with self.assertRaisesRegex(ValueError, "one value of 'image'.*came 0"):
+    with self.assertRaisesRegex(ValueError, "one value of 'image'.*got 0"):
       examples.changed('image', bytes.upper)(_record(name=b'abc'))
 
   def test_what_is_no_record_is_refused(self):

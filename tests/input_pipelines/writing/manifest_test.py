@@ -28,9 +28,9 @@ class ManifestTest(parameterized.TestCase):
     told = []
     path = self.write(progress=lambda done, whole: told.append((done, whole)))
     with open(path, encoding='utf-8') as file:
-      came = json.load(file)
+      got = json.load(file)
     self.assertEqual(
-      came,
+      got,
       {
         'format': 1,
         'made': {'recipe': 'x'},
@@ -44,7 +44,7 @@ class ManifestTest(parameterized.TestCase):
       },
     )
     self.assertEqual(told[-1], (5000, 5000))
-    self.assertEqual(manifest.read(self.directory), came)
+    self.assertEqual(manifest.read(self.directory), got)
     self.assertCountEqual(
       os.listdir(self.directory), ['one', 'two', manifest.NAME]
     )
@@ -92,7 +92,7 @@ class ManifestTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (b'{', 'Expected JSON'),
-    (b'{"format": 2}', 'Expected format 1 .* came 2'),
+    (b'{"format": 2}', 'Expected format 1 .* got 2'),
     (b'[]', 'Expected format 1'),
   )
   def test_a_file_that_is_no_manifest_is_refused(self, data, error):

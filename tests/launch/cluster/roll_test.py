@@ -62,7 +62,7 @@ class JoiningTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    (1, 2, 'rank 1 came twice, from h1 and from h1'),
+    (1, 2, 'rank 1 joined twice, from h1 and h1'),
     (2, 2, 'rank 2 on h2 does not exist'),
     (1, 4, 'says that there are 4 ranks, rank 0 that there are 2'),
   )

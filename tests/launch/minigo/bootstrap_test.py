@@ -234,7 +234,7 @@ class BootstrapTest(parameterized.TestCase):
 
   def test_a_task_takes_it_and_others_say_what_they_lack(self):
     FromStart().inspect(made().directory)
-    with self.assertRaisesRegex(ValueError, r"'params/.*came .*\[2\]"):
+    with self.assertRaisesRegex(ValueError, r"'params/.*got .*\[2\]"):
       FromStart(conv_width=4).inspect(made().directory)
     with self.assertRaisesRegex(ValueError, r'generations \[0, 1, 2\]'):
       FromStart(window_generations=3).inspect(made().directory)

@@ -61,7 +61,7 @@ class EnvironmentTest(absltest.TestCase):
     self.assertLen(self.make(['one>=2', 'two']), 2)
 
   def test_one_that_failed_half_way_is_made_anew(self):
-    with self.assertRaisesRegex(OSError, 'exit code 1: .*venv'):
+    with self.assertRaisesRegex(OSError, 'exit code 0, got 1: .*venv'):
       self.make(['one'], code=1)
     self.assertLen(self.make(['one']), 2)
 
@@ -104,7 +104,9 @@ class BuildTest(absltest.TestCase):
 
   def test_a_build_that_fails_is_not_moved(self):
     for _ in range(2):
-      with self.assertRaisesRegex(OSError, 'exit code 1: .*build imagenet2012'):
+      with self.assertRaisesRegex(
+        OSError, 'exit code 0, got 1: .*build imagenet2012'
+      ):
         self.build('/nonexistent')
       self.assertFalse(os.path.exists(f'{self.data_dir}/imagenet2012'))
 

@@ -51,7 +51,7 @@ class Machine:
   """Random machines, one a sentence, that read tokens and tell what is next.
 
   The next state follows from the state and the token, so the log probabilities
-  of a token depend on all of what came before it. They also depend on the
+  of a token depend on all tokens before it. They also depend on the
   position, or the same moves in another order would have the same sum.
   """
 
@@ -323,11 +323,11 @@ class BoundaryTest(parameterized.TestCase):
   )  # fmt: skip
   def test_impossible_settings_are_refused(self, change, says):
     settings = {'beams': 2, 'max_length': 3, 'alpha': 0.6, **change}
-    with self.assertRaisesRegex(ValueError, f'{says}.*came'):
+    with self.assertRaisesRegex(ValueError, f'{says}.*got'):
       _of_tables(_tables([0.5, 0.5]), **settings)
 
   def test_a_vocabulary_of_one_token_is_refused(self):
-    with self.assertRaisesRegex(ValueError, 'two tokens.*came 1'):
+    with self.assertRaisesRegex(ValueError, 'two tokens.*got 1'):
       _of_tables(_tables([1.0]), beams=1, max_length=1, alpha=0.0)
 
 

@@ -1,4 +1,4 @@
-"""What can be read off official conditions: targets, and lists of names."""
+"""Reads targets and lists of names from official conditions."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""Which ruleset a log was written for.
+"""Finds the ruleset that a log was written for.
 
 A log does not say. Of the rulesets that have rules for its benchmark, the one
 is taken that fits the log's keys best: every key that it asks for and the log

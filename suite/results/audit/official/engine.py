@@ -18,7 +18,7 @@ _MAX_FILES = 8  # a log leads from one to the next; no ruleset has more than 4
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-  """What a rule finds wrong: still without the name of the log."""
+  """A violation of a rule, without the name of the log."""
 
   line: int | None
   key: str
@@ -29,7 +29,7 @@ class Fault:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What a ruleset makes of a log."""
+  """Result of checking a log against a ruleset."""
 
   ruleset: str
   files: tuple[str, ...]  # those that the log was held to
@@ -201,22 +201,22 @@ class _Pass:
       else:
         self._count(rule, required, counts.get(rule.key, []))
 
-  def _count(self, rule: Rule, required: str, came: list[Record]) -> None:
+  def _count(self, rule: Rule, required: str, got: list[Record]) -> None:
     least = {'EXACTLY_ONE': 1, 'AT_LEAST_ONE': 1}.get(required, 0)
     if required.startswith('AT_LEAST('):
       least = int(required[len('AT_LEAST(') : -1])
-    if not came and least:
+    if not got and least:
       text = f'expected {rule.key}, got none'
       self._add(rule, None, text)
-    elif len(came) < least:
-      text = f'expected {rule.key} at least {least} times, got {len(came)}'
-      self._add(rule, came[-1], text)
-    elif required == 'EXACTLY_ONE' and len(came) > 1:
-      other = next((r for r in came if not same(r.value, came[0].value)), None)
+    elif len(got) < least:
+      text = f'expected {rule.key} at least {least} times, got {len(got)}'
+      self._add(rule, got[-1], text)
+    elif required == 'EXACTLY_ONE' and len(got) > 1:
+      other = next((r for r in got if not same(r.value, got[0].value)), None)
       text = f'expected {rule.key} once, got several'
       if other:
-        text += f' values: {show(came[0].value)}, {show(other.value)}'
-      self._add(rule, other or came[1], text, error=bool(other))
+        text += f' values: {show(got[0].value)}, {show(other.value)}'
+      self._add(rule, other or got[1], text, error=bool(other))
 
   def _end(self, file: File, check_: Check, state: dict[str, Any]) -> None:
     try:
@@ -270,13 +270,13 @@ def _came(record: Record) -> str:
   return show(record.value)
 
 
-def _tensors(check_: Check, came: list[Any]) -> str:
+def _tensors(check_: Check, got: list[Any]) -> str:
   wanted = bounds.listed(check_.tree)
-  given = [tensor for tensor in came if isinstance(tensor, str)]
+  given = [tensor for tensor in got if isinstance(tensor, str)]
   missing = sorted(set(wanted) - set(given))
   extra = sorted(set(given) - set(wanted))
   text = f'expected weights_initialization of {len(wanted)} tensors, each once'
-  text += f', got {len(came)}'
+  text += f', got {len(got)}'
   if missing:
     text += f'; missing {show(missing[0])}'
   if extra:

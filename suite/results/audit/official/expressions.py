@@ -131,7 +131,7 @@ def _require_known(tree: ast.AST, mode: str) -> None:
 
 
 def _is_format(node: ast.expr) -> bool:
-  """Whether it is the method of a constant, 'a text with {}'.format."""
+  """Returns whether it is a method of a constant: 'a text with {}'.format."""
   return (
     isinstance(node, ast.Attribute)
     and node.attr == 'format'

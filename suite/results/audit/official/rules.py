@@ -40,7 +40,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """What a file says of one key."""
+  """Rule of a file for one key."""
 
   key: str
   file: str  # 'training_4.0.0/closed_resnet.yaml'
@@ -52,7 +52,7 @@ class Rule:
 
   @property
   def name(self) -> str:
-    """Where to look it up."""
+    """File and key, for messages."""
     return f'{self.file} {self.key}'
 
 

@@ -22,7 +22,7 @@ _SIGNS = {
 
 
 def condition(tree: ast.expr, key: str, state: dict[str, Any]) -> str:
-  """What a condition asks of a line of `key`: 'opt_name one of lars, sgd'."""
+  """Words for a condition on a line of `key`: 'opt_name one of lars, sgd'."""
   text = _condition(tree, key, state)
   return text if len(text) <= _LONG else text[: _LONG - 3] + '...'
 
