@@ -8,8 +8,8 @@ from absl.testing import absltest, parameterized
 from mlperf_logging.compliance_checker import mlp_compliance
 import numpy as np
 
-from launch import train
-from launch.support import run_flags, training
+from launch import train, training
+from launch.support import run_flags
 from suite import benchmark, hparams
 from suite.clock import Clock
 from suite.hparams import Division

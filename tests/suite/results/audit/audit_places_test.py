@@ -6,6 +6,7 @@ from suite.hparams import Division, override
 from suite.results import audit, scoring
 from suite.results.audit import reached
 from suite.results.convergence import Point, store
+from suite.run import blocks
 from tests.suite.results.audit import audit_logs
 
 _PLACES = {'samples_count', 'epoch_num', 'first_epoch_num', 'epoch_count'}
@@ -74,6 +75,31 @@ class PlacesTest(audit_logs.LogTestCase):
     self.assert_nothing(self.audit(move(self.events(hparams), 1.005)).findings)
     found = self.audit(move(self.events(hparams), missing)).findings
     self.assert_found(found, 'eval cadence', f'{words}, got')
+
+  @parameterized.parameters(
+    (audit_logs.BySamples(), blocks.every_samples(3000, rows=24, most=9001)),
+    (
+      audit_logs.BySamples(),
+      blocks.every_samples(3000, rows=7, most=9010, key=blocks.EPOCHS),
+    ),
+    (
+      audit_logs.ByFractions(),
+      blocks.in_fractions(20, steps=2500, rows=24)[:4],
+    ),
+    (
+      audit_logs.ByFractions(),
+      blocks.in_fractions(20, steps=2519, rows=24)[:4],
+    ),
+  )
+  def test_blocks_as_runs_log_them_are_in_order(self, hparams, made):
+    events = self.events(hparams)
+    for number, block in enumerate(made):
+      named = (('block_start', block.start), ('block_stop', block.stop),
+               ('eval_start', block.at), ('eval_accuracy', block.at),
+               ('eval_stop', block.at))  # fmt: skip
+      for key, metadata in named:
+        audit_logs.find(events, key, number).metadata = dict(metadata)
+    self.assert_nothing(self.audit(events).findings)
 
   def test_a_run_counts_by_samples_up_to_score_and_points(self):
     batch = override(
