@@ -26,7 +26,7 @@ def origin(request: run_flags.Request, seed: int, data: str) -> dict[str, Any]:
 
 
 def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
-  """Position of the run in `output` to resume from; None: it begins anew.
+  """Position of the run in `output` to resume from; None: it starts again.
 
   All processes call it. ValueError for a run that cannot be resumed. Sets aside
   what is left of one that has no checkpoint yet.
@@ -51,7 +51,7 @@ def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
       set_aside(output, run)
   if position is None and hosts.is_primary():
     print(
-      'there is no checkpoint to resume from: the run begins anew',
+      'there is no checkpoint to resume from: the run starts again',
       file=sys.stderr,
     )
   return position
