@@ -33,6 +33,16 @@ class Data:
   kept: str | None = None
 
   @property
+  def share(self) -> dict[str, int]:
+    """This host's share of the rows, as pipelines take it."""
+    return {'host': self.host, 'hosts': self.hosts}
+
+  @property
+  def threads(self) -> int | None:
+    """Threads that make batches ahead; None: as many as there are cores."""
+    return self.reading.threads if self.reading else None
+
+  @property
   def first_step(self) -> int:
     """Training step to begin with, from 0, for supervised feeds."""
     return (self.position or {}).get(STEP, 0)

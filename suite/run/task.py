@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from jax.sharding import PartitionSpec
+import numpy as np
 import optax
 
 from suite.run import accumulation
@@ -20,6 +21,19 @@ Batch = Mapping[str, jax.Array]  # 'weight' is 0 on padded rows
 Spec = Mapping[str, jax.ShapeDtypeStruct]  # global shapes
 
 _WHOLE = PartitionSpec()  # the same on every device
+
+
+def batch_spec(rows: int, **fields: Any) -> Spec:
+  """Spec of a batch, 'weight' added: image=(np.uint8, 28, 28, 3), id=np.int32.
+
+  A field is a dtype, or a tuple of one and the shape of a row.
+  """
+  fields = {**fields, 'weight': np.float32}
+  spec = {}
+  for name, field in fields.items():
+    kind, *shape = field if isinstance(field, tuple) else (field,)
+    spec[name] = jax.ShapeDtypeStruct((rows, *shape), kind)
+  return spec
 
 
 @jax.tree_util.register_dataclass

@@ -20,7 +20,16 @@ from suite.benchmarks.minigo.hparams import Hparams
 from suite.run import blocks, program
 from suite.run.feed import Data, Feed, Maker
 from suite.run.sharding import ROWS, path_of
-from suite.run.task import Batch, Facts, PyTree, Staged, State, Task
+from suite.run.task import (
+  Batch,
+  Facts,
+  PyTree,
+  Spec,
+  Staged,
+  State,
+  Task,
+  batch_spec,
+)
 
 
 class MinigoTask(Task):
@@ -47,12 +56,7 @@ class MinigoTask(Task):
     self.tensors = [*minigo.tensor_names(size).values(), 'global_step']
     self.rows_set_by = 'train_batch_size'
     self.train_specs = [_positions(hp.train_batch_size, self._settings)]
-    self.eval_specs = [
-      {
-        'game': jax.ShapeDtypeStruct((hp.eval_batch_size,), np.int32),
-        'weight': jax.ShapeDtypeStruct((hp.eval_batch_size,), np.float32),
-      }
-    ]
+    self.eval_specs = [batch_spec(hp.eval_batch_size, game=np.int32)]
 
   def init_model(self, key):
     """See Task; the target is a stand-in, until it is given."""
@@ -235,18 +239,18 @@ def _schedule(hp: Hparams) -> optax.Schedule:
   )
 
 
-def _positions(rows: int, settings: self_play.Settings) -> dict[str, Any]:
-  """The fields of a training batch, as `self_play.examples` takes them."""
+def _positions(rows: int, settings: self_play.Settings) -> Spec:
+  """Fields of a training batch, as `self_play.examples` takes them."""
   points = settings.rules.size**2
   bits = points * go.PLANES[settings.planes]
-  return {
-    'planes': jax.ShapeDtypeStruct((rows, -(-bits // 8)), np.uint8),
-    'visits': jax.ShapeDtypeStruct((rows, points + 1), np.uint16),
-    'ply': jax.ShapeDtypeStruct((rows,), np.int16),
-    'outcome': jax.ShapeDtypeStruct((rows,), np.int8),
-    'symmetry': jax.ShapeDtypeStruct((rows,), np.int8),
-    'weight': jax.ShapeDtypeStruct((rows,), np.float32),
-  }
+  return batch_spec(
+    rows,
+    planes=(np.uint8, -(-bits // 8)),
+    visits=(np.uint16, points + 1),
+    ply=np.int16,
+    outcome=np.int8,
+    symmetry=np.int8,
+  )
 
 
 make_task = MinigoTask

@@ -18,7 +18,7 @@ from suite.benchmarks.ncf import Hparams
 from suite.metrics import share
 from suite.run import accumulation, blocks, optimizers
 from suite.run.feed import Data, Feed, SupervisedFeed
-from suite.run.task import Batch, Facts, PyTree, State, Task
+from suite.run.task import Batch, Facts, PyTree, State, Task, batch_spec
 
 # Evals have the same candidates in all runs, as in the reference.
 EVAL_SEED = 0
@@ -54,15 +54,18 @@ class NcfTask(Task):
     self.reads = ('threads',)
     self.parts = hp.gradient_accumulation_steps
     self.train_specs = [
-      _spec(
+      batch_spec(
         hp.global_batch_size, user=np.int32, item=np.int32, label=np.float32
       )
     ]
-    candidates = {
-      name: jax.ShapeDtypeStruct((hp.eval_batch_size, self._candidates), kind)
-      for name, kind in (('item', np.int32), ('valid', np.bool_))
-    }
-    self.eval_specs = [_spec(hp.eval_batch_size, user=np.int32) | candidates]
+    self.eval_specs = [
+      batch_spec(
+        hp.eval_batch_size,
+        user=np.int32,
+        item=(np.int32, self._candidates),
+        valid=(np.bool_, self._candidates),
+      )
+    ]
 
   @property
   def _candidates(self) -> int:
@@ -156,18 +159,20 @@ class NcfTask(Task):
     candidates = movielens.eval_candidates(
       interactions, seed=EVAL_SEED, negatives=hp.eval_negatives
     )
-    hosts = {'host': data.host, 'hosts': data.hosts}
-    threads = {'threads': data.reading.threads} if data.reading else {}
     return _Feed(
       self._train_rows(
-        interactions, data.first_step, seed=data.seed, **hosts, **threads
+        interactions,
+        data.first_step,
+        seed=data.seed,
+        threads=data.threads,
+        **data.share,
       ),
       lambda: movielens.eval_batches(
         interactions,
         candidates,
         batch_size=hp.eval_batch_size,
         valid=movielens.distinct(interactions, candidates),
-        **hosts,
+        **data.share,
       ),
       data.put,
       score=self._hit_rate,
@@ -269,10 +274,3 @@ def make_task(hp: Hparams, data: DataSet) -> NcfTask:
   """The task of a run, by its optimizer."""
   kinds = {'adam': NcfTask, 'lazy_adam': LazyNcfTask}
   return kinds[hp.opt_name](hp, data)
-
-
-def _spec(rows: int, **kinds: type) -> dict[str, jax.ShapeDtypeStruct]:
-  return {
-    name: jax.ShapeDtypeStruct((rows,), kind)
-    for name, kind in (kinds | {'weight': np.float32}).items()
-  }

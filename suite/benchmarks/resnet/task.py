@@ -16,7 +16,7 @@ from suite.benchmarks.resnet import Hparams
 from suite.metrics import share
 from suite.run import blocks, optimizers
 from suite.run.feed import Data, Feed, SupervisedFeed
-from suite.run.task import Batch, Facts, PyTree, State, Task
+from suite.run.task import Batch, Facts, PyTree, State, Task, batch_spec
 
 
 class ResNetTask(Task):
@@ -40,8 +40,11 @@ class ResNetTask(Task):
     self.parts = hp.gradient_accumulation_steps
     self.row_group = hp.model_bn_span
     self.reads = ('threads', 'processes', 'skips')
-    self.train_specs = [_batch_spec(hp.global_batch_size, hp.image_size)]
-    self.eval_specs = [_batch_spec(hp.eval_batch_size, hp.image_size)]
+    image = (np.uint8, hp.image_size, hp.image_size, 3)
+    self.train_specs, self.eval_specs = (
+      [batch_spec(rows, image=image, label=np.int32)]
+      for rows in (hp.global_batch_size, hp.eval_batch_size)
+    )
 
   def init_model(self, key):
     """See Task."""
@@ -106,11 +109,7 @@ class ResNetTask(Task):
     hp, directory = self._hp, data.directory
     reading = data.reading or batching.DEFAULT_READING
     validation = dataset.Split(directory, 'validation')
-    how = {
-      'preprocessing': _preprocessing(hp),
-      'host': data.host,
-      'hosts': data.hosts,
-    }
+    how = {'preprocessing': _preprocessing(hp), **data.share}
     train = imagenet.train_batches(
       dataset.Split(directory, 'train'),
       batch_size=hp.global_batch_size,
@@ -170,14 +169,6 @@ def _pixels(batch: Batch) -> jax.Array:
   """uint8 [N, H, W, 3] -> float32 less the mean, still on the 0-255 scale."""
   mean = jnp.asarray(imagenet.MEAN_RGB, jnp.float32)
   return batch['image'].astype(jnp.float32) - mean.reshape(1, 1, 1, 3)
-
-
-def _batch_spec(rows: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-  return {
-    'image': jax.ShapeDtypeStruct((rows, image_size, image_size, 3), np.uint8),
-    'label': jax.ShapeDtypeStruct((rows,), np.int32),
-    'weight': jax.ShapeDtypeStruct((rows,), np.float32),
-  }
 
 
 make_task = ResNetTask

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import copy
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,7 +18,15 @@ from suite.benchmarks.transformer import METRIC, Hparams
 from suite.metrics import bleu
 from suite.run import blocks, optimizers, sharding
 from suite.run.feed import Data, Feed, SupervisedFeed
-from suite.run.task import Batch, Facts, PyTree, Spec, State, Task
+from suite.run.task import (
+  Batch,
+  Facts,
+  PyTree,
+  Spec,
+  State,
+  Task,
+  batch_spec,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +76,10 @@ class TransformerTask(Task):
     self.outputs = sharding.ROWS
     self._shapes = _shapes(hp)
     self._share_by(1)
-    self.eval_specs = [_eval_spec(hp, length) for length in hp.eval_lengths]
+    self.eval_specs = [
+      batch_spec(hp.eval_batch_size, source=(np.int32, length), id=np.int32)
+      for length in hp.eval_lengths
+    ]
 
   def shared_by(self, devices: int) -> 'TransformerTask':
     """See Task: batches are padded, so any devices train the same rows."""
@@ -156,8 +166,6 @@ class TransformerTask(Task):
     directory = data.directory
     source = translation.load(directory, 'test').source
     pairs = translation.load(directory, 'train')
-    hosts = {'host': data.host, 'hosts': data.hosts}
-    threads = {'threads': data.reading.threads} if data.reading else {}
     return _Feed(
       translation.vocabulary(directory),
       translation.load_texts(directory).target,
@@ -167,14 +175,14 @@ class TransformerTask(Task):
         seed=data.seed,
         first_step=data.first_step,
         row_multiple=self._row_multiple,
-        **hosts,
-        **threads,
+        threads=data.threads,
+        **data.share,
       ),
       lambda: translation.eval_batches(
         source,
         self._hp.eval_lengths,
         batch_size=self._hp.eval_batch_size,
-        **hosts,
+        **data.share,
       ),
       data.put,
       first_step=data.first_step,
@@ -254,23 +262,12 @@ def _shapes(hp: Hparams) -> tuple[buckets.Shape, ...]:
 
 def _train_spec(hp: Hparams, shape: buckets.Shape, rows: int) -> Spec:
   names = ['', '_segment', '_position'] if hp.batching == 'packing' else ['']
-  spec = {
-    f'{side}{name}': jax.ShapeDtypeStruct(
-      (rows, getattr(shape, side)), np.int32
-    )
+  fields = {
+    f'{side}{name}': (np.int32, getattr(shape, side))
     for side in translation.SIDES
     for name in names
   }
-  return spec | {'weight': jax.ShapeDtypeStruct((rows,), np.float32)}
-
-
-def _eval_spec(hp: Hparams, length: int) -> Spec:
-  rows = hp.eval_batch_size
-  return {
-    'source': jax.ShapeDtypeStruct((rows, length), np.int32),
-    'id': jax.ShapeDtypeStruct((rows,), np.int32),
-    'weight': jax.ShapeDtypeStruct((rows,), np.float32),
-  }
+  return batch_spec(rows, **fields)
 
 
 make_task = TransformerTask
