@@ -14,6 +14,7 @@ does. What optax has and defines as the references do is not here: dense Adam is
 
 from collections.abc import Callable
 import dataclasses
+import operator
 import re
 from typing import Any, NamedTuple
 
@@ -327,8 +328,16 @@ def _trust(g, w, *, weight_decay: float, eta: float, epsilon: float):
   return jnp.where((w_norm > 0) & (g_norm > 0), trust, 1.0)
 
 
+def decay_mask(skip: str) -> Callable[[Any], Any]:
+  """The `mask` of an optimizer of optax that decays all but some paths.
+
+  The function raises ValueError where `skip` matches no path of the parameters.
+  """
+  return lambda params: jax.tree.map(operator.not_, _skipped(skip, params))
+
+
 def _skipped(skip: str | None, params):
-  """A tree like `params` of bools: does the path match?"""
+  """Bools, in a tree like `params`: True where the path matches."""
 
   def matches(path, _):
     return skip is not None and bool(re.search(skip, sharding.path_of(path)))

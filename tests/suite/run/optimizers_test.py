@@ -571,5 +571,21 @@ class AdamTfTest(parameterized.TestCase):
       )
 
 
+class DecayMaskTest(absltest.TestCase):
+  def test_optax_decays_all_but_the_paths_that_match(self):
+    params = {'dense': {'kernel': jnp.ones(2), 'bias': jnp.ones(2)}}
+    optimizer = optax.adamw(
+      1.0, weight_decay=0.5, mask=optimizers.decay_mask('bias$')
+    )
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    np.testing.assert_allclose(updates['dense']['kernel'], -0.5)
+    np.testing.assert_allclose(updates['dense']['bias'], 0.0)
+
+  def test_a_pattern_that_matches_nothing_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "'bais' to match"):
+      optimizers.decay_mask('bais')({'bias': 0.0})
+
+
 if __name__ == '__main__':
   absltest.main()
