@@ -16,14 +16,13 @@ from google.protobuf import json_format, message
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from input_pipelines.reading import shards, tfrecord
+from input_pipelines.reading import arrays, shards, tfrecord
 from input_pipelines.reading.places import INFO
 from input_pipelines.reading.places import find as find
 
 CorruptRecordError = shards.CorruptRecordError
 
 _FEATURES = 'features.json'
-MANIFEST = 'manifest.json'
 _BLOCK = 65536  # bytes; ArrayRecord fills its last one up
 _SPARE_FILES = 256  # what the process may open beside the shards of a split
 _MOST_FILES = 65536
@@ -153,8 +152,8 @@ def fingerprint(directory: epath.PathLike) -> str:
   """A short hash of the metadata and of the names and sizes of the files.
 
   It tells data sets apart in a log, cheaply; it does not prove that no byte
-  changed. What only describes the other files, an index or a manifest, does not
-  count. No data set, '', has 'none'.
+  changed. Of start weights it has the digest. What only describes the other
+  files, an index or a manifest, does not count. No data set, '', has 'none'.
   """
   if not directory:
     return 'none'
@@ -163,7 +162,9 @@ def fingerprint(directory: epath.PathLike) -> str:
   for name in (INFO, _FEATURES):
     digest.update((path / name).read_bytes())
   for name, size in sorted(shards.sizes(directory).items()):
-    if name not in (INFO, _FEATURES, MANIFEST, tfrecord.INDEX):
+    if name == arrays.WEIGHTS:
+      digest.update(f'{name} {arrays.of_data_set(path).digest}\n'.encode())
+    elif name not in (INFO, _FEATURES, shards.MANIFEST, tfrecord.INDEX):
       digest.update(f'{name} {size}\n'.encode())
   return digest.hexdigest()[:16]
 
@@ -274,9 +275,9 @@ def _command(info, directory) -> str:
 
 def _verify_manifest(directory, sizes: Mapping[str, int]) -> None:
   """The manifest, where there is one, has the files as they are."""
-  if MANIFEST not in sizes:
+  if shards.MANIFEST not in sizes:
     return
-  path = epath.Path(directory) / MANIFEST
+  path = epath.Path(directory) / shards.MANIFEST
   try:
     files = json.loads(path.read_text())['files']
     expected = {name: int(each['bytes']) for name, each in files.items()}
@@ -287,8 +288,8 @@ def _verify_manifest(directory, sizes: Mapping[str, int]) -> None:
   for name, size in sorted(expected.items()):
     if sizes.get(name) != size:
       raise ValueError(
-        f'Expected {size} bytes in {name} of {directory}, as in {MANIFEST}, '
-        f'got {sizes.get(name, "no such file")}.'
+        f'Expected {size} bytes in {name} of {directory}, as in '
+        f'{shards.MANIFEST}, got {sizes.get(name, "no such file")}.'
       )
 
 

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 from array_record.python import array_record_module
 import fsspec
 
+MANIFEST = 'manifest.json'  # beside the files of a data set
+
 # A store that answers nothing is tried again and again by its client, the one
 # of ArrayRecord for a quarter of an hour. Here it is an error after this.
 REMOTE_SECONDS = 120.0

@@ -1,7 +1,7 @@
 """The manifest of a data set: size and SHA-256 of every file, how it was made.
 
-It lies beside the files as `manifest.json`. A data set that others prepared
-has none until one is written.
+It lies beside the files as `manifest.json`, and names the digest of start
+weights. A data set that others prepared has none until one is written.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ import json
 import os
 from typing import Any
 
+from input_pipelines.reading import arrays, shards
 from input_pipelines.writing import files, work
 
-NAME = 'manifest.json'
+NAME = shards.MANIFEST
 FORMAT = 1
 
 _PIECE = 1 << 22  # bytes that are read at once
@@ -46,6 +47,9 @@ def write(
   facts = {
     name: {'bytes': size, 'sha256': sums[name]} for name, size in sizes.items()
   }
+  if arrays.WEIGHTS in facts:
+    weights = arrays.Arrays(os.path.join(directory, arrays.WEIGHTS))
+    facts[arrays.WEIGHTS]['arrays'] = weights.digest
   path = os.path.join(directory, NAME)
   files.write_json(path, {'format': FORMAT, 'made': made, 'files': facts})
   return path

@@ -211,7 +211,7 @@ class TranslationTest(parameterized.TestCase):
   def copy(self):
     target = os.path.join(self.create_tempdir().full_path, 'pairs', '1.0.0')
     shutil.copytree(self.directory, target)
-    os.remove(os.path.join(target, dataset.MANIFEST))
+    os.remove(os.path.join(target, 'manifest.json'))
     return target
 
   @parameterized.parameters(

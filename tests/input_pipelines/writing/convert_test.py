@@ -76,7 +76,7 @@ class WholeTest(ConvertTest):
     self.assert_converted()
     self.assertEqual(
       sorted(os.listdir(self.target)),
-      sorted([*os.listdir(_arrays), dataset.MANIFEST]),
+      sorted([*os.listdir(_arrays), 'manifest.json']),
     )
     for name in ('dataset_info.json', 'features.json'):
       texts = [
