@@ -91,15 +91,19 @@ def _new_output(request: run_flags.Request) -> str:
 
 def settings(request: run_flags.Request, runs: int) -> dict[str, Any]:
   """Settings that all runs of a set must share; checks the data on the way."""
+  from launch.support import start  # with JAX, which --list does not wait for
+
   task = request.benchmark.task(request.hparams, request.size.data)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
   run_flags.require_reads(request, task.reads)
   task.inspect(directory)
+  weights = start.weights(request.size, task, FLAGS.data_dir)
   return {
     **request.identity,
     'runs': runs,
     'profile': dataclasses.asdict(request.profile),
     'data': dataset.fingerprint(directory),
+    **start.described(request.size, weights),
     'versions': system.versions(),
   }
 

@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags as absl_flags
 import jax
 
-from input_pipelines.reading import dataset
+from input_pipelines.reading import arrays, dataset
 from launch import profiles
 from launch.cluster import alike, hosts, resuming, supervisor, worker
 from launch.cluster.place import Place
@@ -24,6 +24,7 @@ from launch.support import (
   preflight,
   progress,
   run_flags,
+  start,
   system,
 )
 from suite import files, hparams
@@ -58,6 +59,7 @@ class Job:
   mesh: jax.sharding.Mesh
   build: program.Build
   directory: str  # of the data set
+  weights: arrays.Arrays | None  # that the run starts from
   log_path: str
   record_path: str
   seed: int
@@ -153,9 +155,13 @@ def _prepare(request: run_flags.Request) -> Job:
   program.check(task, mesh, build)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
   facts = task.inspect(directory)
+  weights = start.weights(request.size, task, FLAGS.data_dir)
+  start.require_alike(weights, hosts.agreed)
   log_path = files.log_path(FLAGS.output, FLAGS.run)
   record_path = files.record_path(FLAGS.output, FLAGS.run)
-  checkpoints, resumed = _checkpoints(request, directory)
+  checkpoints, resumed = _checkpoints(
+    request, directory, start.described(request.size, weights)
+  )
   if hosts.is_primary() and not resumed:
     files.claim_directory(FLAGS.output)
     kept = checkpoints.directory, checkpoints.beside
@@ -172,6 +178,7 @@ def _prepare(request: run_flags.Request) -> Job:
     mesh,
     build,
     directory,
+    weights,
     log_path,
     record_path,
     checkpoints.origin['seed'],
@@ -181,7 +188,7 @@ def _prepare(request: run_flags.Request) -> Job:
 
 
 def _checkpoints(
-  request: run_flags.Request, directory: str
+  request: run_flags.Request, directory: str, started: Mapping[str, Any]
 ) -> tuple[Checkpoints, bool]:
   """Those of this run, and whether it goes on from them."""
   checkpoints = Checkpoints(
@@ -204,7 +211,8 @@ def _checkpoints(
   if position and FLAGS.seed is None:
     seed = position.origin['seed']
   data = dataset.fingerprint(directory)
-  checkpoints.origin = resuming.origin(request, hosts.agreed(seed), data)
+  origin = resuming.origin(request, hosts.agreed(seed), data)
+  checkpoints.origin = {**origin, **started}
   if position:
     resuming.require_same(position.origin, checkpoints.origin)
   return checkpoints, position is not None
@@ -243,6 +251,7 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
     lambda rows: sharding.put_rows(rows, job.mesh),
     host=share[0],
     hosts=share[1],
+    start=job.weights,
     reading=job.request.reading,
     kept=_kept(job),
   )
@@ -275,6 +284,8 @@ def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
     log.event(key, value, beside.get(key))
   for key, value in job.facts.logged.items():
     log.event(key, value)
+  for key, value in start.described(job.request.size, job.weights).items():
+    log.event(f'podium_{key}', value)
 
 
 def settings(request: run_flags.Request, seed: int) -> dict[str, Any]:
@@ -403,6 +414,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> RunRecord:
       request.size.data.name,
       dataset.fingerprint(job.directory),
       skips.records if skips else [],
+      **start.described(request.size, job.weights),
     ),
     command=['python', '-m', 'launch.train', *sys.argv[1:]],
     flags=run_flags.as_arguments(),

@@ -34,6 +34,17 @@ class DataSet:
 
 
 @dataclasses.dataclass(frozen=True)
+class Start:
+  """Weights that runs start from, by the name of the data set with them.
+
+  Where a digest is declared, weights with another one are refused.
+  """
+
+  name: str
+  sha256: str = ''  # see `input_pipelines.reading.arrays.Arrays.digest`
+
+
+@dataclasses.dataclass(frozen=True)
 class Size:
   """One size of a benchmark: its reference hyperparameters and its target."""
 
@@ -41,6 +52,7 @@ class Size:
   target: Target
   ruleset: str  # the official one where there is one, else 'podium-...'
   data: DataSet
+  start: Start | None = None  # None: runs start from random weights
   # The round whose limits hold, as 'v0.7'; '' is that of an official ruleset,
   # and otherwise the newest.
   round: str = ''

@@ -36,8 +36,8 @@ RECIPES = (
     '19x19',
     'reference',
     3_400_000_000,
-    (minigo_start.WEIGHTS, minigo_start.GAMES),
+    (minigo_start.GAMES,),
   ),
   # Runs on 9x9 start from a random net, so it holds the target alone.
-  recipe_of('9x9', '9x9', 3_000_000, (minigo_start.WEIGHTS,)),
+  recipe_of('9x9', '9x9', 3_000_000, ()),
 )

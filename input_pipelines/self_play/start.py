@@ -1,16 +1,15 @@
-"""Start of a run of MiniGo: a net, its games, and the target net.
+"""The start of a run of MiniGo: a net, its games, and the target net.
 
-A TFDS data set `minigo_start/<side>x<side>`, a configuration for each board. A
-record is some arrays by name, and there are two splits:
+A TFDS data set `minigo_start/<side>x<side>`, a configuration for each board.
+Its weights (`reading.arrays`) are leaves of the state of a run: `step`,
+`params/conv/kernel`, `frozen/stats/target/params/...`, `opt/...`; where nothing
+but a target is given, only that. It has one split:
 
-  weights  a tensor a record; the names are paths of the state of a run: 'step',
-           'params/conv/kernel', 'stats/target/params/...', 'opt/...'
   games    a game a record: 'generation', 'outcome' and the fields of its
            recorded positions, none of a game without any
 
-Where nothing but a target is given there are no games. What made it, and the
-shapes of all, are in the metadata's description, so they are checked without a
-record being read, and the fingerprint covers them.
+or none, where there are no games. Who made it and the fields of a position are
+in the metadata's description, so they are checked without a record being read.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,17 +21,18 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipelines.reading import dataset
+from input_pipelines.reading import arrays, dataset
 from input_pipelines.self_play import replay
-from input_pipelines.writing import recipe, work, writer
+from input_pipelines.writing import weights as weights_lib
+from input_pipelines.writing import work, writer
 
 NAME = 'minigo_start'
-VERSION = '1.0.0'
-WEIGHTS, GAMES = 'weights', 'games'
-# Who made it: `ORIGIN` of what it is about. All but the official is ours.
+VERSION = '2.0.0'
+GAMES = 'games'
+# Who made it: the value of `ORIGIN`. All but the official is ours.
 ORIGIN, OFFICIAL, OURS = 'origin', 'official', 'ours'
 
-_SUMMARY = 'What a run of MiniGo starts from, and whom it has to beat.'
+_SUMMARY = 'Start of a run of MiniGo, and the net that it has to beat.'
 _GENERATION, _OUTCOME = 'generation', 'outcome'
 _FEATURES = ('name', 'dtype', 'shape', 'data')
 _SHARD_BYTES = 1 << 28
@@ -56,37 +56,39 @@ def write(
   Args:
     data_dir: the directory that holds the data sets; made if it is not there.
     config: the board, as '19x19'.
-    weights: tensors by the path of a leaf of the state.
+    weights: by the path of a leaf of the state.
     games: the number of its generation with each, in which they rise.
-    about: what made it, as JSON has it; its `ORIGIN` says who.
+    about: who made it and how, as JSON has it; see `ORIGIN`.
     progress: told of the records.
 
   Returns:
     The data set's own directory.
   """
-  directory = recipe.place(os.fspath(data_dir), f'{NAME}/{config}', VERSION)
-  tensors = [{name: np.asarray(each)} for name, each in weights.items()]
   played = [_game_arrays(number, game) for number, game in games]
-  said = _described(about, tensors, played)
-  made = {'recipe': NAME, 'about': said, 'versions': recipe.versions()}
-  splits = [_split(WEIGHTS, tensors)]
-  if played:
-    splits.append(_split(GAMES, played))
-  with writer.begin(directory, made) as unfinished:
-    info = _info(directory, config, said)
-    return writer.write(unfinished, info, splits, progress=progress)
+  texts = tfds.features.Sequence(tfds.features.Text())
+  return weights_lib.write(
+    data_dir,
+    f'{NAME}/{config}',
+    VERSION,
+    weights,
+    _described(about, weights, played),
+    summary=_SUMMARY,
+    features=dict.fromkeys(_FEATURES, texts),
+    splits=[_split(GAMES, played)] if played else [],
+    progress=progress,
+  )
 
 
 def about(directory: str | os.PathLike) -> dict[str, Any]:
-  """Arguments of `write`, and the shapes of all; reads no record.
+  """Reads what `write` was told about the data set, from its metadata.
 
-  Beside that: 'tensors', name -> [dtype, shape]; 'fields', the same of what is
-  kept of a position; 'generations', number -> games; 'sha256' of all arrays.
+  Beside that: 'fields', name -> [dtype, shape] of what is kept of a position;
+  'generations', number -> games; 'sha256' of all games.
   """
   info = dataset.load(directory).info
   try:
     found = json.loads(info.description.rpartition('\n')[2])
-    if not {ORIGIN, 'tensors', 'fields', 'generations'} <= found.keys():
+    if not {ORIGIN, 'fields', 'generations'} <= found.keys():
       raise ValueError(f'got {sorted(found)}')
   except (ValueError, AttributeError) as error:
     raise ValueError(
@@ -100,7 +102,7 @@ def about(directory: str | os.PathLike) -> dict[str, Any]:
 
 
 def logged(directory: str | os.PathLike) -> dict[str, Any]:
-  """Lines of the log of a run that starts from it, by key."""
+  """Lines that the log of a run from this start must have, by key."""
   origin = about(directory)[ORIGIN]
   return {
     'podium_start_origin': origin,
@@ -111,26 +113,24 @@ def logged(directory: str | os.PathLike) -> dict[str, Any]:
 def verify(
   directory: str | os.PathLike,
   *,
-  tensors: Mapping[str, Shape] | None = None,
   fields: Mapping[str, Shape] | None = None,
   generations: Iterable[int] = (),
   games: int = 1,
 ) -> None:
-  """Raises ValueError unless the data set is whole and holds what is asked.
+  """Raises ValueError unless the data set is whole and has what is asked for.
 
   Args:
     directory: the data set's.
-    tensors: weights that must be there, by name.
-    fields: what a position must consist of.
+    fields: of a position, all that there must be.
     generations: of which there must be games.
     games: of each of them, at least.
   """
   found = about(directory)
-  splits = {WEIGHTS: len(found['tensors'])}
+  splits = {}
   if found['generations']:
     splits[GAMES] = sum(found['generations'].values())
   dataset.verify(directory, splits=splits)
-  _require(directory, 'tensor', found['tensors'], tensors or {})
+  arrays.of_data_set(directory)
   generations = list(generations)
   lack = [n for n in generations if found['generations'].get(n, 0) < games]
   if lack:
@@ -138,21 +138,12 @@ def verify(
       f'Expected {games} games or more of the generations {generations} in '
       f'{directory}; got {found["generations"]}, by generation.'
     )
-  if generations:
-    _require(directory, 'field of positions', found['fields'], fields or {})
-
-
-def weights(directory: str | os.PathLike) -> dict[str, np.ndarray]:
-  """All tensors by name; they cannot be written to."""
-  found = about(directory)['tensors']
-  split = dataset.Split(directory, WEIGHTS)
-  tensors = {
-    name: values
-    for number in range(len(split))
-    for name, values in _arrays(split, number, split[number]).items()
-  }
-  _require(directory, 'tensor', _shapes([tensors]), found)
-  return tensors
+  for name, (dtype, shape) in (fields or {}).items() if generations else ():
+    if (of_name := found['fields'].get(name)) != [dtype, list(shape)]:
+      raise ValueError(
+        f'Expected a field {name!r} {dtype} {tuple(shape)} of positions in '
+        f'{directory}; got {of_name or "none"}.'
+      )
 
 
 def games(
@@ -189,17 +180,17 @@ def check(record: Mapping[str, Any]) -> None:
   _unpacked(record)
 
 
-def _described(about, tensors, played) -> dict[str, Any]:
-  """Facts about a start, with all shapes; ValueError for an unusable one.
+def _described(about, weights, played) -> dict[str, Any]:
+  """Adds facts of the games to `about`; ValueError for what is no start.
 
-  A game without positions says nothing of its fields.
+  A game without positions has no fields.
   """
   if about.get(ORIGIN) not in (OFFICIAL, OURS):
     raise ValueError(
       f'Expected {ORIGIN!r} to be {OFFICIAL!r} or {OURS!r}; got '
       f'{about.get(ORIGIN)!r}.'
     )
-  if not tensors:
+  if not weights:
     raise ValueError('Expected weights, the target at least; got none.')
   numbers = [int(game[_GENERATION]) for game in played]
   if numbers != sorted(numbers):
@@ -211,10 +202,9 @@ def _described(about, tensors, played) -> dict[str, Any]:
       raise ValueError(f'Expected games of {fields}; got {_fields(game)}.')
   return {
     **about,
-    'tensors': _shapes(tensors),
     'fields': fields,
     'generations': {n: numbers.count(n) for n in sorted(set(numbers))},
-    'sha256': _digest([*tensors, *played]),
+    'sha256': _digest(played),
   }
 
 
@@ -228,10 +218,10 @@ def _game_arrays(number: int, game: replay.Game) -> dict[str, np.ndarray]:
 
 def _game(split, number: int, record, generation: int) -> replay.Game:
   rows = _arrays(split, number, record)
-  got, outcome = rows.pop(_GENERATION, None), rows.pop(_OUTCOME, None)
-  if outcome is None or got != generation:
+  found, outcome = rows.pop(_GENERATION, None), rows.pop(_OUTCOME, None)
+  if outcome is None or found != generation:
     raise split.corrupt(
-      number, f'expected a game of generation {generation}, got {got}'
+      number, f'expected a game of generation {generation}, got {found}'
     )
   return replay.Game(rows, {'winner': outcome[()]})
 
@@ -243,25 +233,6 @@ def _fields(game: Mapping[str, np.ndarray]) -> dict[str, list]:
     for name, values in sorted(game.items())
     if name not in (_GENERATION, _OUTCOME)
   }
-
-
-def _shapes(tensors: Iterable[Mapping[str, np.ndarray]]) -> dict[str, list]:
-  return {
-    name: [values.dtype.str, list(values.shape)]
-    for each in tensors
-    for name, values in each.items()
-  }
-
-
-def _require(directory, what: str, got: Mapping, wanted: Mapping) -> None:
-  """ValueError, naming one, unless all that is wanted got, and as wanted."""
-  for name, (dtype, shape) in wanted.items():
-    found = got.get(name)
-    if found is None or [dtype, list(shape)] != list(found):
-      raise ValueError(
-        f'Expected a {what} {name!r} {dtype} {tuple(shape)} in {directory}; '
-        f'got {found or "none"}.'
-      )
 
 
 def _split(
@@ -276,12 +247,12 @@ def _split(
   )
 
 
-def _example(arrays: Mapping[str, np.ndarray]) -> writer.Example:
+def _example(named: Mapping[str, np.ndarray]) -> writer.Example:
   return {
-    'name': list(arrays),
-    'dtype': [values.dtype.str for values in arrays.values()],
-    'shape': ['x'.join(map(str, v.shape)) for v in arrays.values()],
-    'data': [values.tobytes() for values in arrays.values()],
+    'name': list(named),
+    'dtype': [values.dtype.str for values in named.values()],
+    'shape': ['x'.join(map(str, v.shape)) for v in named.values()],
+    'data': [values.tobytes() for values in named.values()],
   }
 
 
@@ -295,17 +266,17 @@ def _arrays(split, number: int, record) -> dict[str, np.ndarray]:
 def _unpacked(record: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """The arrays of a record by name; ValueError for anything else."""
   columns = [record[name].bytes_list.value for name in _FEATURES]
-  arrays = {}
+  found = {}
   try:
     for name, dtype, shape, data in zip(*columns, strict=True):
       sizes = [int(size) for size in shape.decode().split('x') if size]
       values = np.frombuffer(data, np.dtype(dtype.decode()))
-      arrays[name.decode()] = values.reshape(sizes)
+      found[name.decode()] = values.reshape(sizes)
   except TypeError as error:  # no dtype
     raise ValueError(str(error)) from error
-  if not arrays:
+  if not found:
     raise ValueError('expected arrays by name, got none')
-  return arrays
+  return found
 
 
 def _digest(records: Iterable[Mapping[str, np.ndarray]]) -> str:
@@ -315,15 +286,3 @@ def _digest(records: Iterable[Mapping[str, np.ndarray]]) -> str:
       digest.update(f'{name} {values.dtype.str} {values.shape} '.encode())
       digest.update(np.ascontiguousarray(values))
   return digest.hexdigest()
-
-
-def _info(directory: str, config: str, about: Any) -> tfds.core.DatasetInfo:
-  texts = tfds.features.Sequence(tfds.features.Text())
-  return tfds.core.DatasetInfo(
-    builder=tfds.core.dataset_info.DatasetIdentity(
-      NAME, tfds.core.Version(VERSION), directory, __name__, config_name=config
-    ),
-    description=f'{_SUMMARY}\n{json.dumps(about, sort_keys=True)}',
-    features=tfds.features.FeaturesDict(dict.fromkeys(_FEATURES, texts)),
-    disable_shuffling=True,
-  )

@@ -31,7 +31,7 @@ from absl import flags as absl_flags
 import jax
 import numpy as np
 
-from input_pipelines.reading import dataset
+from input_pipelines.reading import arrays, dataset
 from input_pipelines.self_play import start as minigo_start
 from input_pipelines.writing import recipe
 from launch import profiles
@@ -42,7 +42,7 @@ from suite import hparams as hparams_lib
 from suite.benchmarks.minigo.hparams import Hparams
 from suite.clock import Clock
 from suite.results.report.format import duration
-from suite.run import loop, program, sharding
+from suite.run import loop, program, sharding, start
 from suite.run.feed import Data
 from suite.run.task import State, Task
 
@@ -205,10 +205,10 @@ def make(plan: Plan) -> str:
   run = _Run(plan, _newest(plan))
   for generation in range(run.generation + 1, plan.target + 1):
     run.train(generation)
-  start = {}, ()
+  weights, games = {}, ()
   if plan.generations:
     kept = plan.kept(plan.generations)
-    start = minigo_start.weights(kept), minigo_start.games(kept)
+    weights, games = arrays.of_data_set(kept), minigo_start.games(kept)
   about = {
     **plan.about(),
     'start_generation': plan.generations,
@@ -219,8 +219,8 @@ def make(plan: Plan) -> str:
   return minigo_start.write(
     plan.data_dir,
     plan.board,
-    {**start[0], **_target(run.state)},
-    start[1],
+    {**weights, **_target(run.state)},
+    games,
     about,
     progress=stages.Stage('Writing the data set', 'records'),
   )
@@ -242,8 +242,10 @@ class _Run:
     mesh = sharding.make_mesh(1)
     self._program = program.Program.build(task, mesh, clock, _build(plan))
     # Where there is a net only the key is of the seed, so that games differ.
+    weights = arrays.of_data_set(location) if generation else None
+    start.check(weights, self._program.state, task.given)
     self.state = self._program.fresh_state(
-      _seed(plan.seed, generation), task.given(location)
+      _seed(plan.seed, generation), weights
     )
     blocks = task.blocks(facts)
     self._blocks = {block.at['epoch_num']: block for block in blocks}
@@ -380,7 +382,7 @@ def _weights(state: State) -> dict[str, np.ndarray]:
 def _target(state: State) -> dict[str, np.ndarray]:
   """Net and moments, by the paths that they have as those of the target."""
   net = {'params': state.params, 'stats': state.stats['net']}
-  return _by_path({'stats': {'target': net}})
+  return _by_path({'frozen': {'stats': {'target': net}}})
 
 
 def _by_path(tree: Any) -> dict[str, np.ndarray]:

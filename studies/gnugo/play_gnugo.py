@@ -49,7 +49,7 @@ from suite.hparams import Division
 from suite.results.report.format import duration
 from suite.run import checkpoint, program, sharding
 from suite.run.checkpoint import Checkpoints
-from suite.run.task import State, Task
+from suite.run.task import State
 
 FLAGS = absl_flags.FLAGS
 
@@ -348,7 +348,8 @@ def _of_checkpoint(
     _settings(hp, hp.eval_readouts),
     benchmark.task(hp, size.data),
   )
-  checkpoints.prepare(state_spec(task))
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  checkpoints.prepare(program.state_spec(task, mesh))
   restored = checkpoints.restore(lambda number: number)
   for note in restored.passed_over:
     print(f'skipped a checkpoint: {note}', file=sys.stderr)
@@ -376,18 +377,6 @@ def _hparams_of(origin: Mapping[str, Any], like: Any) -> Any:
       name: tuple(value) if isinstance(value, list) else value
       for name, value in values.items()
     }
-  )
-
-
-def state_spec(task: Task) -> State:
-  """Shape, dtype and sharding of every leaf of the state, on one device."""
-  mesh = sharding.make_mesh(devices=jax.devices()[:1])
-  return jax.tree.map(
-    lambda leaf, placed: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=placed
-    ),
-    program.abstract_state(task),
-    program.layout(task, mesh),
   )
 
 

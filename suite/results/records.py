@@ -77,6 +77,8 @@ class DataUsed:
   name: str
   fingerprint: str
   skipped_records: Sequence[Any] = ()
+  start_weights: str | None = None  # that it started from, by data set
+  start_sha256: str | None = None  # their digest
 
 
 @dataclasses.dataclass(frozen=True)

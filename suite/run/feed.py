@@ -25,6 +25,7 @@ class Data:
   put: Callable[[Rows], Any]  # host rows -> global arrays
   host: int = 0
   hosts: int = 1
+  start: Any = None  # weights to start from: see `suite.run.start.Weights`
   reading: Any = None  # how the pipeline reads; the core only passes it on
   # Of a resumed run: `Feed.position` of the previous process.
   position: Mapping[str, Any] | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from suite.clock import Clock
+from suite.run import start
 from suite.run.blocks import Block, where
 from suite.run.checkpoint import (
   Checkpoints,
@@ -142,7 +143,7 @@ def run(
     maker = _Maker(program, progress)
     saver = Saver(checkpoints, program.most, clock)
     if checkpoints:
-      saver.prepare(program.state_spec(task))
+      saver.prepare(program.state)
     progress.watcher.stage('warming up')
     with clock.spent_on('warm-up'):
       program.warm_up(task)
@@ -157,8 +158,8 @@ def run(
     else:
       progress.watcher.stage('initialising')
       with clock.spent_on('init'):
-        given = task.given(data.location)
-        state = jax.block_until_ready(program.fresh_state(seed, given))
+        start.check(data.start, program.state, task.given)
+        state = jax.block_until_ready(program.fresh_state(seed, data.start))
       for tensor in task.tensors:
         log.event('weights_initialization', None, {'tensor': tensor})
       log.end('init_stop')

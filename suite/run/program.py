@@ -14,8 +14,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from suite.clock import Clock
-from suite.run import flops, sharding
+from suite.run import flops, held, sharding, start
 from suite.run.sharding import Layout
+from suite.run.start import Weights
 from suite.run.task import Batch, Spec, Staged, State, Task
 
 # Counter-based and quick to compile: a jitted ResNet-50 init takes a third of
@@ -84,7 +85,8 @@ class Program:
   """A task's compiled functions; nothing compiles after it is built."""
 
   mesh: Mesh
-  init: Callable[[jax.Array], State]  # seed, uint32 [] -> state
+  state: State  # shape, dtype and sharding of every leaf
+  init: Callable[[jax.Array], State]  # seed, uint32 [] -> what is not given
   train_step: ByShape  # state, batch -> (state, {metric: jax.Array []})
   predict: ByShape  # state, batch, carry -> (carry, output); takes the carry
   staged: Mapping[str, Callable[[State, Any], Any]]
@@ -102,32 +104,27 @@ class Program:
     build = build or Build()
     check(task, mesh, build)
     with clock.spent_on('build'):
-      lowered = lower(task, mesh, build)
+      state = abstract_state(task)  # traced once: it takes a second
+      lowered = lower(task, mesh, build, state)
       counted = [flops.total(step) for step in lowered['train_step']]
     with clock.spent_on('compile'):
       compiled = _compiled(lowered, build)
     return cls(
       mesh=mesh,
+      state=state_spec(task, mesh, build, state),
       train_step=ByShape(compiled.pop('train_step'), task.train_specs),
       predict=ByShape(compiled.pop('predict'), task.eval_specs),
       flops=counted,
       **compiled,
     )
 
-  def fresh_state(self, seed: int, given: Any = None) -> State:
-    """The initial state that `seed` gives, but for what is `given`.
+  def fresh_state(self, seed: int, weights: Weights | None = None) -> State:
+    """The initial state that `seed` gives, and the weights it starts from.
 
-    See `Task.given`; ValueError where a leaf of it does not fit.
+    Leaves that are given (see `Task.given`) are zero without them.
     """
-    state = self.init(sharding.put_same(np.uint32(seed), self.mesh))
-    if given is None:
-      return state
-    return jax.tree.map(
-      _instead,
-      given,
-      state,
-      is_leaf=lambda leaf: leaf is None,
-    )
+    made = self.init(sharding.put_same(np.uint32(seed), self.mesh))
+    return start.fill(made, self.state, weights)
 
   def warm_up(self, task: Task) -> None:
     """Runs everything once, on zeros, and throws the results away."""
@@ -179,16 +176,6 @@ class Program:
       places.setdefault(share, place)
     return [places[share] for share in sorted(places)]
 
-  def state_spec(self, task: Task) -> State:
-    """Shape, dtype and sharding of every leaf of the state of `task`."""
-    return jax.tree.map(
-      lambda leaf, placed: jax.ShapeDtypeStruct(
-        leaf.shape, leaf.dtype, sharding=placed
-      ),
-      abstract_state(task),
-      self.init.output_shardings,
-    )
-
   def call(self, name: str, state: State, argument: Any) -> Any:
     """Runs what the task staged under `name`."""
     return self.staged[name](state, argument)
@@ -228,18 +215,6 @@ def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
       sharding.check_groups('The train batch', rows, task.row_group, mesh)
   if build.spread != 'none':
     layout(task, mesh, build)
-
-
-def _instead(given: np.ndarray | None, fresh: Any) -> Any:
-  """A fresh leaf, or all of a part, or what is given in place of a leaf."""
-  if given is None:
-    return fresh
-  if (given.shape, given.dtype) != (fresh.shape, fresh.dtype):
-    raise ValueError(
-      f'Expected {fresh.dtype} {fresh.shape} to start with; came '
-      f'{given.dtype} {given.shape}.'
-    )
-  return jax.device_put(given, fresh.sharding)
 
 
 def host_rows(tree: Any) -> Any:
@@ -336,16 +311,35 @@ def layout(task: Task, mesh: Mesh, build: Build | None = None) -> State:
   return _states(task, abstract_state(task), mesh, build or Build())
 
 
+def state_spec(
+  task: Task, mesh: Mesh, build: Build | None = None, state: State | None = None
+) -> State:
+  """Shape, dtype and sharding of every leaf; `state` as `lower` takes it."""
+  state = state or abstract_state(task)
+  return jax.tree.map(
+    lambda leaf, placed: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=placed
+    ),
+    state,
+    _states(task, state, mesh, build or Build()),
+  )
+
+
 def _states(task: Task, state: State, mesh: Mesh, build: Build) -> State:
   ruled = sharding.from_rules(state, task.partition_rules, mesh)
   if build.spread == 'none':
     return ruled
   spread = dataclasses.replace(
-    ruled, opt=sharding.spread(state.opt, ruled.opt, mesh)
+    ruled,
+    opt=sharding.spread(state.opt, ruled.opt, mesh),
+    average=sharding.spread(state.average, ruled.average, mesh),
   )
   if build.spread == 'parameters':
-    params = sharding.spread(state.params, ruled.params, mesh)
-    spread = dataclasses.replace(spread, params=params)
+    spread = dataclasses.replace(
+      spread,
+      params=sharding.spread(state.params, ruled.params, mesh),
+      frozen=sharding.spread(state.frozen, ruled.frozen, mesh),
+    )
   if spread == ruled:
     raise ValueError(
       f'A spread of {build.spread} splits nothing: expected leaves of '
@@ -359,26 +353,32 @@ def _inside(task: Task, state: State, mesh: Mesh, build: Build) -> Layout:
   """Where arrays lie inside a train step."""
   if build.spread == 'none':
     return Layout(mesh)
-  ruled = _states(task, state, mesh, Build()).params
-  return Layout(mesh, ruled, sharding.spread(state.params, ruled, mesh))
+  ruled = _states(task, state, mesh, Build())
+  updated = sharding.spread(state.params, ruled.params, mesh)
+  return Layout(mesh, ruled.params, updated, ruled.frozen)
 
 
-def lower(task: Task, mesh: Mesh, build: Build | None = None) -> dict[str, Any]:
+def lower(
+  task: Task, mesh: Mesh, build: Build | None = None, state: State | None = None
+) -> dict[str, Any]:
   """Every program of a run, lowered from shapes, by its name in `Program`.
 
   Of the train step and of `predict` there is a list, one for each shape of a
   batch, in the order of the task's specs. The mesh may be of devices that are
-  not there (an ahead-of-time topology).
+  not there (an ahead-of-time topology). `state` is that of `abstract_state`,
+  where it is known already.
   """
   build = build or Build()
-  state = abstract_state(task)  # traced once: it takes a second
+  state = state or abstract_state(task)
   states = _states(task, state, mesh, build)
   task = task.laid_out(_inside(task, state, mesh, build))
   same = sharding.replicated(mesh)
   exchanged = jax.ShapeDtypeStruct((mesh.size, 2 * _EXCHANGED), jnp.uint32)
   programs = {
     'init': jax.jit(
-      _seeded(task), in_shardings=same, out_shardings=states
+      lambda seed: start.made(_seeded(task)(seed), task.given),
+      in_shardings=same,
+      out_shardings=start.made(states, task.given),
     ).lower(_SEED),
     'train_step': [
       _train_step(task, spec, state, states, mesh) for spec in task.train_specs
@@ -427,7 +427,7 @@ def _predict(
     return task.combine(carry, task.predict(state, batch))
 
   return jax.jit(
-    _fetching(task, predict),
+    _fetching(task, predict, averaged=True),
     in_shardings=(states, sharding.split_rows(mesh), carry),
     out_shardings=(carry, _placed(task.outputs, mesh)),
     donate_argnums=2,
@@ -454,13 +454,24 @@ def _placed(specs: Any, mesh: Mesh) -> Any:
   )
 
 
-def _fetching(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:
-  """Wraps `function(state, ...)` to get parameters that are not spread."""
+def _fetching(
+  task: Task, function: Callable[..., Any], *, averaged: bool = False
+) -> Callable[..., Any]:
+  """Wraps `function(state, ...)` to get the whole of the model.
+
+  Parameters that are spread are fetched, and what is frozen is in its place.
+  `averaged` takes the running mean of the parameters where there is one.
+  """
 
   @functools.wraps(function)
   def fetched(state, *arguments):
-    params = task.layout.for_loss(state.params)
-    return function(dataclasses.replace(state, params=params), *arguments)
+    averages = averaged and task.average is not None
+    params = task.layout.for_loss(state.average if averages else state.params)
+    model = {'params': params, 'stats': state.stats}
+    if task.frozen:
+      frozen = task.layout.frozen_for_loss(state.frozen)
+      model = held.put_back(model, frozen)
+    return function(dataclasses.replace(state, **model), *arguments)
 
   return fetched
 

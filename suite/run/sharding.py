@@ -172,12 +172,13 @@ def spread(tree: Any, shardings: Any, mesh: Mesh) -> Any:
 class Layout:
   """Where the arrays inside a train step lie; by default, wherever XLA likes.
 
-  Both trees hold shardings and are like `State.params`, or None.
+  Trees hold shardings and are like `State.params`, or None.
   """
 
   mesh: Mesh | None = None
   gathered: Any = None  # parameters, as the loss takes them
   updated: Any = None  # gradients and parameters, as the optimizer takes them
+  frozen: Any = None  # like `State.frozen`, as the loss takes it
 
   @property
   def ways(self) -> int:
@@ -199,6 +200,10 @@ class Layout:
     `params` are all, or `part` of them, a key at the top.
     """
     return _constrained(params, self.gathered, part)
+
+  def frozen_for_loss(self, frozen: Any) -> Any:
+    """What is frozen, as the loss takes it: fetched where it was spread."""
+    return _constrained(frozen, self.frozen, None)
 
   def for_update(self, tree: Any, part: str | None = None) -> Any:
     """Gradients or parameters, or `part`, as the optimizer takes them."""

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 import optax
 
-from suite.run import accumulation
+from suite.run import accumulation, held
 from suite.run.blocks import Block
 from suite.run.feed import Data, Feed, Maker
 from suite.run.sharding import Layout
@@ -46,6 +46,10 @@ class State:
   params: PyTree
   stats: PyTree  # what the model keeps beside its parameters, not trained
   opt: PyTree
+  # {'params': ..., 'stats': ...} that stay as they are: see `Task.frozen`.
+  frozen: PyTree = dataclasses.field(default_factory=dict, kw_only=True)
+  # Running mean of the parameters: see `Task.average`.
+  average: PyTree = dataclasses.field(default_factory=dict, kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +111,14 @@ class Task(abc.ABC):
     carry: arrays that an eval carries from batch to batch; see `combine`.
     reads: fields of `input_pipelines.reading.batching.Reading` that its feed
       supports; others are refused before a run starts.
+    frozen: regexes of paths, as '^params/backbone/'. What they match of what
+      `init_model` returns is not trained: there is no gradient of it, no state
+      of the optimizer, and what `loss` returns of it is dropped. `loss`,
+      `predict` and staged functions get it in its place nevertheless.
+    average: share of the running mean of the parameters that a step keeps, by
+      the step's number from 0. Evals use that mean. None: there is none.
+    given: regexes of paths of the state that a run starts from weights with,
+      as '^(params|frozen)/'. These leaves are read and not initialised.
     parts: a train step is done in so many; see `suite.run.accumulation`.
     row_group: consecutive rows of a training batch that belong together, as
       those that batch norm normalises by moments of their own.
@@ -124,6 +136,9 @@ class Task(abc.ABC):
   outputs: PyTree = _WHOLE
   carry: Carry = Carry()
   reads: Sequence[str] = ()
+  frozen: Sequence[str] = ()
+  average: optax.Schedule | None = None
+  given: Sequence[str] = ()
   parts: int = 1
   row_group: int = 1
   tensors: Sequence[str] = ()
@@ -175,16 +190,6 @@ class Task(abc.ABC):
     del directory
     return Facts()
 
-  def given(self, directory: str) -> PyTree:
-    """Leaves that a run starts with instead of fresh ones, as numpy arrays.
-
-    A State, or None, of which any part may be None: those leaves stay fresh.
-    Read from the data set before the clock starts: it must be of what the rules
-    let a run begin with, as published weights.
-    """
-    del directory
-    return None
-
   def shared_by(self, devices: int) -> 'Task':
     """The same task, with batches that so many devices can share.
 
@@ -204,12 +209,16 @@ class Task(abc.ABC):
     """A fresh state; `key` is used up."""
     model_key, run_key = jax.random.split(key)
     params, stats = self.init_model(model_key)
+    model, frozen = {'params': params, 'stats': stats}, {}
+    if self.frozen:
+      model, frozen = held.take(model, self.frozen)
     return State(
       step=jax.numpy.zeros((), jax.numpy.int32),
       key=run_key,
-      params=params,
-      stats=stats,
-      opt=self.optimizer.init(params),
+      **model,
+      opt=self.optimizer.init(model['params']),
+      frozen=frozen,
+      average={} if self.average is None else model['params'],
     )
 
   def laid_out(self, layout: Layout) -> 'Task':
@@ -222,11 +231,14 @@ class Task(abc.ABC):
     self, state: State, batch: Batch
   ) -> tuple[State, dict[str, jax.Array]]:
     """One step of the optimizer -> the next state and scalar metrics."""
-    gradient = jax.value_and_grad(self.loss, has_aux=True)
+    frozen = self.layout.frozen_for_loss(state.frozen)
+    gradient = jax.value_and_grad(self._loss_of_trained, has_aux=True)
     params = self.layout.for_loss(state.params)
 
     def means(part, key):
-      (loss, (stats, metrics)), grads = gradient(params, state.stats, part, key)
+      (loss, (stats, metrics)), grads = gradient(
+        params, state.stats, frozen, part, key
+      )
       grads = self.layout.for_update(grads)
       return (grads, stats, {'loss': loss, **metrics}), ()
 
@@ -236,11 +248,25 @@ class Task(abc.ABC):
     )
     params = self.layout.for_update(state.params)
     updates, opt = self.optimizer.update(grads, state.opt, params)
+    params, average = optax.apply_updates(params, updates), state.average
+    if self.average is not None:
+      moved = 1 - self.average(state.step)
+      average = jax.tree.map(lambda a, p: a + moved * (p - a), average, params)
     after = State(
       step=state.step + 1,
       key=state.key,
-      params=optax.apply_updates(params, updates),
+      params=params,
       stats=stats,
       opt=opt,
+      frozen=state.frozen,
+      average=average,
     )
     return after, metrics
+
+  def _loss_of_trained(self, params, stats, frozen, batch, key):
+    """`loss`, given and returning what is trained beside what is frozen."""
+    if not frozen:
+      return self.loss(params, stats, batch, key)
+    whole = held.put_back({'params': params, 'stats': stats}, frozen)
+    loss, (stats, metrics) = self.loss(**whole, batch=batch, key=key)
+    return loss, (held.without(stats, frozen['stats']), metrics)

@@ -10,7 +10,7 @@ are gone, so that no result could be compared with it.
 
 import dataclasses
 
-from suite.benchmark import Benchmark, DataSet, Size
+from suite.benchmark import Benchmark, DataSet, Size, Start
 from suite.benchmarks.minigo.hparams import Hparams
 from suite.target import Target
 
@@ -89,12 +89,14 @@ BENCHMARK = Benchmark(
       target=Target(at_least={METRIC: 0.5}),
       ruleset='2.1.0',
       data=DataSet('minigo_start/19x19', train_samples=0, eval_samples=256),
+      start=Start('minigo_start/19x19'),
     ),
     '9x9': Size(
       hparams=BOARD_9,
       target=Target(at_least={METRIC: 0.5}),
       ruleset='podium-minigo-9x9',
       data=DataSet('minigo_start/9x9', train_samples=0, eval_samples=256),
+      start=Start('minigo_start/9x9'),
     ),
     'tiny': Size(
       hparams=TINY,

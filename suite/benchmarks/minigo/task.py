@@ -1,7 +1,6 @@
 """MiniGo as a task: its loss, its match, and the games that it stages."""
 
 from collections.abc import Mapping
-import dataclasses
 from typing import Any
 
 import jax
@@ -17,9 +16,9 @@ from suite.benchmark import DataSet
 from suite.benchmarks.minigo import settings as settings_lib
 from suite.benchmarks.minigo.feed import SelfPlayFeed, given_generations
 from suite.benchmarks.minigo.hparams import Hparams
-from suite.run import blocks, program
+from suite.run import blocks
 from suite.run.feed import Data, Feed, Maker
-from suite.run.sharding import ROWS, path_of
+from suite.run.sharding import ROWS
 from suite.run.task import (
   Batch,
   Facts,
@@ -52,6 +51,10 @@ class MinigoTask(Task):
     )
     self.optimizer = optax.sgd(_schedule(hp), momentum=hp.momentum)
     self.partition_rules = minigo.PARTITION_RULES
+    if hp.opponent == 'target':
+      self.frozen, self.given = ['^stats/target/'], ['^frozen/']
+    if hp.start_generation:
+      self.given = ['^(?!key$)']
     self.parts = hp.gradient_accumulation_steps
     self.tensors = [*minigo.tensor_names(size).values(), 'global_step']
     self.rows_set_by = 'train_batch_size'
@@ -59,7 +62,7 @@ class MinigoTask(Task):
     self.eval_specs = [batch_spec(hp.eval_batch_size, game=np.int32)]
 
   def init_model(self, key):
-    """See Task; the target is a stand-in, until it is given."""
+    """See Task; the target is given, so that nothing of it is computed."""
     params, stats = self._net.init(key)
     kept = {'net': stats}
     if self._hp.opponent == 'target':
@@ -78,12 +81,6 @@ class MinigoTask(Task):
     loss = losses.policy + self._hp.value_cost_weight * losses.value + l2
     metrics = {'policy': losses.policy, 'value': losses.value}
     return loss, ({**stats, 'net': net}, metrics)
-
-  def train_step(self, state, batch):
-    """See Task; the target stays, to the last bit."""
-    after, metrics = super().train_step(state, batch)
-    stats = {**state.stats, 'net': after.stats['net']}
-    return dataclasses.replace(after, stats=stats), metrics
 
   def predict(self, state: State, batch: Batch) -> PyTree:
     """-> {'wins': [], 'games': []}, counted by the weight of the games."""
@@ -108,47 +105,22 @@ class MinigoTask(Task):
 
   def inspect(self, directory):
     """See Task; there is no data set where a run starts from nothing."""
-    wanted = _by_path(self._given())
-    if not wanted:
+    if not self.given:
       return Facts()
     if not directory:
       raise ValueError(
-        f'Expected a data set with {next(iter(wanted))} and others to start '
-        'with; this size has none.'
+        f'Expected a data set to start from, as {minigo_start.NAME}/19x19; '
+        'this size has none.'
       )
     start = self._hp.start_generation
     minigo_start.verify(
       directory,
-      tensors={name: _shape(leaf) for name, leaf in wanted.items()},
       fields={name: _shape(leaf, 1) for name, leaf in self._kept().items()},
       generations=given_generations(self._hp) if start else (),
       games=self._hp.min_selfplay_games_per_generation,
     )
     # Whose start it is, and whether others have the same.
     return Facts(logged=minigo_start.logged(directory))
-
-  def given(self, directory):
-    """See Task: the target, and from a generation on all but the key."""
-    wanted = self._given()
-    if not jax.tree.leaves(wanted):
-      return None
-    found = minigo_start.weights(directory)
-    return jax.tree_util.tree_map_with_path(
-      lambda path, leaf: None if leaf is None else found[path_of(path)],
-      wanted,
-      is_leaf=lambda leaf: leaf is None,
-    )
-
-  def _given(self) -> State:
-    """The shapes of what a run starts with, None of what stays fresh."""
-
-    def of(path, leaf):
-      name = path_of(path)
-      is_target = name.startswith('stats/target/')
-      started = self._hp.start_generation and name != 'key'
-      return leaf if is_target or started else None
-
-    return jax.tree_util.tree_map_with_path(of, program.abstract_state(self))
 
   def _kept(self) -> dict[str, Any]:
     """The fields of a batch that are kept of a position."""
@@ -219,11 +191,6 @@ class MinigoTask(Task):
     else:
       second = self_play.of_playouts(self._match.rules)
     return self_play.match(first, second, keys, self._match)
-
-
-def _by_path(tree: PyTree) -> dict[str, Any]:
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {path_of(path): leaf for path, leaf in leaves}
 
 
 def _shape(leaf: Any, first: int = 0) -> minigo_start.Shape:

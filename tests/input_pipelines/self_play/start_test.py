@@ -1,4 +1,4 @@
-"""Tests of what runs of MiniGo start from: written, checked, read again."""
+"""Tests of the start of runs of MiniGo: written, checked, read again."""
 
 import json
 import os
@@ -8,9 +8,10 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 
-from input_pipelines.reading import dataset
+from input_pipelines.reading import arrays, dataset
 from input_pipelines.self_play import replay
 from input_pipelines.self_play import start as minigo_start
+from input_pipelines.writing import manifest
 
 ABOUT = {'origin': 'ours', 'commit': 'abc', 'win_rate': 0.25}
 # 0 and 255 at the ends: bytes that a text would lose.
@@ -18,10 +19,6 @@ WEIGHTS = {
   'step': np.int32(37),
   'params/conv/kernel': np.arange(24, dtype=np.float32).reshape(2, 3, 4),
   'opt/0/trace/bias': np.array([0.0, -1.5, np.nan, 0.0], np.float32),
-}
-TENSORS = {
-  'step': ('<i4', ()),
-  'params/conv/kernel': ('<f4', (2, 3, 4)),
 }
 FIELDS = {
   'planes': ('|u1', (5,)),
@@ -71,10 +68,10 @@ class MinigoStartTest(parameterized.TestCase):
   def test_it_is_found_as_a_data_set_by_its_board(self):
     directory = self.written()
     self.assertEqual(dataset.find(self.data_dir, 'minigo_start/3x3'), directory)
-    self.assertEqual(os.listdir(os.path.dirname(directory)), ['1.0.0'])
+    self.assertEqual(os.listdir(os.path.dirname(directory)), ['2.0.0'])
 
   def test_weights_come_back_to_the_bit(self):
-    found = minigo_start.weights(self.written())
+    found = arrays.of_data_set(self.written())
     self.assertEqual(found.keys(), WEIGHTS.keys())
     for name, values in WEIGHTS.items():
       self.assertEqual(found[name].dtype, values.dtype)
@@ -117,15 +114,15 @@ class MinigoStartTest(parameterized.TestCase):
 
   def test_a_target_alone_is_a_start(self):
     directory = self.written(games=[])
-    minigo_start.verify(directory, tensors=TENSORS)
+    minigo_start.verify(directory)
+    self.assertEqual(dataset.find(self.data_dir, 'minigo_start/3x3'), directory)
     self.assertEmpty(list(minigo_start.games(directory)))
     with self.assertRaisesRegex(ValueError, r'games or more .*got \{\}'):
       minigo_start.verify(directory, generations=[3])
 
-  def test_it_says_what_it_is_about_and_which_shapes_it_has(self):
+  def test_it_says_what_it_is_about_and_which_fields_it_has(self):
     found = minigo_start.about(self.written())
     self.assertEqual({name: found[name] for name in ABOUT}, ABOUT)
-    self.assertEqual(found['tensors']['params/conv/kernel'], ['<f4', [2, 3, 4]])
     self.assertEqual(found['fields']['visits'], ['<u2', [3]])
     self.assertEqual(found['generations'], {3: 6, 4: 5})
 
@@ -158,13 +155,9 @@ class MinigoStartTest(parameterized.TestCase):
     directory = self.written()
     for path in pathlib.Path(directory).glob('*array_record*'):
       path.write_bytes(bytes(path.stat().st_size))  # of the same size
-    minigo_start.verify(
-      directory, tensors=TENSORS, fields=FIELDS, generations=[3, 4], games=5
-    )
+    minigo_start.verify(directory, fields=FIELDS, generations=[3, 4], games=5)
 
   @parameterized.parameters(
-    ({'tensors': {'step': ('<i8', ())}}, "'step' <i8 .*got .'<i4'"),
-    ({'tensors': {'params/x': ('<f4', (1,))}}, "'params/x' .*got none"),
     ({'generations': [3, 4], 'games': 6}, '6 games or more.*4: 5'),
     ({'generations': [2, 3]}, r'generations \[2, 3\]'),
     (
@@ -176,6 +169,20 @@ class MinigoStartTest(parameterized.TestCase):
     directory = self.written()
     with self.assertRaisesRegex(ValueError, says):
       minigo_start.verify(directory, **wanted)
+
+  def test_other_weights_of_the_same_shape_are_refused(self):
+    directory = self.written()
+    path = pathlib.Path(directory) / arrays.WEIGHTS
+    size, before = path.stat().st_size, dataset.fingerprint(directory)
+    about = arrays.Arrays(path).about
+    arrays.write(str(path), {**WEIGHTS, 'step': np.int32(38)}, about)
+    self.assertEqual(path.stat().st_size, size)
+    for use in (minigo_start.verify, arrays.of_data_set, dataset.fingerprint):
+      with self.assertRaisesRegex(ValueError, 'with the digest .* are others'):
+        use(directory)
+    manifest.write(directory, made={})  # the owner says that it is meant
+    minigo_start.verify(directory)
+    self.assertNotEqual(dataset.fingerprint(directory), before)
 
   def test_a_missing_shard_is_named(self):
     directory = self.written()
@@ -213,10 +220,10 @@ class MinigoStartTest(parameterized.TestCase):
     with (
       mock.patch.object(minigo_start, '_arrays', cut),
       self.assertRaisesRegex(
-        dataset.CorruptRecordError, "Record 2 of the split 'weights'"
+        dataset.CorruptRecordError, "Record 2 of the split 'games'"
       ),
     ):
-      minigo_start.weights(directory)
+      list(minigo_start.games(directory))
 
   @parameterized.parameters(
     ({'about': {'origin': 'mine'}}, "'official' or 'ours'; got 'mine'"),

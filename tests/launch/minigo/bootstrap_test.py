@@ -1,4 +1,4 @@
-"""Tests of making our own start of MiniGo, and of a run that starts from it."""
+"""Tests of making a start of MiniGo, and of a run that starts from it."""
 
 import contextlib
 import dataclasses
@@ -16,6 +16,7 @@ from absl.testing import absltest, parameterized
 import jax
 import numpy as np
 
+from input_pipelines.reading import arrays
 from input_pipelines.self_play import start as minigo_start
 from launch import profiles
 from launch.minigo import bootstrap
@@ -25,7 +26,7 @@ from suite.benchmarks.minigo import METRIC
 from suite.benchmarks.minigo.task import MinigoTask
 from suite.clock import Clock
 from suite.hparams import Division
-from suite.run import loop, program, sharding
+from suite.run import loop, program, sharding, start
 from suite.run.feed import Data
 from suite.run.run_log import RunLog
 from suite.target import Target
@@ -112,6 +113,10 @@ def made():
   return Made(some, directory, kept, left, said.getvalue())
 
 
+def weights():
+  return arrays.of_data_set(made().directory)
+
+
 def tearDownModule():
   shutil.rmtree(made().plan.data_dir)
 
@@ -171,6 +176,7 @@ def run():
     made().directory,
     SEED,
     lambda rows: sharding.put_rows(rows, mesh),
+    start=weights(),
   )
   result = loop.run(
     task,
@@ -226,16 +232,17 @@ class BootstrapTest(parameterized.TestCase):
     self.assertLess(fewest, 79)
 
   def test_the_target_is_a_later_net_than_the_start(self):
-    found = minigo_start.weights(made().directory)
+    found = weights()
     for name, values in found.items():
       if name.startswith('params/') and name.endswith('kernel'):
-        target = found[f'stats/target/{name}']
+        target = found[f'frozen/stats/target/{name}']
         self.assertFalse((values == target).all(), name)
 
   def test_a_task_takes_it_and_others_say_what_they_lack(self):
     FromStart().inspect(made().directory)
-    with self.assertRaisesRegex(ValueError, r"'params/.*got .*\[2\]"):
-      FromStart(conv_width=4).inspect(made().directory)
+    task = FromStart(conv_width=4)
+    with self.assertRaisesRegex(ValueError, r"'params/.*got float32 \(2,\)"):
+      start.check(weights(), program.abstract_state(task), task.given)
     with self.assertRaisesRegex(ValueError, r'generations \[0, 1, 2\]'):
       FromStart(window_generations=3).inspect(made().directory)
     with self.assertRaisesRegex(ValueError, 'this size has none'):
@@ -244,30 +251,34 @@ class BootstrapTest(parameterized.TestCase):
   def test_from_a_random_net_on_the_target_alone_is_given(self):
     task = MINIGO.task(dataclasses.replace(HP, opponent='target'), SIZE.data)
     task.inspect(made().directory)
-    given = task.given(made().directory)
-    self.assertEmpty(jax.tree.leaves((given.step, given.params, given.opt)))
-    found = minigo_start.weights(made().directory)
-    np.testing.assert_array_equal(
-      given.stats['target']['params']['conv']['kernel'],
-      found['stats/target/params/conv/kernel'],
-    )
+    state = program.abstract_state(task)
+    start.check(weights(), state, task.given)
+    fresh = start.made(state, task.given)
+    self.assertEmpty(jax.tree.leaves(fresh.frozen))
+    self.assertNotEmpty(jax.tree.leaves(state.frozen))
+    for name in ('step', 'params', 'stats', 'opt'):
+      self.assertEqual(getattr(fresh, name), getattr(state, name))
 
   def test_where_nothing_is_needed_nothing_is_given(self):
     task = MINIGO.task(HP, SIZE.data)
     task.inspect('')
-    self.assertIsNone(task.given(''))
+    self.assertEmpty(task.given)
 
   @parameterized.parameters((-1, 0.0), (0, 0.0), (1, 0.5))
   def test_the_learning_rate_goes_on_from_the_step_of_the_start(
     self, more, rate
   ):
-    step = int(minigo_start.weights(made().directory)['step'])
+    found = weights()
+    step = int(found['step'])
     task = FromStart(lr_boundaries=(step - 1 + more,), lr_rates=(0.5, 0.0))
-    given = task.given(made().directory)
-    self.assertEqual(given.step, step)
-    zeros = jax.tree.map(np.zeros_like, given.params)
-    updates, _ = task.optimizer.update(zeros, given.opt, given.params)
-    trace = given.opt[0].trace['conv']['kernel']
+    state = jax.tree_util.tree_map_with_path(
+      lambda path, leaf: found.get(sharding.path_of(path)),
+      program.abstract_state(task),
+    )
+    self.assertEqual(state.step, step)
+    zeros = jax.tree.map(np.zeros_like, state.params)
+    updates, _ = task.optimizer.update(zeros, state.opt, state.params)
+    trace = state.opt[0].trace['conv']['kernel']
     np.testing.assert_allclose(
       updates['conv']['kernel'], -rate * HP.momentum * trace, rtol=1e-6
     )
@@ -290,7 +301,7 @@ class RunFromStartTest(absltest.TestCase):
   def test_it_begins_with_every_weight_of_the_start(self):
     task, _ = run()
     ((_, state),) = task.seen
-    found = minigo_start.weights(made().directory)
+    found = weights()
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     self.assertLen(leaves, len(found))
     for path, leaf in leaves:
@@ -303,7 +314,7 @@ class RunFromStartTest(absltest.TestCase):
     assert_trees(
       np.testing.assert_array_equal,
       task.after['stats']['target'],
-      state.stats['target'],
+      state.frozen['stats']['target'],
     )
 
   def test_with_its_seed_it_learns_what_the_target_has_learnt(self):
@@ -369,7 +380,8 @@ class CommandTest(parameterized.TestCase):
       self.command('--generations=4', '--target_generations=4')
 
   def test_what_is_there_already_is_not_overwritten(self):
-    os.makedirs(os.path.join(self.data_dir, 'minigo_start', '4x4', '1.0.0'))
+    path = ('minigo_start', '4x4', minigo_start.VERSION)
+    os.makedirs(os.path.join(self.data_dir, *path))
     with self.assertRaisesRegex(ValueError, 'Expected nothing at .*4x4'):
       self.command()
 

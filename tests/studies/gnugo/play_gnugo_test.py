@@ -21,7 +21,7 @@ from studies.gnugo import go_match, gtp, play_gnugo
 from suite import benchmark, hparams
 from suite.clock import Moment
 from suite.hparams import Division
-from suite.run import program
+from suite.run import program, sharding
 from suite.run.checkpoint import Checkpoints, Position
 from tests.launch import entrypoint_flags
 from tests.models.minigo import go_peer
@@ -243,7 +243,8 @@ class SidesTest(_Runs):
     size = made.size('tiny')
     hp = hparams.override(size.hparams, NET, Division.OPEN)
     task = made.task(hp, size.data)
-    spec = play_gnugo.state_spec(task)
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    spec = program.state_spec(task, mesh)
     state = jax.device_put(
       jax.jit(task.init)(jax.random.key(5, impl=program.GENERATOR)),
       jax.tree.map(lambda leaf: leaf.sharding, spec),

@@ -12,7 +12,7 @@ import numpy as np
 
 from suite.run import loop, sharding
 from suite.run.program import Program
-from suite.run.task import Carry, Facts, Staged, State
+from suite.run.task import Carry, Facts, Staged
 from suite.target import Target
 from tests.suite.run import fake_task
 
@@ -313,26 +313,6 @@ class LoopTest(absltest.TestCase):
     with self.assertRaises(loop.Interrupted):
       self.run_loop(task, watcher=Ends())
     self.assertEqual(self.keys()[-1], 'run_stop')
-
-  def test_a_run_starts_with_what_its_task_is_given(self):
-    class Given(fake_task.FakeTask):
-      def given(self, directory):
-        self.directory = directory
-        slope = {'slope': np.float32(3.0)}
-        return State(step=None, key=None, params=slope, stats=None, opt=None)
-
-    task = Given([0.9])
-    first = self.run_loop(task).losses[0]
-    self.assertEqual(task.directory, 'nowhere')
-    self.assertLess(first, 0.001)  # there is only noise left
-
-  def test_what_is_given_must_fit(self):
-    clock, _ = fake_task.ready()
-    program = Program.build(fake_task.FakeTask([0.9]), self.mesh, clock)
-    slope = {'slope': np.zeros(2, np.float32)}
-    given = State(step=None, key=None, params=slope, stats=None, opt=None)
-    with self.assertRaisesRegex(ValueError, r'float32 \(\) .* \(2,\)'):
-      program.fresh_state(0, given)
 
   def test_the_tensors_that_a_task_names_are_initialised_in_the_log(self):
     task = fake_task.FakeTask([0.9])

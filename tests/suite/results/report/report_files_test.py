@@ -44,6 +44,16 @@ class VariationTest(absltest.TestCase):
     self.assertNotIn('Time per epoch', text)
     self.assertIn('Time to quality both together', text)
 
+  def test_it_says_what_runs_started_from(self):
+    self.assertIn('each from a different random start', build().html)
+    results = sample_results.results(5)
+    for result in results:
+      result['data'] |= {'start_weights': 'bert_start', 'start_sha256': 'ab12'}
+    text = Document(sample_results.build(results).html).text
+    self.assertIn('5 times, each from the weights bert_start and', text)
+    self.assertNotIn('random start', text)
+    self.assertIn('ab12', text)
+
   def test_normalisation_says_what_was_measured(self):
     text = Document(build(factor=1.05, unnormalised_seconds=40.0).html).text
     self.assertIn('Multiplied by 1.0500', text)

@@ -1,0 +1,61 @@
+"""Writes a data set that runs start from: weights, and splits beside them."""
+
+from collections.abc import Mapping, Sequence
+import json
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from input_pipelines.reading import arrays
+from input_pipelines.writing import recipe, work, writer
+
+
+def write(
+  data_dir: str | os.PathLike,
+  name: str,
+  version: str,
+  weights: Mapping[str, np.ndarray],
+  about: Mapping[str, Any],
+  *,
+  summary: str,
+  features: Mapping[str, tfds.features.FeatureConnector] | None = None,
+  splits: Sequence[writer.Split] = (),
+  progress: work.Progress | None = None,
+) -> str:
+  """Writes the data set into a directory of data sets.
+
+  Args:
+    data_dir: the directory that holds the data sets; made if it is not there.
+    name: the data set's, with its configuration if it has one.
+    version: as '1.0.0'.
+    weights: by path of a leaf of the state of a run, as 'params/conv/kernel'.
+      Each is asked for twice, so they need not be in memory.
+    about: what made it, as JSON has it; a part of the metadata.
+    summary: for people, in a sentence.
+    features: of an example of the splits.
+    splits: what the data set holds beside the weights.
+    progress: told of the records.
+
+  Returns:
+    The data set's own directory.
+  """
+  directory = recipe.place(os.fspath(data_dir), name, version)
+  made = {'about': about, 'versions': recipe.versions()}
+  identity = tfds.core.dataset_info.DatasetIdentity(
+    os.path.basename(os.path.dirname(name)) or name,
+    tfds.core.Version(version),
+    directory,
+    __name__,
+    config_name=os.path.basename(name) if os.path.dirname(name) else None,
+  )
+  info = tfds.core.DatasetInfo(
+    builder=identity,
+    description=f'{summary}\n{json.dumps(about, sort_keys=True)}',
+    features=tfds.features.FeaturesDict(dict(features or {})),
+    disable_shuffling=True,
+  )
+  with writer.begin(directory, {'recipe': name, **made}) as unfinished:
+    arrays.write(unfinished.path('data', arrays.WEIGHTS), weights, about)
+    return writer.write(unfinished, info, splits, progress=progress)
