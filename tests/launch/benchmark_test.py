@@ -76,7 +76,7 @@ class BenchmarkTest(absltest.TestCase):
     done = processes.run('launch.benchmark', *self.arguments)
     self.assertEqual(done.returncode, 2)
     self.assertRegex(
-      done.stderr, r'error: .*other settings \(size, division, runs'
+      done.stderr, r'error: .*other settings \(size, division, hyper'
     )
     self.assertEqual(os.listdir(self.output), ['set.json'])
     self.assertEqual(_digest(self.path('set.json')), before)
