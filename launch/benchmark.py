@@ -27,7 +27,7 @@ from absl import flags as absl_flags
 from input_pipelines.reading import dataset
 from launch import report, score
 from launch.cluster import resuming
-from launch.support import cli, listing, progress, run_flags, system
+from launch.support import accessory, cli, listing, progress, run_flags, system
 from launch.support.live_line import LiveLine
 from suite import files
 from suite.results import records
@@ -255,8 +255,7 @@ class Runner:
       child.send_signal(number)
 
     before = {
-      each: signal.signal(each, handle)
-      for each in (signal.SIGINT, signal.SIGTERM)
+      each: signal.signal(each, handle) for each in accessory.ending_signals()
     }
     return lambda: [signal.signal(n, handler) for n, handler in before.items()]
 
@@ -318,4 +317,4 @@ def _conclude(output: str) -> int:
 
 
 if __name__ == '__main__':
-  cli.run(main, define=define_flags)
+  cli.run(main, define=define_flags, measures=True)

@@ -18,7 +18,13 @@ FLAGS = absl_flags.FLAGS
 def define_flags() -> None:
   """The shared flags, and those of one run."""
   run_flags.define()
-  with cli.group(cli.WHAT, first=('list_hp',)):
+  with cli.group(cli.WHAT, first=('list_hp', 'rehearse')):
+    absl_flags.DEFINE_bool(
+      'rehearse',
+      False,
+      'Trains two steps and makes one whole eval on the real data, untimed and '
+      'unlogged, and ends: faults of either are found before they cost a run.',
+    )
     absl_flags.DEFINE_bool(
       'list_hp', False, 'List the hyperparameters and end.'
     )
@@ -56,7 +62,9 @@ def main() -> int:
   if FLAGS.list_hp:
     print(listing.hyperparameters(request))
     return 0
-  if not FLAGS.output:
+  if FLAGS.rehearse and FLAGS.resume:
+    raise ValueError('Expected --rehearse or --resume, got both.')
+  if not FLAGS.output and not FLAGS.rehearse:
     raise ValueError('--output=DIR is needed: where the log goes.')
   # Here, so that whoever only asks does not wait for JAX.
   from launch import training
@@ -65,4 +73,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  cli.run(main, define=define_flags)
+  cli.run(main, define=define_flags, measures=True)

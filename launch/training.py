@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
 import os
@@ -20,6 +21,7 @@ from launch.cluster import alike, hosts, resuming, supervisor, worker
 from launch.cluster.place import Place
 from launch.cluster.roll import Bounds
 from launch.support import (
+  accessory,
   environment,
   preflight,
   progress,
@@ -41,7 +43,7 @@ from suite.results.records import (
 )
 from suite.run import checkpoint, loop, program, sharding
 from suite.run.checkpoint import Checkpoints
-from suite.run.feed import Data
+from suite.run.feed import Block, Data, Feed
 from suite.run.run_log import SUCCESS, RunLog, resumes
 from suite.run.task import Facts, Task
 
@@ -63,7 +65,7 @@ class Job:
   log_path: str
   record_path: str
   seed: int
-  checkpoints: Checkpoints
+  checkpoints: Checkpoints | None  # None: a rehearsal
   resumed: bool  # whether it goes on from one of them
   preflight: Mapping[str, Any] | None = None  # what it found
 
@@ -95,6 +97,8 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
   if preflight.is_wanted(job.mesh, FLAGS.preflight):
     with clock.spent_on('preflight'):
       job = dataclasses.replace(job, preflight=_preflight(job))
+  if FLAGS.rehearse:
+    return me.finished(_rehearse(job, clock, me))
   log_path = job.log_path if hosts.is_primary() else None
   log = RunLog(log_path, clock, suspended=job.resumed)
   shown = progress.watcher(
@@ -105,8 +109,10 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
   try:
     with _ended_by_signals() as signals:
       # Without checkpoints nothing is gained by waiting for a step's end.
-      if job.checkpoints.saves:
-        shown.ended = signals.at_tick
+      signals.waits = job.checkpoints.saves
+      shown.starting, shown.ended = signals.at_stage, signals.at_tick
+      if not job.resumed:
+        _open_log(job, log, clock)
       result = _run(job, log, clock, me.watch(shown))
   except loop.Interrupted as end:
     print(f'{end}; the log says so: {job.log_path}', file=sys.stderr)
@@ -124,6 +130,8 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
     return 1
   finally:
     log.close()
+    if not clock.timed and not job.resumed and hosts.is_primary():
+      resuming.set_aside(FLAGS.output, FLAGS.run)  # the next may start
   if hosts.is_primary():
     record = _record(job, result, clock)
     records.write_run(job.record_path, record)
@@ -162,7 +170,7 @@ def _prepare(request: run_flags.Request) -> Job:
   checkpoints, resumed = _checkpoints(
     request, directory, start.described(request.size, weights)
   )
-  if hosts.is_primary() and not resumed:
+  if hosts.is_primary() and not resumed and not FLAGS.rehearse:
     files.claim_directory(FLAGS.output)
     kept = checkpoints.directory, checkpoints.beside
     for path in (log_path, record_path, *kept):
@@ -240,9 +248,47 @@ def _preflight(job: Job) -> Mapping[str, Any]:
   )
 
 
+class _Rehearsal:
+  """A task whose budget is two steps and the eval after them."""
+
+  _STEPS = 2
+
+  def __init__(self, task: Task):
+    self._task = task
+
+  def __getattr__(self, name):
+    return getattr(self._task, name)
+
+  def blocks(self, facts: Facts) -> list[Block]:
+    """See Task."""
+    first = self._task.blocks(facts)[0]
+    steps = min(self._STEPS, first.steps or self._STEPS)
+    return [dataclasses.replace(first, steps=steps)]
+
+  def open(self, data: Data, facts: Facts) -> Feed:
+    """See Task."""
+    feed = self._task.open(data, facts)
+    train_block = feed.train_block
+    feed.train_block = lambda *given: itertools.islice(
+      train_block(*given), self._STEPS
+    )
+    return feed
+
+
+def _rehearse(job: Job, clock: Clock, me: worker.Worker) -> int:
+  """Makes a run of two steps that leaves nothing; prints what it found."""
+  log = RunLog(None, clock)
+  log.start('init_start')
+  job = dataclasses.replace(job, task=_Rehearsal(job.task), checkpoints=None)
+  result = _run(job, log, clock, me.watch(loop.Watcher()))
+  if hosts.is_primary():
+    losses = ', '.join(f'{loss:.4f}' for loss in result.losses)
+    found = progress.qualities(result.evals[0].quality) if result.evals else ''
+    print(f'rehearsed: losses {losses}; eval {found or result.reason}')
+  return 0 if result.evals else 1
+
+
 def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
-  if not job.resumed:
-    _open_log(job, log, clock)
   share = sharding.host_share(job.mesh)
   data = Data(
     clock,
@@ -272,8 +318,9 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
 
 def _kept(job: Job) -> str | None:
   """Where the feed keeps what it needs to go on, if it may have to."""
-  goes_on = job.checkpoints.saves or job.resumed
-  return job.checkpoints.beside if goes_on else None
+  if job.checkpoints and (job.checkpoints.saves or job.resumed):
+    return job.checkpoints.beside
+  return None
 
 
 def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
@@ -325,29 +372,36 @@ def _platform() -> str:
 
 
 class _Signals:
-  """SIGINT and SIGTERM: they end the run in order, a second one at once.
+  """Signals end the run in order, a second one at once.
 
-  One that comes before the first step, or where nobody asks, raises.
+  Before the first step, or where no checkpoint is worth waiting for, one
+  raises; what swallows the exception only delays it.
   """
 
   def __init__(self):
-    self._asked = False
-    self._came: loop.Interrupted | None = None
+    self.waits = False  # for the end of a step
+    self._training = False
+    self._got: loop.Interrupted | None = None
+
+  def at_stage(self) -> None:
+    """Startup has come to another stage."""
+    if self._got:
+      raise self._got
 
   def at_tick(self, tick: int) -> loop.Interrupted | None:
     """What ends the run, in order, at this tick; see loop.Watcher."""
     del tick
-    self._asked = True
-    return self._came
+    self._training = True
+    return self._got
 
   def handle(self, number: int, frame) -> None:
-    """The signal has come."""
+    """Handles the first signal."""
     del frame
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in accessory.ending_signals():
       signal.signal(each, lambda number, _: os._exit(128 + number))
-    self._came = loop.Interrupted(signal.Signals(number).name, number)
-    if not self._asked:
-      raise self._came
+    self._got = loop.Interrupted(signal.Signals(number).name, number)
+    if not (self._training and self.waits):
+      raise self._got
 
 
 @contextlib.contextmanager
@@ -361,13 +415,14 @@ def _ended_by_signals() -> Iterator[_Signals]:
   if jax.process_count() > 1:
     yield signals
     return
-  for each in (signal.SIGINT, signal.SIGTERM):
+  caught = accessory.ending_signals()
+  for each in caught:
     signal.signal(each, signals.handle)
   try:
     yield signals
   finally:
     # What follows is the writing of the result: short, and not to be lost.
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in caught:
       signal.signal(each, signal.SIG_IGN)
 
 

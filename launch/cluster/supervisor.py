@@ -24,6 +24,7 @@ from launch.cluster import beats as beats_lib
 from launch.cluster import channel, hosts, worker
 from launch.cluster import place as clusters
 from launch.cluster.roll import Bounds, Message, Roll
+from launch.support import accessory
 from suite.run import run_log
 
 # Exit code of a rank whose job was ended by a watchdog (sysexits: EX_TEMPFAIL).
@@ -100,7 +101,7 @@ class _Supervisor:
   async def run(self) -> int:
     """See `supervise`."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in accessory.ending_signals():
       loop.add_signal_handler(
         number, self._events.put_nowait, ('signal', number)
       )

@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from launch.support import accessory
+
 USAGE_ERROR = 2
 
 _HELP = {'--help': False, '-help': False, '-h': False, '--helpfull': True,
@@ -46,14 +48,18 @@ def run(
   define: Callable[[], None] | None = None,
   path_to: str = '',
   rest: bool = False,
+  measures: bool = False,
 ) -> NoReturn:
   """Runs an entrypoint that takes flags; exits with what `main` returns.
 
   With `path_to` it also takes one path, to what that says, and `main` gets it;
-  with `rest` it takes anything, and `main` gets the list.
+  with `rest` it takes anything, and `main` gets the list. What `measures` runs
+  on when it cannot print.
   A usage error, and a ValueError or an OSError of `main`, is a refusal: one
   line, exit code 2.
   """
+  if measures:
+    accessory.protect()
   before = set(flags.FLAGS)
   if define:
     define()

@@ -41,8 +41,15 @@ class RunWatcher(loop.Watcher):
     self._out = out or sys.stdout
     self._told = 0.0
     self._first = 0  # steps that a dead process did
+    # Raises what has ended the run from outside, at a stage of startup.
+    self.starting: Callable[[], None] = lambda: None
     # Who knows, at a tick, what ends the run from outside.
     self.ended: Callable[[int], loop.Interrupted | None] = lambda tick: None
+
+  def stage(self, text):
+    """See loop.Watcher."""
+    del text
+    self.starting()
 
   def result(self, record: RunRecord) -> None:
     """The run is over and this is its record."""
@@ -68,6 +75,7 @@ class JsonWatcher(RunWatcher):
 
   def stage(self, text):
     """See loop.Watcher."""
+    super().stage(text)
     self._tell(event='stage', text=text, steps=self._steps)
 
   def step(self, step, loss):
@@ -106,6 +114,7 @@ class TextWatcher(RunWatcher):
 
   def stage(self, text):
     """See loop.Watcher."""
+    super().stage(text)
     self._line.show(f'{text} ...')
 
   def step(self, step, loss):

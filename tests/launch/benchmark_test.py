@@ -22,7 +22,7 @@ class BenchmarkTest(absltest.TestCase):
     self.output = os.path.join(folder, 'set')
     self.arguments = (
       *processes.QUICK,
-      '--runs=3',
+      '--runs=2',
       f'--output={self.output}',
       f'--data_dir={digits_data.data_dir()}',
     )
@@ -39,7 +39,7 @@ class BenchmarkTest(absltest.TestCase):
     seen = []
     for line in process.stdout:
       seen.append(line)
-      if line.startswith('run 1 (2 of 3): epoch 1'):
+      if line.startswith('run 1 (2 of 2): epoch 1'):
         break
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
@@ -49,19 +49,18 @@ class BenchmarkTest(absltest.TestCase):
     finished = _digest(self.path('result_0.txt'))
     interrupted = _digest(self.path('result_1.txt'))
     self.assertFalse(os.path.exists(self.path('run_1.json')))
-    self.assertFalse(os.path.exists(self.path('result_2.txt')))
 
     done = processes.run('launch.benchmark', *self.arguments)
     # No run reached the target, so there is no score.
     self.assertEqual(done.returncode, 1, done.stderr)
     out = done.stdout
-    self.assertIn('run 0 (1 of 3): finished before', out)
+    self.assertIn('run 0 (1 of 2): finished before', out)
     self.assertEqual(_digest(self.path('result_0.txt')), finished)
     aside = self.path('interrupted', 'run_1_0', 'result_1.txt')
     self.assertEqual(_digest(aside), interrupted)
     self.assertNotEqual(_digest(self.path('result_1.txt')), interrupted)
-    seeds = [self.record(run)['seed'] for run in range(3)]
-    self.assertLen(set(seeds), 3)
+    seeds = [self.record(run)['seed'] for run in range(2)]
+    self.assertLen(set(seeds), 2)
     self.assertIn('Attempts set aside unfinished: 1', out)
     last = out.strip().splitlines()[-1]
     self.assertEqual(last, f'Report: {self.path("report.html")}')

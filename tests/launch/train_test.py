@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import time
 from unittest import mock
 
 from absl.testing import absltest, flagsaver, parameterized
@@ -159,18 +160,22 @@ class RunTest(absltest.TestCase):
     with open(path, encoding='utf-8') as file:
       return json.load(file)
 
-  def test_the_same_seed_gives_bit_equal_losses_in_two_processes(self):
-    for run in (0, 1):
+  def test_one_seed_gives_bit_equal_losses_from_a_disk_and_from_a_bucket(self):
+    done = processes.run('launch.train', *self.arguments, '--seed=7')
+    # The target is out of reach.
+    self.assertEqual(done.returncode, 1, done.stderr)
+    self.assertIn('epoch 2', done.stdout)
+    with fake_bucket.serve(digits_data.data_dir()) as bucket:
       done = processes.run(
-        'launch.train', *self.arguments, '--seed=7', f'--run={run}'
-      )
-      self.assertEqual(
-        done.returncode, 1, done.stderr
-      )  # the target is out of reach
-      self.assertIn('epoch 2', done.stdout)
+        'launch.train', *self.arguments, '--seed=7', '--run=1',
+        f'--data_dir={bucket.url}',
+      )  # fmt: skip
+      self.assertTrue(any('array_record' in name for name in bucket.requests))
+    self.assertEqual(done.returncode, 1, done.stderr)
     first, second = self.record(0), self.record(1)
     self.assertLen(first['losses'], 16)
     self.assertEqual(first['losses'], second['losses'])
+    self.assertEqual(first['data'], second['data'])
     self.assertEqual(
       [e['quality'] for e in first['evals']],
       [e['quality'] for e in second['evals']],
@@ -182,21 +187,13 @@ class RunTest(absltest.TestCase):
         sum(first[whole]['parts'].values()), first[whole]['seconds'], places=6
       )
     self.assertEqual(_lines(self.log)[-1]['metadata']['status'], 'aborted')
+    self.assert_only_the_target_is_missed()
 
-  def test_a_data_set_in_a_bucket_gives_the_losses_of_the_local_one(self):
-    short = [a.replace('max_epochs=2', 'max_epochs=1') for a in self.arguments]
-    processes.run('launch.train', *short, '--seed=7')
-    with fake_bucket.serve(digits_data.data_dir()) as bucket:
-      done = processes.run(
-        'launch.train', *short, '--seed=7', '--run=1',
-        f'--data_dir={bucket.url}',
-      )  # fmt: skip
-      self.assertTrue(any('array_record' in name for name in bucket.requests))
-    self.assertEqual(done.returncode, 1, done.stderr)
-    local, remote = self.record(0), self.record(1)
-    self.assertLen(local['losses'], 8)
-    self.assertEqual(remote['losses'], local['losses'])
-    self.assertEqual(remote['data'], local['data'])
+  def assert_only_the_target_is_missed(self):
+    errors = audit.errors(audit.examine_log(self.log).findings)
+    self.assertNotEmpty(errors)
+    for finding in errors:
+      self.assertRegex(finding.text, 'target|status|aborted|accuracy')
 
   def test_a_broken_record_ends_a_run_unless_open_may_skip_it(self):
     encode, count = simplejpeg.encode_jpeg, itertools.count()
@@ -223,17 +220,21 @@ class RunTest(absltest.TestCase):
     self.assertLen(record['data']['skipped_records'], 1)
     self.assertIn('1 training record could not be read', done.stdout)
 
-  def ended_by(self, number):
+  def started(self, event):
+    """Starts a run that does not end; returns it when it tells of `event`."""
     endless = [
       a.replace('max_epochs=2', 'max_epochs=100000') for a in self.arguments
     ]
     process = processes.start('launch.train', *endless, '--progress=json')
-    for line in process.stdout:  # until it trains
-      if json.loads(line)['event'] == 'quality':
-        break
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    self.assertEqual(process.returncode, 128 + number, errors)
+    self.addCleanup(process.communicate)
+    self.addCleanup(process.kill)
+    for line in process.stdout:
+      if json.loads(line)['event'] == event:
+        return process
+    raise AssertionError(process.stderr.read())
+
+  def assert_ended(self, process, number):
+    self.assertEqual(process.wait(120), 128 + number, process.stderr.read())
     name = signal.Signals(number).name
     last = _lines(self.log)[-1]
     self.assertEqual(last['key'], 'run_stop')
@@ -241,11 +242,38 @@ class RunTest(absltest.TestCase):
     self.assertEqual(last['metadata']['reason'], f'interrupted by {name}')
     self.assertFalse(os.path.exists(os.path.join(self.output, 'run_0.json')))
 
-  def test_ctrl_c_ends_a_run_with_an_aborted_log(self):
-    self.ended_by(signal.SIGINT)
+  def test_a_signal_in_startup_leaves_nothing_that_refuses_the_next(self):
+    process = self.started('stage')
+    process.send_signal(signal.SIGTERM)
+    self.assertEqual(process.wait(120), 128 + signal.SIGTERM)
+    self.assertEqual(os.listdir(self.output), ['interrupted'])
+    process = self.started('quality')
+    process.send_signal(signal.SIGINT)
+    self.assert_ended(process, signal.SIGINT)
 
-  def test_sigterm_ends_a_run_with_an_aborted_log(self):
-    self.ended_by(signal.SIGTERM)
+  def test_a_run_goes_on_when_nobody_reads_and_ends_with_its_terminal(self):
+    process = self.started('quality')
+    process.stdout.close()
+    evals = self.evals()
+    until = time.monotonic() + 120
+    while self.evals() < evals + 3:
+      self.assertIsNone(process.poll(), 'it ended with its reader')
+      self.assertLess(time.monotonic(), until)
+      time.sleep(0.1)
+    process.send_signal(signal.SIGHUP)
+    self.assert_ended(process, signal.SIGHUP)
+
+  def evals(self):
+    with open(self.log, encoding='utf-8') as file:
+      return file.read().count('"eval_accuracy"')
+
+  def test_a_rehearsal_makes_two_steps_and_an_eval_and_leaves_nothing(self):
+    done = processes.run('launch.train', *self.arguments, '--rehearse')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertRegex(
+      done.stdout, r'^rehearsed: losses [\d.]+, [\d.]+; eval accuracy [\d.]+\n$'
+    )
+    self.assertEmpty(os.listdir(self.output))
 
   def test_a_loss_that_explodes_ends_the_run_and_names_the_step(self):
     done = processes.run(
@@ -265,16 +293,6 @@ class RunTest(absltest.TestCase):
     self.assertEqual(done.returncode, 0)
     self.assertIn('momentum=0.9', done.stdout)
     self.assertIn('fixed', done.stdout)
-
-  def test_the_audit_finds_no_fault_in_a_log_but_the_missed_target(self):
-    processes.run('launch.train', *self.arguments)
-    errors = [
-      finding for finding in audit.examine_log(self.log).findings
-      if finding.severity == 'error'
-    ]  # fmt: skip
-    self.assertNotEmpty(errors)
-    for finding in errors:
-      self.assertRegex(finding.text, 'target|status|aborted|accuracy')
 
 
 if __name__ == '__main__':

@@ -91,6 +91,7 @@ class TrainTest(_Ranks):
       images = 1000 * one['quality']['accuracy']
       self.assertAlmostEqual(images, round(images), places=3)
 
+  @pytest.mark.slow
   def test_four_processes_train_as_one_with_four_devices_does(self):
     several, alone = self.trained(4)
     # Four terms are summed in another order; that is all that differs.
@@ -120,6 +121,7 @@ class FaultTest(_Ranks):
     self.assertRegex(said[1], r'rank 0 \(\S+\): its process was .* SIGKILL')
     self.assertRegex(self.end()['reason'], 'rank 0 .* SIGKILL')
 
+  @pytest.mark.slow
   def test_sigterm_to_one_rank_ends_all_in_order(self):
     codes, said = self.fails('SIGTERM:1:12')
     self.assertEqual(codes, [143, 143], said)

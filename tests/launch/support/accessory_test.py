@@ -1,0 +1,71 @@
+"""Tests of programs that run on when what they print is lost."""
+
+import os
+import subprocess
+import sys
+
+from absl.testing import absltest, parameterized
+
+from tests.launch import processes
+
+_PROGRAM = """
+import sys
+from launch.support import cli
+
+def main():
+  for number in range(3):
+    print('step', number, chr(8230), flush=True)
+    print('beside', file=sys.stderr)
+  with open(sys.argv[1], 'w') as log:
+    print('a line', flush=True)
+    log.write('done')
+  return 5
+
+cli.run(lambda _: main(), measures=True, rest=True)
+"""
+
+
+class LostTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.log = os.path.join(self.create_tempdir().full_path, 'log')
+
+  def assert_whole(self, code):
+    self.assertEqual(code, 5)
+    with open(self.log, encoding='utf-8') as file:
+      self.assertEqual(file.read(), 'done')
+
+  def start(self, stdout, shell='', **variables):
+    command = [sys.executable, '-c', _PROGRAM, self.log]
+    if shell:
+      command = ['sh', '-c', f'exec "$@" {shell}', 'sh', *command]
+    return subprocess.Popen(
+      command,
+      cwd=processes.ROOT,
+      env={**os.environ, **variables},
+      stdout=stdout,
+      stderr=subprocess.PIPE,
+    )
+
+  def test_a_reader_that_is_gone(self):
+    process = self.start(subprocess.PIPE)
+    process.stdout.close()
+    errors = process.communicate()[1]
+    self.assert_whole(process.returncode)
+    self.assertEqual(errors, b'beside\n' * 3)
+
+  @parameterized.parameters('>/dev/full', '>&-', '>&- 2>&- <&-', '2>/dev/full')
+  def test_a_full_disk_and_closed_streams(self, shell):
+    process = self.start(None if '>&' in shell else subprocess.DEVNULL, shell)
+    process.communicate()
+    self.assert_whole(process.returncode)
+
+  def test_a_terminal_that_knows_ascii_alone(self):
+    process = self.start(subprocess.PIPE, PYTHONIOENCODING='ascii')
+    out = process.communicate()[0]
+    self.assert_whole(process.returncode)
+    self.assertStartsWith(out, b'step 0 \\u2026\n')
+
+
+if __name__ == '__main__':
+  absltest.main()
