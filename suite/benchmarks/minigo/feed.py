@@ -1,4 +1,4 @@
-"""Games that are played on the clock, and batches drawn of them."""
+"""Games played on the clock, and batches sampled from them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,16 +17,16 @@ from suite.run.feed import Data, put_ahead
 
 _GAMES, _MOVES, _READS, _PLIES, _RESIGNED, _BLACK, _SHORT = range(7)
 _COUNTS = _SHORT + 1
-# What a feed says of where it is.
+# Keys of the position of a feed.
 _GENERATION, _GIVEN, _STATISTICS = 'generation', 'batches', 'statistics'
 
 
 class SelfPlayFeed:
-  """Plays games with the state that it is handed, and draws batches of them.
+  """Plays games with the state that it is given, and samples batches from them.
 
-  Games in progress go on from one generation to the next. Those of the
-  generations up to that of the start are read, and not played. Where
-  checkpoints are saved, the games of each generation lie beside them.
+  Games in progress continue in the next generation. Games of the generations up
+  to that of the start are read instead of played. If checkpoints are saved, the
+  games of each generation are kept beside them.
   """
 
   def __init__(self, hp: Hparams, settings: self_play.Settings, data: Data):
@@ -51,7 +51,7 @@ class SelfPlayFeed:
       places=self._places, most_positions=settings.rules.max_plies
     )
     self._games: Any = None  # in progress, on the devices
-    self._ahead: Any = None  # what was played beyond the last generation
+    self._ahead: Any = None  # played beyond the last generation
     self._statistics: dict[str, float] = {}
     if hp.start_generation:
       wanted = given_generations(hp)
@@ -61,11 +61,11 @@ class SelfPlayFeed:
         )
       )
     self._kept = data.kept
-    # Of a run that goes on: its newest games, and what was done with them.
+    # Position of the run that is resumed: its newest games, and its batches.
     self._begun = data.position or {}
     if self._begun:
       self._window.recall(data.kept, self._begun[_GENERATION])
-    self._given = 0  # batches of this block
+    self._given = 0  # batches of this block so far
 
   def train_block(self, block, state, maker) -> Iterator[Any]:
     """See Feed."""
@@ -75,9 +75,8 @@ class SelfPlayFeed:
       steps = -maker.most(-sample.steps(self._rows))
     if not steps:
       raise ValueError(
-        f'Expected positions for a batch of {self._rows} on each host; a '
-        'window of '
-        f'{len(sample.generations)} generations has {len(sample.chosen)}.'
+        f'Expected positions for a batch of {self._rows} on each host, got '
+        f'{len(sample.chosen)} in {len(sample.generations)} generations.'
       )
     batches = sample.batches(self._rows, steps, self._given)
     for batch in put_ahead(map(self._weighted, batches), self._put, 2):
@@ -89,7 +88,7 @@ class SelfPlayFeed:
     return self._statistics
 
   def eval_batches(self) -> Iterator[Any]:
-    """The numbers of the match's games, those of no game with weight 0."""
+    """Yields the numbers of the match's games; padding has weight 0."""
     size, games = self._hp.eval_batch_size, self._hp.eval_games
     host, hosts = self._eval_share
     each = size // hosts
@@ -100,7 +99,7 @@ class SelfPlayFeed:
       )
 
   def score(self, predictions, maker):
-    """The share of the games won, once all are played; see Feed."""
+    """Share of all games of the match that were won; see Feed."""
     del maker
     rate = share.of_all(
       predictions,
@@ -112,7 +111,7 @@ class SelfPlayFeed:
     return {METRIC: rate}
 
   def position(self) -> Mapping[str, Any]:
-    """See Feed; games in progress are not kept, but begun anew."""
+    """See Feed; games in progress are not saved, but started again."""
     return {
       _GENERATION: self._window.newest,
       _GIVEN: self._given,
@@ -123,16 +122,16 @@ class SelfPlayFeed:
     """See Feed."""
 
   def games(self) -> Iterator[tuple[int, replay.Game]]:
-    """This host's games in the window, by generation; see `Window.games`."""
+    """Games in the window of this host, by generation; see `Window.games`."""
     return self._window.games()
 
   @property
   def missing(self) -> int:
-    """Games that the next generation lacks on this host."""
+    """Number of games that the next generation still needs on this host."""
     return self._window.missing
 
   def _sample(self, generation: int, state, maker) -> replay.Sample:
-    """What is drawn when there are the games of a generation."""
+    """Sample after the games of a generation, which are played if needed."""
     begun, self._begun = self._begun, {}
     if self._window.newest == generation:
       self._given = begun.get(_GIVEN, 0)
@@ -146,7 +145,7 @@ class SelfPlayFeed:
     return sample
 
   def _play(self, generation: int, state, maker) -> None:
-    """Until each host has its share of the games of a generation."""
+    """Plays until each host has its share of the games of a generation."""
     name = 'play'
     if not generation and self._hp.bootstraps:
       name = 'bootstrap'
@@ -156,7 +155,7 @@ class SelfPlayFeed:
       self._games = maker.call('begin', state, {})
     while maker.most(self._window.missing) > 0:
       played = self._ahead
-      # While the host takes what was played, the devices go on.
+      # The devices play while the host stores what they played before.
       self._games, self._ahead = maker.call(name, state, self._games)
       if played is not None:
         self._take(program.host_rows(played), generation, counts)
@@ -184,13 +183,13 @@ class SelfPlayFeed:
 
 
 def given_generations(hp: Hparams) -> range:
-  """Those whose games a run starts with."""
+  """Generations of the games that a run starts with."""
   newest = hp.start_generation
   return range(max(0, newest - hp.window_generations + 1), newest + 1)
 
 
 def _described(total: np.ndarray, seconds: float) -> dict[str, float]:
-  """What the log says of the games of a generation, by key."""
+  """Statistics of the games of a generation, by log key."""
   games = max(1, int(total[_GAMES]))
   return {
     'actual_selfplay_games_per_generation': int(total[_GAMES]),

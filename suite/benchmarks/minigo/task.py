@@ -1,4 +1,4 @@
-"""MiniGo as a task: its loss, its match, and the games that it stages."""
+"""MiniGo as a task: loss, match, and self-play on the devices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,13 +32,13 @@ from suite.run.task import (
 
 
 class MinigoTask(Task):
-  """Which move wins? The share of games won against a fixed opponent."""
+  """Learns moves; the quality is the share of games won in a match."""
 
   def __init__(self, hp: Hparams, data: DataSet):
     self._hp = hp
     self._data = data
     self._settings = settings_lib.settings(hp)
-    # Of a random net's games, and those that they are begun with.
+    # Settings of the games of a random net, if a run bootstraps.
     self._bootstrap = None
     if hp.bootstraps and not hp.start_generation:
       self._bootstrap = self_play.bootstrap(self._settings)
@@ -70,7 +70,7 @@ class MinigoTask(Task):
     return params, kept
 
   def loss(self, params, stats, batch, key):
-    """Of policy, values and the squares of the parameters; see Task."""
+    """Loss of policy and values, and L2; see Task."""
     del key  # nothing random inside the model
     seen = self_play.examples(batch, self._settings)
     (logits, values), net = self._net.apply(
@@ -83,7 +83,7 @@ class MinigoTask(Task):
     return loss, ({**stats, 'net': net}, metrics)
 
   def predict(self, state: State, batch: Batch) -> PyTree:
-    """-> {'wins': [], 'games': []}, counted by the weight of the games."""
+    """Sums over games by weight: {'wins': [], 'games': []}."""
     key = jax.random.fold_in(state.key, state.step)
     keys = self_play.keys_of(key, batch['game'])
     found = self_play.on_each_device(self._play_match, self.layout.mesh)(
@@ -95,9 +95,9 @@ class MinigoTask(Task):
     }
 
   def blocks(self, facts) -> list[blocks.Block]:
-    """A block a generation, counted from that of the start.
+    """One block for each generation, counted from that of the start.
 
-    How many steps one has is known when its games are played.
+    The number of steps is known once its games have been played.
     """
     del facts
     hp = self._hp
@@ -123,15 +123,15 @@ class MinigoTask(Task):
     return Facts(logged=minigo_start.logged(directory))
 
   def _kept(self) -> dict[str, Any]:
-    """The fields of a batch that are kept of a position."""
+    """Specs of the fields of a batch that records of positions hold."""
     (spec,) = self.train_specs
     drawn = ('outcome', 'symmetry', 'weight')
     return {name: leaf for name, leaf in spec.items() if name not in drawn}
 
   def staged(self) -> Mapping[str, Staged]:
-    """Games begin and go on; see Task.
+    """Programs that start and continue games; see Task.
 
-    Those of a random net are played by other settings, where it bootstraps.
+    If a run bootstraps, the games of its random net have other settings.
     """
     games = jax.eval_shape(
       lambda key: self._begin(key), jax.eval_shape(lambda: jax.random.key(0))
@@ -174,7 +174,7 @@ class MinigoTask(Task):
     return self_play.begin(self_play.keys_of(key, places), settings)
 
   def _play(self, settings: self_play.Settings):
-    """`(state, games) -> games, played` by these settings."""
+    """Function `(state, games) -> games, played` with these settings."""
 
     def play(state, games):
       net = self._net_of(state.params, state.stats['net'])
@@ -199,7 +199,7 @@ def _shape(leaf: Any, first: int = 0) -> minigo_start.Shape:
 
 
 def _schedule(hp: Hparams) -> optax.Schedule:
-  """The rate of a step, as TensorFlow's piecewise constants have it."""
+  """Rate of a step: TensorFlow's piecewise constants."""
   return optax.join_schedules(
     [optax.constant_schedule(rate) for rate in hp.lr_rates],
     [boundary + 1 for boundary in hp.lr_boundaries],
