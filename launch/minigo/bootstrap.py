@@ -1,17 +1,18 @@
-r"""Makes what a run of MiniGo starts from, where the official one is absent.
+r"""Makes a start for runs of MiniGo, as the official one is not available.
 
 python -m launch.minigo.bootstrap --benchmark=minigo --size=reference \
   --data_dir=data --work_dir=data/bootstrap
 
-Plays and trains from a random net, without a clock and without evals. What it
-has after `--generations`, net, optimizer and games, is where runs will start;
-it goes on to `--target_generations`, and that net is whom they have to beat.
-Both go into the data set that the size names. A start of our own is like no
-other: results from it compare with nothing but each other.
+Plays and trains from a random net, without a clock and without evals. Runs will
+start from its net, optimizer and games after `--generations`; the net after
+`--target_generations` is the target that they have to beat. Both are written to
+the data set of the size. Every start of our own is different: results from one
+compare only with each other.
 
-After each generation all is kept in `--work_dir`, and the same command goes on.
+After each generation progress is kept in `--work_dir`; the same command
+resumes.
 
-Exit code: 0 it is made, 2 refused, 130 stopped by Ctrl-C.
+Exit code: 0 made, 2 refused, 130 stopped by Ctrl-C.
 """
 
 import collections
@@ -55,7 +56,7 @@ _READ = (
   'compiler_option', 'compile_cache',
 )  # fmt: skip
 _STOPPED = 128 + signal.SIGINT
-_KEPT = 2  # generations to go on from
+_KEPT = 2  # generations to resume from
 
 
 def define_flags() -> None:
@@ -64,25 +65,25 @@ def define_flags() -> None:
   absl_flags.DEFINE_integer(
     'generations',
     None,
-    "The generation that runs start from; by default the size's. 0: from a "
-    'random net, so that only the target is kept.',
+    'Generation that runs start from; by default that of the size. 0: a random '
+    'net, so that only the target is written.',
     lower_bound=0,
   )
   absl_flags.DEFINE_integer(
     'target_generations',
     41,
-    'The generation whose net is the target.',
+    'Generation whose net is the target.',
     lower_bound=1,
   )
   absl_flags.DEFINE_string(
     'work_dir',
     '',
-    'Where all is kept to go on from; by default <data_dir>/bootstrap.',
+    'Folder of progress to resume from; by default <data_dir>/bootstrap.',
   )
   absl_flags.DEFINE_integer(
     'seed',
     0,
-    'Of the random net and of all that is drawn.',
+    'Seed of the random net and of all random draws.',
     lower_bound=0,
     upper_bound=2**32 - 1,
   )
@@ -90,7 +91,7 @@ def define_flags() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is to be made, and by what."""
+  """Start to be made, and how."""
 
   request: run_flags.Request
   generations: int  # runs start from this one
@@ -101,9 +102,9 @@ class Plan:
 
   @property
   def hparams(self) -> Hparams:
-    """As the benchmark trains, but for a first net that is random.
+    """Hyperparameters of the benchmark, but starting from a random net.
 
-    Nobody is beaten, so there is no target in the state.
+    There are no evals, so the state holds no target.
     """
     return dataclasses.replace(
       self.request.hparams,
@@ -114,22 +115,22 @@ class Plan:
 
   @property
   def board(self) -> str:
-    """The configuration of the data set."""
+    """Configuration of the data set."""
     return f'{self.hparams.board_size}x{self.hparams.board_size}'
 
   @property
   def finished(self) -> str:
-    """The directory of the data set that is made."""
+    """Directory of the data set that is made."""
     name = f'{minigo_start.NAME}/{self.board}'
     return recipe.place(self.data_dir, name, minigo_start.VERSION)
 
   def kept(self, generation: int) -> str:
-    """The directory of what is kept of a generation."""
+    """Directory of a generation's progress."""
     name = f'{minigo_start.NAME}/{_config(generation)}'
     return recipe.place(self.work_dir, name, minigo_start.VERSION)
 
   def about(self) -> dict[str, Any]:
-    """What makes it, and how; of two that differ neither goes on the other."""
+    """Metadata of the start; progress of others that differ is not resumed."""
     return {
       minigo_start.ORIGIN: minigo_start.OURS,
       'benchmark': self.request.benchmark.name,
@@ -142,14 +143,14 @@ class Plan:
 
 
 def main() -> int:
-  """Makes it, or goes on making it; see the module."""
+  """Makes the start, or resumes; see the module."""
   signal.signal(signal.SIGTERM, _as_ctrl_c)
   plan = _plan(run_flags.request())
   try:
     directory = make(plan)
   except KeyboardInterrupt:
     print(
-      f'\nStopped. What is kept in {plan.work_dir} stays; go on with:\n  '
+      f'\nStopped. Progress is kept in {plan.work_dir}; resume with:\n  '
       + shlex.join(['python', '-m', 'launch.minigo.bootstrap', *sys.argv[1:]]),
       file=sys.stderr,
     )
@@ -161,7 +162,7 @@ def main() -> int:
 
 
 def _plan(request: run_flags.Request) -> Plan:
-  """Checks all that can be checked; raises ValueError in words."""
+  """Plan of the flags; ValueError if they are invalid."""
   if not isinstance(request.hparams, Hparams):
     raise ValueError(
       f'{request.benchmark.name} starts from no games: --benchmark=minigo does.'
@@ -180,7 +181,7 @@ def _plan(request: run_flags.Request) -> Plan:
     generations = request.hparams.start_generation
   if FLAGS.target_generations <= generations:
     raise ValueError(
-      'Expected a target later than the start; came generation '
+      'Expected a target later than the start, got generation '
       f'{FLAGS.target_generations} and generation {generations}.'
     )
   data_dir = os.path.expanduser(FLAGS.data_dir)
@@ -201,7 +202,7 @@ def _plan(request: run_flags.Request) -> Plan:
 
 
 def make(plan: Plan) -> str:
-  """Makes the data set, from what is kept on; returns its directory."""
+  """Makes the data set, from the progress so far; returns its directory."""
   run = _Run(plan, _newest(plan))
   for generation in range(run.generation + 1, plan.target + 1):
     run.train(generation)
@@ -227,10 +228,10 @@ def make(plan: Plan) -> str:
 
 
 class _Run:
-  """The training, a generation at a time; a Maker for its feed."""
+  """Training, one generation at a time; the Maker of its feed."""
 
   def __init__(self, plan: Plan, generation: int):
-    """From what is kept of a generation; 0: from a random net."""
+    """Starts from the progress of a generation; 0: from a random net."""
     self.generation = generation
     self._plan = plan
     self._line = LiveLine(sys.stdout)
@@ -241,7 +242,7 @@ class _Run:
     clock = Clock()
     mesh = sharding.make_mesh(1)
     self._program = program.Program.build(task, mesh, clock, _build(plan))
-    # Where there is a net only the key is of the seed, so that games differ.
+    # Of a saved net only the key comes from the seed, so that games differ.
     weights = arrays.of_data_set(location) if generation else None
     start.check(weights, self._program.state, task.given)
     self.state = self._program.fresh_state(
@@ -258,10 +259,10 @@ class _Run:
     self.most, self.total = self._program.most, self._program.total
 
   def train(self, generation: int) -> None:
-    """Plays the games of the generation before, keeps all, and trains."""
+    """Plays the games of the previous generation, saves it, and trains."""
     self._playing = stages.Stage(f'Generation {generation - 1}', 'games')
     batches = self._feed.train_block(self._blocks[generation], self.state, self)
-    batch = next(batches)  # with it the games are there
+    batch = next(batches)  # plays the games
     self._keep(generation - 1)
     began, losses = time.monotonic(), collections.deque()
     steps = 0
@@ -282,7 +283,7 @@ class _Run:
   def call(self, name: str, state: State, argument: Any) -> Any:
     """See Maker."""
     result = self._program.call(name, state, argument)
-    # Of games, those of the last call are still to be taken.
+    # The games of this call are counted by the next one.
     whole = self._plan.hparams.min_selfplay_games_per_generation
     self._playing(whole - self._feed.missing, whole)
     return result
@@ -291,13 +292,13 @@ class _Run:
     found = float(jax.device_get(loss))
     if not math.isfinite(found):
       raise ValueError(
-        f'Expected a finite loss; came {found} in generation {generation}.'
+        f'Expected a finite loss, got {found} in generation {generation}.'
       )
     self._line.show(f'Generation {generation}: step {step}, loss {found:.3f}')
     return found
 
   def _keep(self, generation: int) -> None:
-    """Keeps a net and its games; drops what is too old to go on from."""
+    """Saves a net and its games; removes generations that are too old."""
     plan = self._plan
     if not generation or os.path.exists(plan.kept(generation)):
       return
@@ -316,7 +317,7 @@ class _Run:
 
 
 def _newest(plan: Plan) -> int:
-  """The newest generation that is kept, 0 if none; ValueError for another's."""
+  """Newest generation that is kept, 0 if none; ValueError if plans differ."""
   kept = [each for each in _generations(plan) if each < plan.target]
   if not kept:
     return 0
@@ -324,22 +325,22 @@ def _newest(plan: Plan) -> int:
   if newest > plan.generations > 0 and plan.generations not in kept:
     raise ValueError(
       f'Expected generation {plan.generations} to be kept in {plan.work_dir}, '
-      f'to start from; came {sorted(kept)}: take another --work_dir.'
+      f'to start from, got {sorted(kept)}: take another --work_dir.'
     )
   found = minigo_start.about(plan.kept(newest))
   for name, value in _as_json(plan.about()).items():
     if found.get(name) != value:
       raise ValueError(
-        f'Expected to go on with what is kept in {plan.work_dir}, but the '
+        f'Expected to resume from {plan.work_dir}, but the '
         f'{name} differ: {found.get(name)} then, {value} now. Take another '
         '--work_dir, or remove that one.'
       )
-  print(f'going on after generation {newest}, of {plan.work_dir}')
+  print(f'resuming after generation {newest}, from {plan.work_dir}')
   return newest
 
 
 def _generations(plan: Plan) -> list[int]:
-  """Those that are kept."""
+  """Generations that are kept."""
   folder = os.path.join(plan.work_dir, minigo_start.NAME)
   names = os.listdir(folder) if os.path.isdir(folder) else []
   numbers = [name.removeprefix(_config('')) for name in names]
@@ -351,7 +352,7 @@ def _generations(plan: Plan) -> list[int]:
 
 
 def _config(generation: int | str) -> str:
-  """The configuration by which a generation is kept."""
+  """Configuration that a generation is kept as."""
   return f'generation_{generation}'
 
 
@@ -375,7 +376,7 @@ def _seed(seed: int, generation: int) -> int:
 
 
 def _weights(state: State) -> dict[str, np.ndarray]:
-  """All but the key, by path."""
+  """Arrays of the state, without the key, by path."""
   return _by_path(dataclasses.replace(state, key=None))
 
 
@@ -391,7 +392,7 @@ def _by_path(tree: Any) -> dict[str, np.ndarray]:
 
 
 def _forget(directory: str) -> None:
-  """Removes what a writing that was stopped has left; games differ by now."""
+  """Removes an unfinished data set; its games differ from the current ones."""
   shutil.rmtree(f'{directory}.incomplete', ignore_errors=True)
 
 

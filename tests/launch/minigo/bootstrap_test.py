@@ -200,7 +200,7 @@ class BootstrapTest(parameterized.TestCase):
   def test_it_goes_on_after_the_last_generation_that_was_kept(self):
     self.assertEqual(made().kept_when_stopped, [1])
     self.assertEmpty(made().left_when_stopped)
-    self.assertIn('going on after generation 1', made().said)
+    self.assertIn('resuming after generation 1', made().said)
     lines = [line for line in made().said.splitlines() if 'steps in' in line]
     self.assertEqual(
       [line.partition(':')[0] for line in lines],
@@ -368,7 +368,7 @@ class CommandTest(parameterized.TestCase):
     ):
       self.assertEqual(self.command(), 130)
     self.assertIn(
-      'go on with:\n  python -m launch.minigo.bootstrap', said.getvalue()
+      'resume with:\n  python -m launch.minigo.bootstrap', said.getvalue()
     )
 
   def test_a_benchmark_without_games_is_refused(self):
