@@ -273,13 +273,13 @@ class StepTest(parameterized.TestCase):
     self.assertAlmostEqual(float(metrics['policy']), np.log(10), delta=0.5)
 
   def test_momentum_is_that_of_tensorflow_with_the_rate_outside(self):
-    hp = dataclasses.replace(HP, lr_boundaries=(0,), lr_rates=(0.5, 0.01))
+    hp = dataclasses.replace(HP, lr_boundaries=(1,), lr_rates=(0.5, 0.01))
     task = task_of(hp)
     params = {'w': jnp.float32(1.0)}
     opt = task.optimizer.init(params)
     w, m = 1.0, 0.0
-    # Step 0 is the last of the first rate; gradients of 2 and 3.
-    for rate, gradient in ((0.5, 2.0), (0.01, 3.0), (0.01, -1.0)):
+    # Step 1 is the last of the first rate.
+    for rate, gradient in ((0.5, 2.0), (0.5, 3.0), (0.01, -1.0)):
       grads = {'w': jnp.float32(gradient)}
       updates, opt = task.optimizer.update(grads, opt, params)
       params = {'w': params['w'] + updates['w']}
