@@ -376,7 +376,9 @@ class CommandTest(parameterized.TestCase):
       self.command('--benchmark=resnet')
 
   def test_a_target_before_the_start_is_refused(self):
-    with self.assertRaisesRegex(ValueError, 'later than the start; .* 4 and'):
+    with self.assertRaisesRegex(
+      ValueError, 'later than the start, got .* 4 and'
+    ):
       self.command('--generations=4', '--target_generations=4')
 
   def test_what_is_there_already_is_not_overwritten(self):
