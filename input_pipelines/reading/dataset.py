@@ -226,6 +226,15 @@ def _verify_files(directory, names: Sequence[str], sizes: Mapping) -> None:
       f'Expected records in {directory}, {len(empty)} files are empty, the '
       f'first {empty[0]}.'
     )
+  if shards.is_remote(directory):
+    return
+  paths = [os.path.join(directory, name) for name in sorted(names)]
+  closed = [path for path in paths if not os.access(path, os.R_OK)]
+  if closed:
+    raise PermissionError(
+      f'Expected to be allowed to read {closed[0]}, and {len(closed)} of '
+      f'{len(paths)} files are not for this user: chmod a+r.'
+    )
 
 
 def _verify_blocks(directory, info, splits: Iterable[str], sizes) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from input_pipelines.movielens import tiny as interactions
 from launch.cluster import resuming
-from tests import session
+from tests import tiny_data
 from tests.launch import digits_data, processes
 
 _LONGEST = 300  # seconds that a process may take to come to a checkpoint
@@ -137,7 +137,7 @@ class KilledTest(ResumeTestCase):
     self.killed_often([random.Random(11).randrange(9, 15)])  # of 2 x 8 steps
 
   def test_ncf_goes_on_bit_for_bit_after_kill_9(self):
-    data_dir = session.once('movielens', interactions.build)
+    data_dir = tiny_data.data_dir(interactions.NAME)
     how = {'what': _NCF, 'data_dir': data_dir}
     self.killed_often([random.Random(12).randrange(9, 13)], **how)
 

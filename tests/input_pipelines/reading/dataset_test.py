@@ -109,6 +109,15 @@ class VerifyTest(DatasetTest):
   def verify(self):
     dataset.verify(self.directory, splits=_SPLITS)
 
+  def test_a_shard_that_may_not_be_read_is_refused_by_name(self):
+    self.verify()
+    # Root may read everything, so the system's word is stood in for.
+    access = mock.patch.object(
+      os, 'access', lambda path, mode: not path.endswith('00001-of-00003')
+    )
+    with access, self.assertRaisesRegex(PermissionError, '00001-of-00003, and'):
+      self.verify()
+
   def test_a_whole_data_set_passes(self):
     self.verify()
 
