@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
-import itertools
 import logging
 import math
 import os
@@ -15,7 +14,7 @@ from typing import Any
 from absl import flags as absl_flags
 import jax
 
-from input_pipelines.reading import arrays, dataset
+from input_pipelines.reading import arrays, batching, dataset
 from launch import profiles
 from launch.cluster import alike, hosts, resuming, supervisor, worker
 from launch.cluster.place import Place
@@ -29,6 +28,7 @@ from launch.support import (
   start,
   system,
 )
+from launch.support.rehearsal import Rehearsal
 from suite import files, hparams
 from suite.clock import Clock
 from suite.log_keys import DRAFT
@@ -43,7 +43,7 @@ from suite.results.records import (
 )
 from suite.run import checkpoint, loop, program, sharding
 from suite.run.checkpoint import Checkpoints
-from suite.run.feed import Block, Data, Feed
+from suite.run.feed import Data
 from suite.run.run_log import SUCCESS, RunLog, resumes
 from suite.run.task import Facts, Task
 
@@ -155,6 +155,14 @@ def _prepare(request: run_flags.Request) -> Job:
     request.hparams, request.size.data, devices=mesh.shape[sharding.DATA]
   )
   run_flags.require_reads(request, task.reads)
+  batching.require_shared_memory(
+    request.reading,
+    max(
+      sum(leaf.size * leaf.dtype.itemsize for leaf in spec.values())
+      for spec in task.train_specs
+    )
+    // jax.process_count(),
+  )
   build = program.Build(
     request.profile.compiler_options,
     spread=FLAGS.spread,
@@ -248,38 +256,11 @@ def _preflight(job: Job) -> Mapping[str, Any]:
   )
 
 
-class _Rehearsal:
-  """A task whose budget is two steps and the eval after them."""
-
-  _STEPS = 2
-
-  def __init__(self, task: Task):
-    self._task = task
-
-  def __getattr__(self, name):
-    return getattr(self._task, name)
-
-  def blocks(self, facts: Facts) -> list[Block]:
-    """See Task."""
-    first = self._task.blocks(facts)[0]
-    steps = min(self._STEPS, first.steps or self._STEPS)
-    return [dataclasses.replace(first, steps=steps)]
-
-  def open(self, data: Data, facts: Facts) -> Feed:
-    """See Task."""
-    feed = self._task.open(data, facts)
-    train_block = feed.train_block
-    feed.train_block = lambda *given: itertools.islice(
-      train_block(*given), self._STEPS
-    )
-    return feed
-
-
 def _rehearse(job: Job, clock: Clock, me: worker.Worker) -> int:
   """Makes a run of two steps that leaves nothing; prints what it found."""
   log = RunLog(None, clock)
   log.start('init_start')
-  job = dataclasses.replace(job, task=_Rehearsal(job.task), checkpoints=None)
+  job = dataclasses.replace(job, task=Rehearsal(job.task), checkpoints=None)
   result = _run(job, log, clock, me.watch(loop.Watcher()))
   if hosts.is_primary():
     losses = ', '.join(f'{loss:.4f}' for loss in result.losses)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import math
 import os
+import shutil
 import sys
 
 import grain
@@ -25,6 +26,9 @@ Batch = dict[str, np.ndarray]
 _MOST_THREADS = 16
 _AHEAD_PER_PROCESS = 2  # batches
 _ALIGNMENT = 64  # bytes
+# Batches that were made and never fetched are removed by the tracker of shared
+# memory, which then warns of a leak. It gets its filters with its start.
+_TRACKER = 'ignore::UserWarning:multiprocessing.resource_tracker'
 
 
 def rounded_up(rows: int, multiple: int) -> int:
@@ -157,10 +161,29 @@ def batches(
   stream = rest.map(read).to_iter_dataset(options)
   if not reading.processes:
     return iter(stream)
+  if _TRACKER not in sys.warnoptions:
+    sys.warnoptions.append(_TRACKER)
   workers = grain.MultiprocessingOptions(
     reading.processes, per_worker_buffer_size=_AHEAD_PER_PROCESS
   )
   return iter(stream.mp_prefetch(workers))
+
+
+def require_shared_memory(
+  reading: Reading, batch_bytes: int, folder: str = '/dev/shm'
+) -> None:
+  """Raises ValueError unless the batches of worker processes have room."""
+  if not reading.processes or not os.path.isdir(folder):
+    return
+  needed = reading.processes * (_AHEAD_PER_PROCESS + 1) * batch_bytes
+  free = shutil.disk_usage(folder).free
+  if free < needed:
+    raise ValueError(
+      f'Expected {needed / 1e6:,.0f} MB free in {folder} for '
+      f'--input_processes={reading.processes}, got {free / 1e6:,.0f} MB: make '
+      'it larger (docker run --shm-size=..., or mount -o remount,size=...), or '
+      'read with threads, --input_processes=0.'
+    )
 
 
 def zeros(shape: Sequence[int], dtype: type[np.generic]) -> np.ndarray:

@@ -161,9 +161,12 @@ class RunTest(absltest.TestCase):
       return json.load(file)
 
   def test_one_seed_gives_bit_equal_losses_from_a_disk_and_from_a_bucket(self):
-    done = processes.run('launch.train', *self.arguments, '--seed=7')
+    done = processes.run(
+      'launch.train', *self.arguments, '--seed=7', '--input_processes=2'
+    )
     # The target is out of reach.
     self.assertEqual(done.returncode, 1, done.stderr)
+    self.assertNotIn('leaked', done.stderr)
     self.assertIn('epoch 2', done.stdout)
     with fake_bucket.serve(digits_data.data_dir()) as bucket:
       done = processes.run(

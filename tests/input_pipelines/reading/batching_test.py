@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 from unittest import mock
 
 from absl import flags
@@ -169,6 +170,17 @@ class BatchesTest(parameterized.TestCase):
     ) as options:
       self.take(3, threads=2)
     options.assert_called_once_with(num_threads=2, prefetch_buffer_size=2)
+
+  def test_a_small_shared_memory_is_refused_with_what_to_do(self):
+    usage = mock.Mock(free=299)
+    folder = self.create_tempdir().full_path
+    with mock.patch.object(shutil, 'disk_usage', return_value=usage):
+      batching.require_shared_memory(batching.Reading(), 10**9, folder)
+      batching.require_shared_memory(batching.Reading(processes=1), 99, folder)
+      with self.assertRaisesRegex(ValueError, 'docker run --shm-size'):
+        batching.require_shared_memory(
+          batching.Reading(processes=1), 100, folder
+        )
 
   def test_what_cannot_be_is_refused(self):
     with self.assertRaisesRegex(ValueError, 'first step from 0 on, got -1'):
