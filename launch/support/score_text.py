@@ -6,6 +6,7 @@ import json
 from suite.results import scoring
 from suite.results.records import Score, Value
 from suite.results.report.format import (
+  columns,
   count,
   duration,
   percent,
@@ -70,15 +71,10 @@ def _table(score: Score) -> Iterator[str]:
   named = {value.unit for value in score.values if value.unit}
   # Where runs count in different units, each row names its own.
   unit = named.pop() if len(named) == 1 else None
-  columns = ('run', 'seed', 'status', 'time',
+  names = ('run', 'seed', 'status', 'time',
              units(unit)[1] if unit else 'reached', 'left out')  # fmt: skip
   rows = [_row(value, unit) for value in score.values]
-  widths = [
-    max(map(len, column)) for column in zip(columns, *rows, strict=True)
-  ]
-  for row in (columns, *rows):
-    cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-    yield '  '.join(cells).rstrip()
+  yield from columns([names, *rows])
 
 
 def _row(value: Value, unit: str | None) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Stacked bars: time by part of each run, or of each set of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from markupsafe import Markup
@@ -11,28 +11,23 @@ from suite.results.report.figures import time_unit
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-  name: str
-  seconds: float
-  style: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Bar:
+  """Time by part of one run, or of the mean run of a set."""
+
   label: str
-  parts: tuple[Part, ...]
-  seconds: float
+  parts: Mapping[str, float]  # seconds by name
+  seconds: float  # of the whole
 
 
 def bars(
   name: str,
   rows: Sequence[Bar],
+  styles: Mapping[str, int],
   *,
   width: int,
   title: str,
-  description: str,
 ) -> Markup:
-  """Stacked horizontal bars, one a run, the parts in the same order."""
+  """Stacked horizontal bars, one a run, the parts in the order of `styles`."""
   thick, gap = (26, 12) if len(rows) <= 12 else (14, 5)
   left = max(svg.text_width(row.label) for row in rows) + 12
   totals = [fmt.duration(row.seconds) for row in rows]
@@ -44,44 +39,48 @@ def bars(
   children = svg.x_ticks(x, bottom, unit, grid_top=0)
   for index, (row, total) in enumerate(zip(rows, totals, strict=True)):
     y = index * (thick + gap) + gap / 2
-    children.append(_bar(row, total, x, y, thick, size))
+    children.append(_bar(row, styles, total, x, y, thick, size))
   return svg.figure(
     name,
     *children,
     width=width,
     height=bottom + 42,
     title=title,
-    description=description,
+    description='; '.join(map(_words, rows)) + '.',
   )
 
 
-def _bar(
-  row: Bar, total: str, x: svg.Scale, y: float, thick: float, size: float
-) -> Markup:
+def _words(row: Bar) -> str:
+  parts = [f'{name} {fmt.duration(took)}' for name, took in row.parts.items()]
+  return f'{row.label}: {", ".join(parts)}'
+
+
+def _bar(row: Bar, styles, total, x: svg.Scale, y, thick, size) -> Markup:
   middle = y + thick / 2 + 4.5
   children = [svg.text(0, middle, row.label, 'row-name')]
   edge = 0.0
-  for part in row.parts:
-    left, right = x(edge / size), x((edge + part.seconds) / size)
-    edge += part.seconds
-    if part.seconds > 0:
-      children.append(_segment(row, part, left, right, y, thick))
+  for name, seconds in row.parts.items():
+    left, right = x(edge / size), x((edge + seconds) / size)
+    edge += seconds
+    if seconds > 0:
+      box = left, max(right - left - 1.5, 0.5), y, thick
+      children.append(_segment(row, name, styles[name], *box))
   children.append(svg.text(x(edge / size) + 7, middle, total, 'total'))
   return svg.tag('g', *children)
 
 
 def _segment(
-  row: Bar, part: Part, left: float, right: float, y: float, thick: float
+  row: Bar, name: str, style: int, x: float, width: float, y: float, thick: int
 ) -> Markup:
-  share = part.seconds / row.seconds if row.seconds else 0.0
-  width = max(right - left - 1.5, 0.5)
+  seconds = row.parts[name]
+  share = seconds / row.seconds if row.seconds else 0.0
   children = [
-    svg.tag('title', f'{part.name}: {fmt.duration(part.seconds)}'),
-    svg.tag('rect', x=left, y=y, width=width, height=thick, rx=1.5),
+    svg.tag('title', f'{name}: {fmt.duration(seconds)}'),
+    svg.tag('rect', x=x, y=y, width=width, height=thick, rx=1.5),
   ]
-  for words in (f'{part.name} {share * 100:.0f} %', f'{share * 100:.0f} %'):
+  for words in (f'{name} {share * 100:.0f} %', f'{share * 100:.0f} %'):
     if thick > 20 and svg.text_width(words) + 12 < width:
       middle = y + thick / 2 + 4.5
-      children.append(svg.text(left + 7, middle, words, 'share'))
+      children.append(svg.text(x + 7, middle, words, 'share'))
       break
-  return svg.tag('g', *children, class_=f'part part-{part.style}')
+  return svg.tag('g', *children, class_=f'part part-{style}')

@@ -25,6 +25,7 @@ from suite.results.report import (
 from suite.results.report import format as fmt
 from suite.results.report import rows as rows_lib
 from suite.results.report import runs as runs_lib
+from suite.results.report.bars import Bar
 from suite.results.report.page import Report, environment
 
 # Facts of the system that may differ between sets of one history.
@@ -143,9 +144,7 @@ def _group(key: str, members: Sequence[Set]) -> Group:
   return Group(
     key=key,
     sets=ordered,
-    target=fmt.enumeration(
-      [f'{g.metric} is {g.words}' for g in pictures.goals(first)]
-    ),
+    target=pictures.until(first),
     times=_rows(f'{key}-times', ordered, 'Time to quality of every set'),
     curves=pictures.learning_curves(
       [run for _, run in drawn], banded if same else None, f'{key}-'
@@ -192,7 +191,7 @@ def _batch(each: Set) -> str:
   return str(setting and setting.value)
 
 
-def _spending(each: Set) -> pictures.Spending:
+def _spending(each: Set) -> Bar:
   """The mean run of a set."""
   phases = [result.timed for result in each.results]
   parts: dict[str, float] = {}
@@ -200,7 +199,7 @@ def _spending(each: Set) -> pictures.Spending:
     for name, seconds in phase.parts.items():
       parts[name] = parts.get(name, 0.0) + seconds / len(phases)
   whole = sum(phase.seconds for phase in phases) / len(phases)
-  return pictures.Spending(each.letter, parts, whole)
+  return Bar(each.letter, parts, whole)
 
 
 def _rows(

@@ -37,11 +37,19 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-  """Level that ends a run, and the side on which quality is good."""
+  """One bound of the target: a level of a metric that ends a run."""
 
+  metric: str
+  side: str  # at_least or at_most
   value: float
-  words: str
-  from_below: bool
+
+  @property
+  def words(self) -> str:
+    return f'{self.side.replace("_", " ")} {fmt.plain(self.value)}'
+
+  @property
+  def level(self) -> str:
+    return f'target {fmt.plain(self.value)}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,8 +255,8 @@ def _bound(
     svg.line(x.start, level, x.end, level, 'target'),
     svg.text(
       x.start + 8,
-      below if bound.from_below else level - 7,
-      fmt.shorten(bound.words, svg.letters(width / 2)),
+      below if bound.side == 'at_least' else level - 7,
+      fmt.shorten(bound.level, svg.letters(width / 2)),
       'target-name',
     ),
   ]

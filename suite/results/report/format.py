@@ -1,6 +1,6 @@
 """Numbers as text for people, in the report and in programs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import datetime
 import math
 import numbers
@@ -85,6 +85,11 @@ def count(value: float | None) -> str:
   return f'{value:,.0f}' if value == round(value) else f'{value:,.2f}'
 
 
+def rough(value: float) -> str:
+  """A statistic, with as many digits as tell anything: '17.2', '1,032'."""
+  return count(round(value)) if abs(value) >= 100 else f'{value:.3g}'
+
+
 def units(name: str | None) -> tuple[str, str]:
   """Unit of a place in a log, in words, one and several: 'epoch', 'epochs'."""
   return _UNITS.get(name, ('unit', 'units'))
@@ -126,6 +131,15 @@ def slug(words: str) -> str:
   """Words as part of a file's name."""
   kept = re.sub(r'[^A-Za-z0-9]+', '-', words).strip('-').lower()
   return kept[:60] or 'x'
+
+
+def columns(
+  rows: Sequence[Sequence[str]],
+  aligned: Callable[[str, int], str] = str.ljust,
+) -> list[str]:
+  """The lines of a table, every column as wide as its widest cell."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return ['  '.join(map(aligned, row, widths)).rstrip() for row in rows]
 
 
 def enumeration(words: Sequence[str]) -> str:

@@ -8,14 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from suite.results.records import RunRecord, Score
-from suite.results.report import (
-  facts,
-  made,
-  pictures,
-  published,
-  tables,
-  variation,
-)
+from suite.results.report import facts, pictures, published, tables
 from suite.results.report import format as fmt
 from suite.results.report import runs as runs_lib
 from suite.results.report.runs import Run
@@ -79,21 +72,18 @@ def _headline(runs: Sequence[Run], score: Score) -> dict:
     'big': fmt.duration_parts(score.score_seconds),
     'basis': _basis(score),
     'target': fmt.enumeration([f'{g.metric} {g.words}' for g in goals]),
-    'goal': fmt.enumeration([f'{g.metric} is {g.words}' for g in goals]),
+    'goal': pictures.until(first),
     'total': len(score.values),
     'reached': score.met,
     'left_out': sorted(
       [v for v in score.values if v.dropped in ('fastest', 'slowest')],
       key=lambda value: value.dropped,
     ),
-    'factor': score.factor,
-    'window': score.window,
     'absent': [
       f'run {value.run}'
       for value in score.values
       if value.run not in {run.index for run in runs}
     ],
-    'interval': score.interval,
     'system_line': facts.system_line(first.system),
     'times': pictures.times(runs, score),
   }
@@ -102,13 +92,9 @@ def _headline(runs: Sequence[Run], score: Score) -> dict:
 def _sections(runs: Sequence[Run], score: Score) -> dict:
   first = runs[0].result
   return {
-    'variation': variation.rows(score),
-    'bootstrap': variation.bootstrap(score),
-    'made': made.rows(runs),
-    'share': variation.share(score),
+    'made': list(dict.fromkeys(name for run in runs for name in run.made)),
     'published': published.near(first),
     'band': pictures.reference_band(score),
-    'convergence': score.convergence,
     'curves': pictures.learning_curves(runs, score),
     'loss': pictures.loss_curves(runs),
     'blind': [run for run in runs if not run.result.evals],

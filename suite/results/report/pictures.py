@@ -6,38 +6,24 @@ import dataclasses
 from markupsafe import Markup
 
 from suite.results.records import RunRecord, Score
-from suite.results.report import bars as bars_lib
 from suite.results.report import figures
 from suite.results.report import format as fmt
 from suite.results.report import runs as runs_lib
+from suite.results.report.bars import Bar
+from suite.results.report.bars import bars as draw_bars
 from suite.results.report.runs import Run
 
 WIDE, HALF = 1000, 480  # widths that figures are drawn for
 _PARTS = {  # in the order of the bars
   'startup': ('build', 'preflight', 'compile', 'warm-up', 'init', 'restore'),
-  'timed': ('compute', 'self-play', 'input', 'eval', 'checkpoint', 'restart'),
+  'timed': (
+    *('compute', 'self-play', 'waiting for input', 'eval', 'checkpoint'),
+    'restart',
+  ),
 }
 _PART_NAMES = {'input': 'waiting for input'}
 _LAST = {'other': figures.STYLES, 'not accounted for': figures.STYLES + 1}
 _SLACK = 0.005  # parts may miss their whole by this share before we say so
-
-
-@dataclasses.dataclass(frozen=True)
-class Goal:
-  """One bound of the target."""
-
-  metric: str
-  side: str  # at_least or at_most
-  value: float
-
-  @property
-  def words(self) -> str:
-    return f'{self.side.replace("_", " ")} {fmt.plain(self.value)}'
-
-  @property
-  def bound(self) -> figures.Bound:
-    level = f'target {fmt.plain(self.value)}'
-    return figures.Bound(self.value, level, self.side == 'at_least')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,28 +39,25 @@ class Curves:
 class Breakdown:
   """Time by part: a bar and a row of numbers for every run."""
 
-  parts: tuple[tuple[str, int], ...]  # name and style
+  styles: Mapping[str, int]  # by part
   rows: tuple[tuple[str, tuple[float | None, ...]], ...]  # total comes last
   picture: Markup
   notes: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Spending:
-  """Time by part of one run, or of the mean run of a set."""
-
-  label: str
-  parts: Mapping[str, float]
-  seconds: float
-
-
-def goals(result: RunRecord) -> list[Goal]:
+def goals(result: RunRecord) -> list[figures.Bound]:
   """The bounds of the target of a result."""
   return [
-    Goal(metric, side, value)
+    figures.Bound(metric, side, value)
     for metric, bounds in result.target.as_dict().items()
     for side, value in bounds.items()
   ]
+
+
+def until(result: RunRecord) -> str:
+  """The target in words, after 'until': 'accuracy is at least 0.97'."""
+  words = [f'{goal.metric} is {goal.words}' for goal in goals(result)]
+  return fmt.enumeration(words)
 
 
 def times(runs: Sequence[Run], score: Score) -> Markup | None:
@@ -109,22 +92,19 @@ def learning_curves(
   band = reference_band(score) if score else None
   found = []
   for number, goal in enumerate(goals(runs[0].result)):
-    name, bound = goal.metric, goal.bound
+    name = goal.metric
     clock = [run.curve(name, over_seconds=True, unit=size) for run in runs]
     epochs = [run.curve(name, over_seconds=False) for run in runs]
-    x_label = f'{unit} on the clock'
     found.append(
       Curves(
         name,
-        _curves(f'{prefix}clock-{number}', clock, name, x_label, WIDE, bound),
+        _curves(
+          f'{prefix}clock-{number}',
+          *(clock, name, f'{unit} on the clock', WIDE, goal),
+        ),
         _curves(
           f'{prefix}progress-{number}',
-          epochs,
-          name,
-          progress,
-          HALF,
-          bound,
-          band,
+          *(epochs, name, progress, HALF, goal, band),
         ),
       )
     )
@@ -171,7 +151,7 @@ def _curves(
     for line in lines
     if line.points
   ]
-  ends = [bound.words, *ends] if bound else ends
+  ends = [bound.level, *ends] if bound else ends
   if band:
     low, high = fmt.count(band.low), fmt.count(band.high)
     ends.append(f'the reference took {low} to {high} {x_label}')
@@ -192,14 +172,14 @@ def _curves(
   )
 
 
-def spending(runs: Sequence[Run], phase: str) -> list[Spending]:
+def spending(runs: Sequence[Run], phase: str) -> list[Bar]:
   """Time by part that each run spent on a phase, 'startup' or 'timed'."""
   spent = [(run.label, getattr(run.result, phase)) for run in runs]
-  return [Spending(label, each.parts, each.seconds) for label, each in spent]
+  return [Bar(label, each.parts, each.seconds) for label, each in spent]
 
 
 def breakdown(
-  rows: Sequence[Spending], phase: str, *, name: str = '', mean: bool = True
+  rows: Sequence[Bar], phase: str, *, name: str = '', mean: bool = True
 ) -> Breakdown:
   """Time of a phase by part: a bar and a row of numbers for each."""
   spent = [_spent(row) for row in rows]
@@ -208,48 +188,38 @@ def breakdown(
     part: _LAST.get(part, number % figures.STYLES)
     for number, part in enumerate(names)
   }
-  numbers = [
-    (*(parts.get(part) for part in names), row.seconds)
-    for row, parts in zip(rows, spent, strict=True)
-  ]
-  table = list(zip((row.label for row in rows), numbers, strict=True))
-  if mean and len(rows) > 1:
-    table.append(('mean', _column_means(numbers)))
   bars = [
-    bars_lib.Bar(
-      row.label,
-      tuple(
-        bars_lib.Part(_part_name(part), parts[part], styles[part])
-        for part in names
-        if part in parts
-      ),
-      row.seconds,
-    )
+    dataclasses.replace(row, parts={n: parts[n] for n in names if n in parts})
     for row, parts in zip(rows, spent, strict=True)
   ]
+  table = [
+    (bar.label, (*map(bar.parts.get, names), bar.seconds)) for bar in bars
+  ]
+  if mean and len(rows) > 1:
+    table.append(('mean', _column_means([numbers for _, numbers in table])))
+  when = 'on the clock' if phase == 'timed' else 'before the clock'
+  title = f'Where the time {when} went'
   return Breakdown(
-    parts=tuple((_part_name(part), styles[part]) for part in names),
+    styles=styles,
     rows=tuple(table),
-    picture=_bars(name or phase, phase, bars),
-    notes=tuple(_excess(rows, spent)),
+    picture=draw_bars(name or phase, bars, styles, width=WIDE, title=title),
+    notes=tuple(_excess(bars)),
   )
 
 
-def _excess(
-  rows: Sequence[Spending], spent: Sequence[Mapping[str, float]]
-) -> Iterator[str]:
-  for row, parts in zip(rows, spent, strict=True):
-    excess = sum(parts.values()) - row.seconds
-    if excess > _slack(row.seconds):
+def _excess(bars: Sequence[Bar]) -> Iterator[str]:
+  for bar in bars:
+    excess = sum(bar.parts.values()) - bar.seconds
+    if excess > _slack(bar.seconds):
       yield (
-        f'The parts of {row.label} are {fmt.duration(excess)} longer than '
+        f'The parts of {bar.label} are {fmt.duration(excess)} longer than '
         'their whole.'
       )
 
 
-def _spent(row: Spending) -> dict[str, float]:
+def _spent(row: Bar) -> dict[str, float]:
   """Seconds by part; what the parts leave unexplained is a part as well."""
-  parts = {name: float(seconds) for name, seconds in row.parts.items()}
+  parts = {_PART_NAMES.get(n, n): float(s) for n, s in row.parts.items()}
   missing = row.seconds - sum(parts.values())
   if missing > _slack(row.seconds):
     parts['not accounted for'] = missing
@@ -269,30 +239,10 @@ def _part_order(
   return [name for name in (*known, *new, *_LAST) if name in seen]
 
 
-def _part_name(name: str) -> str:
-  return _PART_NAMES.get(name, name)
-
-
 def _column_means(
   rows: Sequence[tuple[float | None, ...]],
 ) -> tuple[float, ...]:
   return tuple(
     sum(value or 0.0 for value in column) / len(rows)
     for column in zip(*rows, strict=True)
-  )
-
-
-def _bars(name: str, phase: str, rows: Sequence[bars_lib.Bar]) -> Markup:
-  when = 'on the clock' if phase == 'timed' else 'before the clock'
-
-  def words(row: bars_lib.Bar) -> str:
-    parts = [f'{part.name} {fmt.duration(part.seconds)}' for part in row.parts]
-    return f'{row.label}: {", ".join(parts)}'
-
-  return bars_lib.bars(
-    name,
-    rows,
-    width=WIDE,
-    title=f'Where the time {when} went',
-    description='; '.join(words(row) for row in rows) + '.',
   )

@@ -1,11 +1,16 @@
-"""Published results of official rounds, for a sense of size and no more.
+"""Published results of official rounds, for a sense of size and shape alone.
 
 `published.csv` holds facts read from the public result logs of the rounds v0.5
 to v5.0: minutes from run_start to run_stop, averaged without the fastest and
 the slowest run, not normalised. Official tables may differ by a few percent.
+
+`published_curves.csv` has two kinds. 'efficiency': by accelerators, the share
+of ideal speed-up in time to train that the systems of one submitter and round
+kept, against the smallest of the row. 'epochs': by global batch, how long the
+reference trains until the target.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import csv
 import dataclasses
 import functools
@@ -19,7 +24,14 @@ SOURCE = (
   'v0.5 to v5.0, in the repositories mlcommons/training_results_<round>. '
   'Not normalised; official tables may differ a little.'
 )
-_PATH = pathlib.Path(__file__).parent / 'published.csv'
+CURVES_SOURCE = (
+  'Published, unlike this study, which is unverified. Efficiencies: computed '
+  'from the result logs that MLCommons published for MLPerf Training, in '
+  'mlcommons/training_results_<round>, from run_start to run_stop, not '
+  'normalised. Epochs: the means of the reference convergence points in '
+  'mlcommons/logging, some from logs.'
+)
+EFFICIENCY, EPOCHS = 'efficiency', 'epochs'  # kinds of curves
 _SHOWN = 8
 
 
@@ -35,6 +47,20 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
+class Curve:
+  """One published curve; the first point is its smallest."""
+
+  label: str
+  points: tuple[tuple[float, float], ...]  # (accelerators or batch, value)
+
+  @property
+  def relative(self) -> tuple[tuple[float, float], ...]:
+    """The points as multiples of the first, which is (1, 1)."""
+    x0, y0 = self.points[0]
+    return tuple((x / x0, y / y0) for x, y in self.points)
+
+
+@dataclasses.dataclass(frozen=True)
 class Context:
   """Published results to show beside a result."""
 
@@ -47,7 +73,7 @@ class Context:
 
 def near(result: RunRecord) -> Context | None:
   """Published results beside a result; None where nobody published any."""
-  found = _all().get(result.benchmark, ())
+  found = _results().get(result.benchmark, ())
   if not found:
     return None
   if result.size != 'reference':
@@ -60,20 +86,36 @@ def near(result: RunRecord) -> Context | None:
   )
 
 
+def curves(benchmark: str, kind: str) -> Sequence[Curve]:
+  """The published curves of a benchmark; () where there are none."""
+  return [
+    Curve(label, tuple(points))
+    for label, points in _curves().get((kind, benchmark), {}).items()
+  ]
+
+
 @functools.cache
-def _all() -> Mapping[str, Sequence[Entry]]:
+def _results() -> Mapping[str, Sequence[Entry]]:
   found: dict[str, list[Entry]] = {}
-  with _PATH.open(encoding='utf-8', newline='') as file:
-    for row in csv.DictReader(file):
-      found.setdefault(row['benchmark'], []).append(
-        Entry(
-          round=row['round'],
-          submitter=row['submitter'],
-          system=row['system'],
-          accelerators=int(row['accelerators'])
-          if row['accelerators']
-          else None,
-          minutes=float(row['minutes']),
-        )
-      )
+  for row in _rows('published.csv'):
+    count = int(row['accelerators']) if row['accelerators'] else None
+    names = row['round'], row['submitter'], row['system']
+    entry = Entry(*names, count, float(row['minutes']))
+    found.setdefault(row['benchmark'], []).append(entry)
   return found
+
+
+@functools.cache
+def _curves() -> Mapping[tuple[str, str], dict[str, list]]:
+  found: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
+  for row in _rows('published_curves.csv'):
+    rows = found.setdefault((row['kind'], row['benchmark']), {})
+    point = float(row['x']), float(row['y'])
+    rows.setdefault(row['label'], []).append(point)
+  return found
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+  path = pathlib.Path(__file__).parent / name
+  with path.open(encoding='utf-8', newline='') as file:
+    yield from csv.DictReader(file)

@@ -6,7 +6,8 @@ import os
 
 from suite import files
 from suite.clock import RESTART
-from suite.results.records import RunRecord, Score, Value
+from suite.log_keys import MADE
+from suite.results.records import Eval, RunRecord, Score, Value
 from suite.results.report import figures
 from suite.results.report import format as fmt
 
@@ -94,6 +95,15 @@ class Run:
     evals = self.result.evals
     return fmt.count(evals[-1].place) if evals else fmt.NOTHING
 
+  @property
+  def made(self) -> dict[str, list[float]]:
+    """Statistics of the data that the run made itself, block by block."""
+    found: dict[str, list[float]] = {}
+    for item in self.result.evals:
+      for name, value in made_before(item).items():
+        found.setdefault(name, []).append(value)
+    return found
+
   def final(self, metric: str) -> str:
     evals = self.result.evals
     if not evals:
@@ -128,6 +138,13 @@ class Run:
     ]
     broken = len(points) < len(losses)
     return self.line(figures.thinned(points, _LOSS_POINTS), failed=broken)
+
+
+def made_before(item: Eval) -> dict[str, float]:
+  """Statistics of the block before an eval, by their names in tables."""
+  return {
+    key.removeprefix(MADE): value for key, value in item.statistics.items()
+  }
 
 
 def read(results: Sequence[RunRecord], score: Score) -> tuple[Run, ...]:

@@ -6,16 +6,27 @@ from markupsafe import Markup
 
 from suite.results import scaling
 from suite.results.records import RunRecord
-from suite.results.report import facts, pictures, published_curves, trends
+from suite.results.report import facts, pictures, published, trends
 from suite.results.report import format as fmt
+from suite.results.report.bars import Bar
 from suite.results.report.page import Report, environment
 from suite.results.report.pictures import HALF, WIDE
 from suite.results.report.trends import Trend
-from suite.results.scaling import Efficiency, Measured, Point
+from suite.results.scaling import Point
 
-_PARTS = ('total', 'throughput', 'epochs', 'overhead')
-_STYLES = {'total': 0, 'throughput': 2, 'epochs': 1, 'overhead': 4}
-UNITS = {'strong': 'devices', 'weak': 'devices', 'batch': 'global batch'}
+_LABELS = {'devices': 'devices', 'batch': 'global batch'}  # of the x axis
+# Figure: column of a point, attribute of its runs, label of the y axis.
+_MEANS = {
+  'throughput': ('samples_per_second', '', 'samples per second'),
+  'epochs': ('epochs', 'reached', 'epochs to the target'),
+  'seconds': ('seconds', 'seconds', 'seconds to quality'),
+}
+_EFFICIENCIES = {  # column and style
+  'total': ('total_efficiency', 0),
+  'throughput': ('throughput_efficiency', 2),
+  'epochs': ('epochs_ratio', 1),
+  'overhead': ('overhead_ratio', 4),
+}
 
 
 def build(
@@ -35,32 +46,24 @@ def build(
     command: what made the study, for the reader to repeat.
     notes: what a reader should be warned of.
   """
-  found = [(p, scaling.measure(p), scaling.efficiency(p, points[0]))
-           for p in points]  # fmt: skip
-  drawn = _pictures(found, mode, record.benchmark)
-  spent = pictures.breakdown(
-    [_spending(point, mode, measured) for point, measured, _ in found],
-    'timed',
-    name='spent',
-    mean=False,
-  )
+  rows = table(points)
+  drawn = _pictures(points, rows, mode, record.benchmark)
+  spending = [_spending(point, mode) for point in points]
+  spent = pictures.breakdown(spending, 'timed', name='spent', mean=False)
   html = environment().get_template('scaling.html').render(
     mode=mode,
     first=record,
-    rows=found,
-    reference=points[0],
+    rows=rows,
     drawn=drawn,
     spent=spent,
-    goal=fmt.enumeration(
-      [f'{g.metric} is {g.words}' for g in pictures.goals(record)]
-    ),
+    goal=pictures.until(record),
     notes=notes,
-    source=published_curves.SOURCE,
+    source=published.CURVES_SOURCE,
     command=facts.command(command),
   )  # fmt: skip
   figures = {name: each for name, each in drawn.items() if each}
   figures['spent'] = spent.picture
-  tables = {'points': table(points), 'runs': _runs(points)}
+  tables = {'points': rows, 'runs': _runs(points)}
   return Report(html=html, figures=figures, tables=tables)
 
 
@@ -99,21 +102,16 @@ def lines(points: Sequence[Point]) -> list[str]:
   rows = [head]
   for row in table(points):
     ratio = [
-      fmt.NOTHING if row[name] is None else f'{row[name]:.3f}'
-      for name in ('total_efficiency', 'throughput_efficiency',
-                   'epochs_ratio', 'overhead_ratio')
-    ]  # fmt: skip
+      fmt.NOTHING if row[column] is None else f'{row[column]:.3f}'
+      for column, _ in _EFFICIENCIES.values()
+    ]
     rows.append((
       str(row['devices']), str(row['processes']), str(row['batch']),
       f'{row["met"]} of {row["runs"]}', f'{row["samples_per_second"]:,.0f}',
       fmt.count(row['epochs']), fmt.duration(row['seconds']),
       ratio[0], '=', ratio[1], 'x', ratio[2], 'x', ratio[3],
     ))  # fmt: skip
-  widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-  return [
-    '  '.join(t.rjust(w) for t, w in zip(row, widths, strict=True))
-    for row in rows
-  ]
+  return fmt.columns(rows, str.rjust)
 
 
 def _runs(points: Sequence[Point]) -> list[dict]:
@@ -125,100 +123,67 @@ def _runs(points: Sequence[Point]) -> list[dict]:
   ]  # fmt: skip
 
 
-def _x(point: Point, mode: str) -> int:
-  return point.batch if mode == 'batch' else point.devices
-
-
-def _label(point: Point, mode: str) -> str:
-  if mode == 'batch':
-    return f'batch {point.batch}'
-  processes = f' in {point.processes}' if point.processes > 1 else ''
-  return f'{scaling.counted(point.devices, "device")}{processes}'
-
-
-def _spending(point: Point, mode: str, measured: Measured) -> pictures.Spending:
-  whole = sum(measured.parts.values())
-  return pictures.Spending(_label(point, mode), measured.parts, whole)
+def _spending(point: Point, mode: str) -> Bar:
+  parts = scaling.measure(point).parts
+  label = f'batch {point.batch}'
+  if mode != 'batch':
+    processes = f' in {point.processes}' if point.processes > 1 else ''
+    label = f'{scaling.counted(point.devices, "device")}{processes}'
+  return Bar(label, parts, sum(parts.values()))
 
 
 def _pictures(
-  found: Sequence[tuple[Point, Measured, Efficiency]],
-  mode: str,
-  benchmark: str,
+  points: Sequence[Point], rows: Sequence[dict], mode: str, benchmark: str
 ) -> dict[str, Markup | None]:
-  rate = [(_x(p, mode), m.throughput) for p, m, _ in found]
-  kinds = {
-    part: [(_x(p, mode), v) for p, _, e in found
-           if (v := getattr(e, part)) is not None]
-    for part in _PARTS
-  }  # fmt: skip
-  runs = [(_x(p, mode), run) for p, _, _ in found for run in p.runs]
-  throughput = [_trend('measured', rate)]
-  if mode != 'batch':
-    (x0, y0), (x1, _) = rate[0], max(rate)
-    ideal = ((x0, y0), (x1, y0 * x1 / x0))
-    throughput.append(Trend('ideal', ideal, ideal=True, style=3))
-  x = UNITS[mode]
-  return {
-    'throughput': _draw('throughput', throughput, x, 'samples per second'),
-    'epochs': _draw(
-      'epochs',
-      [_trend(
-        'mean run',
-        [(_x(p, mode), m.epochs) for p, m, _ in found if m.epochs is not None],
-        [(at, run.reached) for at, run in runs if run.seconds is not None],
-      )],
-      x,
-      'epochs to the target',
-    ),
-    'seconds': _draw(
-      'seconds',
-      [_trend(
-        'mean run',
-        [(_x(p, mode), m.seconds) for p, m, _ in found
-         if m.seconds is not None],
-        [(at, run.seconds) for at, run in runs if run.seconds is not None],
-      )],
-      x,
-      'seconds to quality',
-    ),
-    'efficiency': _draw(
-      'efficiency',
-      [Trend(part, tuple(kinds[part]), style=_STYLES[part]) for part in _PARTS],
-      x,
-      'against the first point, 1 is as good',
-      WIDE,
-    ),
-    'published-efficiency': _beside(
-      'efficiency', benchmark, [(x, e.total) for x, (p, _, e) in
-      zip([p.devices for p, _, _ in found], found, strict=True)
-      if e.total is not None] if mode == 'strong' else [],
-    ),
-    'published-epochs': _beside(
-      'epochs', benchmark,
-      [(p.batch, m.epochs) for p, m, _ in found if m.epochs is not None],
-    ),
-  }  # fmt: skip
+  at = 'batch' if mode == 'batch' else 'devices'
+  drawn = {}
+  for name, (column, of_run, y_label) in _MEANS.items():
+    label = 'mean run' if of_run else 'measured'
+    dots = tuple(
+      (getattr(point, at), getattr(run, of_run))
+      for point in points
+      for run in point.runs
+      if of_run and run.seconds is not None
+    )
+    lines = [Trend(label, _spots(rows, at, column), dots)]
+    if name == 'throughput' and at == 'devices':
+      (x0, y0), (x1, _) = lines[0].points[0], max(lines[0].points)
+      ideal = ((x0, y0), (x1, y0 * x1 / x0))
+      lines.append(Trend('ideal', ideal, ideal=True, style=3))
+    drawn[name] = _draw(name, lines, _LABELS[at], y_label)
+  lines = [
+    Trend(part, _spots(rows, at, column), style=style)
+    for part, (column, style) in _EFFICIENCIES.items()
+  ]
+  y_label = 'against the first point, 1 is as good'
+  drawn['efficiency'] = _draw('efficiency', lines, _LABELS[at], y_label, WIDE)
+  ours = _spots(rows, 'devices', 'total_efficiency')
+  drawn['published-efficiency'] = _beside(
+    published.EFFICIENCY, benchmark, ours if mode == 'strong' else ()
+  )
+  ours = _spots(rows, 'batch', 'epochs')
+  drawn['published-epochs'] = _beside(published.EPOCHS, benchmark, ours)
+  return drawn
 
 
-def _trend(
-  label: str,
-  points: Sequence[tuple[float, float]],
-  dots: Sequence[tuple[float, float]] = (),
-) -> Trend:
-  return Trend(label, tuple(points), tuple(dots))
+def _spots(
+  rows: Sequence[dict], x: str, y: str
+) -> tuple[tuple[float, float], ...]:
+  """Two columns of the table of points, where both are known."""
+  return tuple((row[x], row[y]) for row in rows if row[y] is not None)
 
 
 def _beside(
   kind: str, benchmark: str, ours: Sequence[tuple[float, float]]
 ) -> Markup | None:
   """Ours and the published curves, as multiples of the smallest of each."""
-  others = published_curves.of(benchmark, kind)
+  others = published.curves(benchmark, kind)
   xs = {x for x, _ in ours}
   if not others or len(xs) < 2 or len(xs) < len(ours):
     return None
   (x0, y0) = min(ours)
-  drawn = [_trend('this study', [(x / x0, y / y0) for x, y in sorted(ours)])]
+  own = tuple((x / x0, y / y0) for x, y in sorted(ours))
+  drawn = [Trend('this study', own)]
   drawn += [
     Trend(curve.label, curve.relative, style=2 + i % 4, context=True)
     for i, curve in enumerate(others)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from suite.results.records import Score
-from suite.results.report import facts, made, published
-from suite.results.report.runs import Run
+from suite.results.report import facts, published
+from suite.results.report.runs import Run, made_before
 
 _SCORE = (
   *('benchmark', 'size', 'division', 'target', 'runs', 'required_runs'),
@@ -83,7 +83,7 @@ def _run(run: Run) -> dict:
 def _evals(run: Run) -> Table:
   return [
     {'run': run.index, **item.at, 'step': item.step,
-     'seconds': item.seconds, **item.quality, **made.of_eval(item)}
+     'seconds': item.seconds, **item.quality, **made_before(item)}
     for item in run.result.evals
   ]  # fmt: skip
 

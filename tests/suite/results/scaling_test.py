@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from suite import benchmark, hparams
 from suite.hparams import POSITIVE, Scales, tunable
 from suite.results import convergence, scaling
-from suite.results.report import published_curves, trends
+from suite.results.report import published, trends
 from suite.results.report import scaling as page
 from suite.results.scaling import Point, Run
 from tests.suite.results import sample_results
@@ -242,14 +242,14 @@ class PageTest(parameterized.TestCase):
 class PublishedCurvesTest(parameterized.TestCase):
   @parameterized.parameters('resnet', 'bert', 'maskrcnn', 'rnnt', 'ssd')
   def test_more_accelerators_never_gain_efficiency(self, name):
-    for curve in published_curves.of(name, published_curves.EFFICIENCY):
+    for curve in published.curves(name, published.EFFICIENCY):
       xs, ys = zip(*curve.points, strict=True)
       self.assertEqual(list(xs), sorted(set(xs)))
       self.assertEqual(ys[0], 1)
       self.assertEqual(list(ys), sorted(ys, reverse=True))
 
   def test_the_largest_batch_of_resnet_takes_2_45_times_the_epochs(self):
-    (curve,) = published_curves.of('resnet', published_curves.EPOCHS)
+    (curve,) = published.curves('resnet', published.EPOCHS)
     self.assertAlmostEqual(curve.relative[-1][1], 85.8 / 35)
     self.assertEqual(curve.relative[0], (1, 1))
 
