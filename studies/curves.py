@@ -1,6 +1,6 @@
 r"""Learning curves of many seeds, and of models broken on purpose.
 
-python studies/curves.py --benchmark=resnet --seeds=20 --csv=FILE
+python studies/curves.py --benchmark=resnet --seeds=40 --csv=FILE
 
 A target is only worth something if nearly every seed of the reference reaches
 it and a broken model does not, or needs visibly longer. This trains both
@@ -34,8 +34,13 @@ from suite.target import Target
 
 _BENCHMARK = flags.DEFINE_string('benchmark', 'resnet', 'Whose tiny size.')
 _DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'Where its data lies.')
-_SEEDS = flags.DEFINE_integer('seeds', 20, 'How many seeds of each variant.')
-_FIRST_SEED = flags.DEFINE_integer('first_seed', 0, 'The first of them.')
+_SEEDS = flags.DEFINE_integer('seeds', 40, 'How many seeds of each variant.')
+_FIRST_SEED = flags.DEFINE_integer(
+  'first_seed',
+  None,
+  'The first of consecutive seeds; by default they come from the operating '
+  'system: seeds that a recipe was tuned on flatter it.',
+)
 _VARIANTS = flags.DEFINE_list('variants', None, 'Which; by default all.')
 _CSV = flags.DEFINE_string('csv', None, 'Output.', required=True)
 _HP = flags.DEFINE_multi_string('hp', [], 'Changes to the tiny reference.')
@@ -85,9 +90,7 @@ def main(argv):
   found = importlib.import_module(f'suite.benchmarks.{benchmark.name}.broken')
   for variant in _VARIANTS.value or found.VARIANTS:
     change, context = found.VARIANTS[variant]
-    for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value):
-      if (variant, str(seed)) in done:
-        continue
+    for seed in _seeds({seed for name, seed in done if name == variant}):
       with context():
         task = benchmark.task(change(reference), size.data)
         facts = task.inspect(directory)
@@ -103,11 +106,21 @@ def main(argv):
       )
 
 
-def _done(path: str) -> set[tuple[str, str]]:
+def _seeds(done: set[int]) -> list[int]:
+  """Seeds that a variant lacks."""
+  first, wanted = _FIRST_SEED.value, _SEEDS.value
+  if first is not None:
+    return [seed for seed in range(first, first + wanted) if seed not in done]
+  lacking = max(0, wanted - len(done))
+  return [int.from_bytes(os.urandom(4), 'little') for _ in range(lacking)]
+
+
+def _done(path: str) -> set[tuple[str, int]]:
   if not os.path.exists(path):
     return set()
   with open(path, encoding='utf-8', newline='') as file:
-    return {(row['variant'], row['seed']) for row in csv.DictReader(file)}
+    rows = csv.DictReader(file)
+    return {(row['variant'], int(row['seed'])) for row in rows}
 
 
 def _append(
