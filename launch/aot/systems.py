@@ -124,6 +124,11 @@ def several(text: str) -> list[System]:
   return [get(name) for name in names]
 
 
+def kinds(platform: str) -> Mapping[str, Mapping]:
+  """Kinds of chips of 'tpu' or 'gpu', and what is known of each."""
+  return _table()[platform]
+
+
 def published() -> list[str]:
   """Every single slice by name, and clusters of GPUs up to 64 hosts."""
   slices = [

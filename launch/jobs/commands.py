@@ -1,7 +1,6 @@
 """The commands of a job, and the variables that they need, for any launcher."""
 
 from collections.abc import Sequence
-import shlex
 
 from launch.jobs import description
 from launch.jobs.description import Job
@@ -62,10 +61,11 @@ def run_flags(job: Job) -> Words:
 
 def environment(job: Job) -> dict[str, str]:
   """Variables that are alike in all processes."""
+  alone = job.processes_per_host == 1
   found = {
     'PODIUM_PROCESSES': str(job.processes),
     'PODIUM_DEVICES': str(job.processes * job.chips_per_process),
-    'PODIUM_LOCAL_DEVICES': local_devices(job),
+    'PODIUM_LOCAL_DEVICES': 'all' if alone else str(job.chips_per_process),
   }
   if job.backend == 'cpu':
     found['JAX_NUM_CPU_DEVICES'] = str(job.chips_per_process)
@@ -74,14 +74,3 @@ def environment(job: Job) -> dict[str, str]:
     found['NCCL_LAUNCH_MODE'] = 'GROUP'
   given = {name: hparams.as_text(v) for name, v in job.environment.items()}
   return {**found, **given}
-
-
-def local_devices(job: Job) -> str:
-  """Value of PODIUM_LOCAL_DEVICES: the devices that a process takes."""
-  alone = job.processes_per_host == 1
-  return 'all' if alone else str(job.chips_per_process)
-
-
-def joined(words: Words) -> str:
-  """The words as one line of shell."""
-  return shlex.join(words)

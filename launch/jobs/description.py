@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -10,14 +11,14 @@ from typing import Any
 import yaml
 
 from launch import profiles
+from launch.aot import systems
 from suite import benchmark as benchmark_lib
 from suite import hparams as hparams_lib
 from suite.hparams import Division
 from suite.log_keys import STATUSES
 
-CPUS, GPUS = ('cpu',), ('h100', 'h200', 'b200')
-TPUS = ('v3', 'v4', 'v5e', 'v5p', 'v6e', 'tpu7x')
-HARDWARE = (*CPUS, *GPUS, *TPUS)
+GPUS, TPUS = tuple(systems.kinds('gpu')), tuple(systems.kinds('tpu'))
+HARDWARE = ('cpu', *GPUS, *TPUS)
 
 _NAME = re.compile(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?')
 _TIME = re.compile(r'(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)')
@@ -28,7 +29,6 @@ _OWN_FLAGS = (
   'submission_org', 'submission_platform', 'submission_status', 'platform',
   'resume', 'compiler_option', 'hp', 'flagfile',
 )  # fmt: skip
-_JOB_FLAGS = '--([a-z_]+)(=.*)?'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,25 +169,19 @@ def job(values: Mapping[str, Any]) -> Job:
   """The job of a description, checked; ValueError for the first fault."""
   made = _make(Job, values, '')
   _check(made)
-  named = _resolved(made)
-  runs = made.runs or named.runs
+  benchmark = benchmark_lib.get(made.benchmark)
+  hparams_lib.override(
+    benchmark.size(made.size).hparams,
+    hyperparameters(made),
+    Division(made.division),
+  )
   name = made.name or f'{made.benchmark}-{made.size}'.replace('_', '-')
   if not _NAME.fullmatch(name):
     raise ValueError(
       'name is of small letters, digits and dashes, 40 at most and a letter '
       f'first, not {name!r}.'
     )
-  return dataclasses.replace(made, runs=runs, name=name)
-
-
-def _resolved(made: Job) -> benchmark_lib.Benchmark:
-  """The benchmark, after its hyperparameters were tried on it."""
-  found = benchmark_lib.get(made.benchmark)
-  size = found.size(made.size)
-  hparams_lib.override(
-    size.hparams, hyperparameters(made), Division(made.division)
-  )
-  return found
+  return dataclasses.replace(made, runs=made.runs or benchmark.runs, name=name)
 
 
 def hyperparameters(made: Job) -> dict[str, str]:
@@ -238,10 +232,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     return {str(key): each for key, each in value.items()}
   if origin is Sequence:
     _require(isinstance(value, list), name, 'a list of texts', value)
-    for each in value:
-      _require(isinstance(each, str), name, 'a list of texts', each)
-      _require_line(name, each)
-    return tuple(value)
+    return tuple(_line(name, 'a list of texts', each) for each in value)
   if hint is int:
     whole = isinstance(value, int) and not isinstance(value, bool)
     least = 0 if name == 'retries' else 1
@@ -249,15 +240,10 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     _require(whole and value >= least, name, expected, value)
     return value
   if name == 'time_limit' and isinstance(value, int):
-    value = _clock(value)  # YAML reads 4:00:00 as a number to the base of 60
-  _require(isinstance(value, str), name, 'a text', value)
-  _require_line(name, value)
-  return value
-
-
-def _clock(seconds: int) -> str:
-  minutes, seconds = divmod(seconds, 60)
-  return f'{minutes // 60}:{minutes % 60:02}:{seconds:02}'
+    # YAML reads 4:00:00 as a number to the base of 60.
+    minutes, seconds = divmod(value, 60)
+    value = f'{minutes // 60}:{minutes % 60:02}:{seconds:02}'
+  return _line(name, 'a text', value)
 
 
 def _require(holds: bool, name: str, expected: str, value: Any) -> None:
@@ -265,9 +251,11 @@ def _require(holds: bool, name: str, expected: str, value: Any) -> None:
     raise ValueError(f'{name} is {expected}, not {value!r}.')
 
 
-def _require_line(name: str, text: str) -> None:
-  if any(ord(c) < 32 for c in text):
-    raise ValueError(f'{name} is one line of text, not {text!r}.')
+def _line(name: str, expected: str, value: Any) -> str:
+  _require(isinstance(value, str), name, expected, value)
+  whole = all(ord(c) >= 32 for c in value)
+  _require(whole, name, 'one line of text', value)
+  return value
 
 
 def _check(made: Job) -> None:
@@ -299,7 +287,12 @@ def _check(made: Job) -> None:
   for name in made.environment:
     if not _VARIABLE.fullmatch(name):
       raise ValueError(f'environment has no variable {name!r}.')
-  _flags(made.flags)
+  for text in made.flags:
+    found = re.fullmatch('--([a-z_]+)(=.*)?', text, re.DOTALL)
+    if not found:
+      raise ValueError(f'flags are like --watchdog_seconds=300, not {text!r}.')
+    if found[1] in _OWN_FLAGS:
+      raise ValueError(f'flags must not hold --{found[1]}: it follows.')
 
 
 def _shares(made: Job) -> None:
@@ -318,9 +311,7 @@ def _shares(made: Job) -> None:
   if made.hardware in TPUS and made.processes_per_host != 1:
     raise ValueError('A host of TPUs has one process: processes_per_host is 1.')
   if made.topology:
-    chips = 1
-    for side in made.topology.split('x'):
-      chips *= int(side)
+    chips = math.prod(int(side) for side in made.topology.split('x'))
     have = made.hosts // made.slices * made.chips_per_host
     if chips != have:
       raise ValueError(
@@ -328,15 +319,6 @@ def _shares(made: Job) -> None:
         f'{made.hosts // made.slices} hosts of {made.chips_per_host} chips '
         f'have {have}.'
       )
-
-
-def _flags(texts: Sequence[str]) -> None:
-  for text in texts:
-    found = re.fullmatch(_JOB_FLAGS, text, re.DOTALL)
-    if not found:
-      raise ValueError(f'flags are like --watchdog_seconds=300, not {text!r}.')
-    if found[1] in _OWN_FLAGS:
-      raise ValueError(f'flags must not hold --{found[1]}: it follows.')
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

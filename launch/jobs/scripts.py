@@ -7,9 +7,9 @@ import shlex
 from typing import Any
 
 import jinja2
+import yaml
 
 from launch.jobs import commands
-from launch.jobs.commands import joined
 from launch.jobs.description import Job
 
 _FOLDER = pathlib.Path(__file__).parent / 'templates'
@@ -19,29 +19,21 @@ _SAVING_SECONDS = 150
 
 def local(job: Job) -> str:
   """For the processes of this machine."""
-  _no_container(job, 'local')
-  _one_host(job)
+  _require_no_container(job, 'local')
+  if job.hosts > 1:
+    raise ValueError(f'Target local is one host; the job has {job.hosts}.')
   start = (
     job.python, '-m', 'launch.local', f'--processes={job.processes}',
     f'--devices={job.chips_per_process}', '--',
   )  # fmt: skip
-  environment = commands.environment(job)
-  if job.processes > 1:
-    environment = {n: v for n, v in environment.items() if not _is_local(n)}
   return fill(
-    'local.sh.j2',
-    job=job,
-    environment=environment,
-    benchmark=commands.benchmark(job),
-    local=start,
-    train_arguments=commands.train(job)[2:],
-    conclusion=commands.conclusion(job),
+    'local.sh.j2', job, benchmark=commands.benchmark(job), local=start
   )
 
 
 def slurm(job: Job) -> str:
   """For sbatch: plain, or with pyxis where there is a container."""
-  _no_tpu(job, 'slurm')
+  require_no_tpu(job, 'slurm')
   named = {'partition': job.slurm.partition, 'account': job.slurm.account}
   options = [f'--{name}={value}' for name, value in named.items() if value]
   for option in (*options, *job.slurm.options):
@@ -53,34 +45,25 @@ def slurm(job: Job) -> str:
   hours, minutes = divmod(-(-rest // 60), 60)
   return fill(
     'slurm.sh.j2',
-    job=job,
-    environment=commands.environment(job),
+    job,
     slurm_time=f'{days}-{hours:02}:{minutes:02}:00',
     slurm_options=(*options, *job.slurm.options),
     last_start=job.seconds - min(_SAVING_SECONDS, job.seconds // 4),
-    train=commands.train(job),
-    conclusion=commands.conclusion(job),
   )
 
 
 def mpirun(job: Job) -> str:
   """For Open MPI's mpirun."""
-  _no_container(job, 'mpirun')
-  _no_tpu(job, 'mpirun')
+  _require_no_container(job, 'mpirun')
+  require_no_tpu(job, 'mpirun')
   if job.hosts > 1 and not job.mpirun.hostfile:
     raise ValueError('Several hosts need mpirun.hostfile: a host a line.')
-  return fill(
-    'mpirun.sh.j2',
-    job=job,
-    environment=commands.environment(job),
-    train=commands.train(job),
-    conclusion=commands.conclusion(job),
-  )
+  return fill('mpirun.sh.j2', job)
 
 
 def tpu_vm(job: Job) -> str:
   """For a TPU VM with one or more hosts, by gcloud from another machine."""
-  _no_container(job, 'tpu_vm')
+  _require_no_container(job, 'tpu_vm')
   if job.backend != 'tpu' or job.slices > 1:
     raise ValueError(
       'Target tpu_vm is for one slice of TPUs; several slices go with '
@@ -89,42 +72,41 @@ def tpu_vm(job: Job) -> str:
   if not job.gcloud.tpu or not job.gcloud.zone:
     raise ValueError('Target tpu_vm needs gcloud.tpu, its name, and its zone.')
   named = {'project': job.gcloud.project, 'zone': job.gcloud.zone}
-  inside = f'cd {shlex.quote(job.code)} && '
-  results = shlex.quote(posixpath.join(job.output, 'run_'))
-  conclusion = '; '.join(map(joined, commands.conclusion(job)))
   return fill(
     'tpu_vm.sh.j2',
-    job=job,
-    tpu=job.gcloud.tpu,
+    job,
     place=[f'--{name}={value}' for name, value in named.items() if value],
     output=posixpath.normpath(posixpath.join(job.code, job.output)),
-    finished_command=f'{inside}test -e {results}',
-    host_script=on_tpu_host(job).rstrip(),
-    conclusion_command=inside + conclusion,
-    setup_command=(
-      f'mkdir -p {shlex.quote(job.code)} && '
-      f'tar -xzf podium.tar.gz -C {shlex.quote(job.code)} && {inside}'
-      f"{shlex.quote(job.python)} -m pip install --quiet --editable '.[tpu]'"
-    ),
+    results=posixpath.join(job.output, 'run_'),
   )
 
 
-def on_tpu_host(job: Job) -> str:
-  """Script for each host of a TPU VM; its argument is the number of the run."""
-  return fill(
-    'tpu_host.sh.j2',
-    job=job,
-    environment=commands.environment(job),
-    train=commands.train(job),
-  )
+def fill(name: str, job: Job, **values: Any) -> str:
+  """A template with the job, its variables, its commands, and `values`.
 
-
-def fill(name: str, **values: Any) -> str:
-  """A template with its values.
-
-  `q` quotes a word, `join_words` several; `wrap` gives each flag a line.
+  `q` quotes a word, `join_words` several; `wrap` gives each flag a line; `yaml`
+  writes a value on one line of YAML.
   """
-  return _templates().get_template(name).render(**values)
+  return (
+    _templates()
+    .get_template(name)
+    .render(
+      job=job,
+      environment=commands.environment(job),
+      train=commands.train(job),
+      conclusion=commands.conclusion(job),
+      **values,
+    )
+  )
+
+
+def require_no_tpu(job: Job, target: str) -> None:
+  """ValueError for a job of TPUs."""
+  if job.backend == 'tpu':
+    raise ValueError(
+      f'Target {target} is for CPUs and GPUs; for {job.hardware} there are '
+      'tpu_vm and jobset_tpu.'
+    )
 
 
 @functools.cache
@@ -136,7 +118,12 @@ def _templates() -> jinja2.Environment:
     lstrip_blocks=True,
     keep_trailing_newline=True,
   )
-  made.filters |= {'q': shlex.quote, 'join_words': joined, 'wrap': _wrapped}
+  made.filters |= {
+    'q': shlex.quote,
+    'join_words': shlex.join,
+    'wrap': _wrapped,
+    'yaml': _yaml,
+  }
   return made
 
 
@@ -144,31 +131,18 @@ def _wrapped(words: commands.Words, indent: int) -> str:
   """Program and arguments, then each flag in a line of its own."""
   count = next((i for i, w in enumerate(words) if w.startswith('--')), None)
   between = ' \\\n' + ' ' * indent
-  head = [joined(words[:count])] if count else []
+  head = [shlex.join(words[:count])] if count else []
   flags = [] if count is None else words[count:]
   return between.join([*head, *map(shlex.quote, flags)])
 
 
-def _is_local(name: str) -> bool:
-  """Returns whether launch.local sets the variable itself."""
-  return name.startswith('PODIUM_') or name == 'JAX_NUM_CPU_DEVICES'
+def _yaml(value: Any) -> str:
+  text = yaml.safe_dump(value, default_flow_style=True, width=float('inf'))
+  return text.removesuffix('...\n').strip()  # the mark after a single text
 
 
-def _no_container(job: Job, target: str) -> None:
+def _require_no_container(job: Job, target: str) -> None:
   if job.container or job.mounts:
     raise ValueError(
       f'Target {target} starts no container: leave container and mounts away.'
     )
-
-
-def _no_tpu(job: Job, target: str) -> None:
-  if job.backend == 'tpu':
-    raise ValueError(
-      f'Target {target} is for CPUs and GPUs; for {job.hardware} there are '
-      'tpu_vm and jobset_tpu.'
-    )
-
-
-def _one_host(job: Job) -> None:
-  if job.hosts > 1:
-    raise ValueError(f'Target local is one host; the job has {job.hosts}.')

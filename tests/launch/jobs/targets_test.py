@@ -82,7 +82,7 @@ class ShellTest(parameterized.TestCase):
       text = '#!/bin/bash\n' + embedded(text, target)
     shellcheck(self, text)
     if target == 'tpu_vm':
-      shellcheck(self, scripts.on_tpu_host(job), '--shell=bash')
+      shellcheck(self, scripts.fill('tpu_host.sh.j2', job), '--shell=bash')
 
 
 class LocalTest(parameterized.TestCase):
@@ -188,7 +188,7 @@ class LocalTest(parameterized.TestCase):
 class CommandsTest(parameterized.TestCase):
   def test_launch_train_takes_the_flags_of_a_job(self):
     job = with_changes(
-      _CPUS, batch=500, hparams={'max_epochs': 2}, division='open',
+      _CPUS, batch=512, hparams={'max_epochs': 2}, division='open',
       profile='cpu', compiler_options={'xla_cpu_enable_fast_math': False},
       flags=['--watchdog_seconds=60'],
     )  # fmt: skip
