@@ -13,6 +13,8 @@ Report = dict[str, Any]
 _OUT_OF_MEMORY = re.compile(
   r'Used (?P<used>[\d.]+[KMGT]?) of (?P<have>[\d.]+[KMGT]?) hbm'
 )
+# Of collectives that are shown as one.
+_ALIKE = ('kind', 'axis', 'crosses', 'group', 'certain')
 _UNITS = {'': 0, 'K': 10, 'M': 20, 'G': 30, 'T': 40}
 
 
@@ -126,14 +128,10 @@ def _summed(sent: Sequence[Report]) -> list[Report]:
   """Collectives of one kind, axis and group summed up; the slowest first."""
   totals: dict[tuple, Counter] = {}
   for each in sent:
-    key = tuple(
-      each[name] for name in ('kind', 'axis', 'crosses', 'group', 'certain')
-    )
-    counts = totals.setdefault(key, Counter())
+    counts = totals.setdefault(tuple(each[n] for n in _ALIKE), Counter())
     counts.update({n: each[n] for n in ('times', 'bytes', 'seconds')})
   rows = [
-    dict(zip(('kind', 'axis', 'crosses', 'group', 'certain'), key, strict=True))
-    | dict(counts)
+    {**dict(zip(_ALIKE, key, strict=True)), **counts}
     for key, counts in totals.items()
   ]
   return sorted(rows, key=lambda row: -row['seconds'])

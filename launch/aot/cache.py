@@ -5,26 +5,19 @@ which options, by which versions. The optimised program is kept as text, so that
 reports are made each time; nothing that is kept is ever executed.
 """
 
-import base64
 from collections.abc import Mapping
 import gzip
 import hashlib
 import json
 import os
+import pathlib
 from typing import Any
 import zlib
-
-from suite import files
 
 
 def key(*parts: Any) -> str:
   """A name for what the parts, JSON values, describe together."""
   text = json.dumps(parts, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest(text: str) -> str:
-  """A short stand-in for a long text."""
   return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -39,31 +32,22 @@ class Cache:
     if not self._directory:
       return None
     try:
-      with open(self._path(name), encoding='utf-8') as file:
-        kept = json.load(file)
-      text = gzip.decompress(base64.b64decode(kept['text'])).decode()
-      # A broken entry is made again and replaced.
-      whole = kept['name'] == name and digest(text) == kept['digest']
-      return {**kept['facts'], 'text': text} if whole else None
+      # A broken entry, which gzip notices, is made again and replaced.
+      kept = json.loads(gzip.decompress(self._path(name).read_bytes()))
+      return kept['facts'] if kept['name'] == name else None
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
       return None
 
   def keep(self, name: str, facts: Mapping[str, Any]) -> None:
-    """Keeps facts, of which 'text' is long, whole or not at all."""
+    """Keeps facts, JSON values, whole or not at all."""
     if not self._directory:
       return
-    text = facts['text']
-    packed = gzip.compress(text.encode(), mtime=0)
-    os.makedirs(os.path.dirname(self._path(name)), exist_ok=True)
-    files.write_json(
-      self._path(name),
-      {
-        'name': name,
-        'facts': {k: v for k, v in facts.items() if k != 'text'},
-        'digest': digest(text),
-        'text': base64.b64encode(packed).decode(),
-      },
-    )
+    path = self._path(name)
+    partial = path.with_suffix('.partial')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({'name': name, 'facts': facts})
+    partial.write_bytes(gzip.compress(text.encode(), mtime=0))
+    os.replace(partial, path)
 
-  def _path(self, name: str) -> str:
-    return os.path.join(self._directory, name[:2], f'{name}.json')
+  def _path(self, name: str) -> pathlib.Path:
+    return pathlib.Path(self._directory, name[:2], f'{name}.gz')

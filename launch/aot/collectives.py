@@ -5,7 +5,7 @@ iota that is reshaped and transposed ('[2,4]<=[4,2]T(1,0)'), and as axes of a
 mesh ("mesh['a'=2,'b'=4] {'b'}"). Numbers are places in the program's devices.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import itertools
 import math
@@ -107,12 +107,14 @@ def parse_groups(text: str, devices: int) -> np.ndarray:
   if text.startswith('mesh['):
     return _mesh_groups(text)
   if text.startswith('['):
-    return _iota(text)
+    shape, _, ids = text.replace(' ', '').partition('<=')
+    groups = hlo.numbers(shape)
+    return _iota(ids).reshape(groups if len(groups) == 2 else (1, -1))
   if text.startswith('{'):
     lists = re.findall(r'\{([\d,\s]+)\}', text)
     if not lists:
       return np.arange(devices)[None]
-    return np.array([[int(n) for n in part.split(',')] for part in lists])
+    return np.array([hlo.numbers(part) for part in lists])
   raise ValueError(f'Expected groups of devices; got {text!r}.')
 
 
@@ -178,15 +180,13 @@ def _along(ids: np.ndarray, shape: Mapping[str, int], axes) -> np.ndarray:
 
 
 def _iota(text: str) -> np.ndarray:
-  match = re.fullmatch(
-    r'\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text.replace(' ', '')
-  )
+  """'[4,2]T(1,0)' -> numbers from 0 on, reshaped, transposed and laid flat."""
+  match = re.fullmatch(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
   if not match:
-    raise ValueError(f'Expected groups such as [2,4]<=[8]; got {text!r}.')
-  groups, dims, order = (_numbers(part) for part in match.groups())
+    raise ValueError(f'Expected numbers such as [4,2]T(1,0); got {text!r}.')
+  dims, order = map(hlo.numbers, match.groups())
   ids = np.arange(math.prod(dims)).reshape(dims)
-  ids = ids.transpose(order) if order else ids
-  return ids.reshape(groups if len(groups) == 2 else (1, -1))
+  return (ids.transpose(order) if order else ids).reshape(-1)
 
 
 def _mesh_groups(text: str) -> np.ndarray:
@@ -202,7 +202,10 @@ def _mesh_groups(text: str) -> np.ndarray:
     name: int(size)
     for name, size in re.findall(r"'?([\w.\-]+)'?=(\d+)", match['axes'])
   }
-  ids = _mesh_ids(match['ids'], math.prod(sizes.values()))
+  listed = match['ids'] or f'[{math.prod(sizes.values())}]'
+  ids = (
+    _iota(listed) if listed.startswith('[') else np.array(hlo.numbers(listed))
+  )
   parts: dict[str, list[tuple[int, bool]]] = {
     name: [(size, False)] for name, size in sizes.items()
   }
@@ -237,19 +240,3 @@ def _cut(parts, before: int, size: int) -> list[tuple[int, bool]]:
       cut.append((length, grouped))
     outside *= length
   return cut
-
-
-def _mesh_ids(text: str | None, count: int) -> np.ndarray:
-  if not text:
-    return np.arange(count)
-  if text.startswith('['):
-    dims, _, order = text.partition('T')
-    dims = _numbers(dims.strip('[]'))
-    ids = np.arange(count).reshape(dims)
-    order = _numbers(order.strip('()')) if order else ()
-    return (ids.transpose(order) if order else ids).reshape(-1)
-  return np.array(_numbers(text))
-
-
-def _numbers(text: str | None) -> Sequence[int]:
-  return tuple(int(n) for n in text.split(',') if n) if text else ()

@@ -16,6 +16,8 @@ _BITS = {
   'u16': 16, 'f16': 16, 'bf16': 16, 's32': 32, 'u32': 32, 'f32': 32, 's64': 64,
   'u64': 64, 'f64': 64, 'c64': 64, 'c128': 128, 'token': 0, 'opaque': 0,
 }  # fmt: skip
+_STRING = r'"(?:\\.|[^"\\])*"'
+_MARKS = re.compile(rf'{_STRING}|[()\[\]{{}},]')
 _ARRAY = re.compile(r'(?P<dtype>[a-z][a-z0-9]*)\[(?P<dims>[^\]]*)\]')
 _COMMENT = re.compile(r'/\*.*?\*/')
 _NAME = re.compile(r'%?([\w.\-]+)$')
@@ -88,7 +90,11 @@ class Instruction:
   def attribute(self, name: str) -> str | None:
     """The value of `name=`, up to the next attribute; None if it is not set."""
     match = re.search(rf'(?:^|, ){name}=', self.attributes)
-    return _value(self.attributes[match.end() :]) if match else None
+    if not match:
+      return None
+    text = self.attributes[match.end() :]
+    commas = (i for i, mark, depth in _marks(text) if mark == ',' and not depth)
+    return text[: next(commas, None)]
 
   @functools.cached_property
   def called(self) -> Mapping[str, tuple[str, ...]]:
@@ -97,7 +103,7 @@ class Instruction:
       kind: tuple(
         part.strip().lstrip('%') for part in names.strip('{}').split(',')
       )
-      for kind, names in _CALLED.findall(_without_strings(self.attributes))
+      for kind, names in _CALLED.findall(re.sub(_STRING, '""', self.attributes))
     }
 
 
@@ -202,26 +208,20 @@ def parse_shape(text: str) -> Shape:
   if not match:
     raise ValueError(f'Expected a shape such as f32[8,128]; got {text!r}.')
   # A dimension may be bounded ('<=8'), which is the most that it can be.
-  dims = tuple(int(d.strip('<=? ')) for d in match['dims'].split(',') if d)
+  dims = numbers(match['dims'])
   return Array(match['dtype'], dims, *_layout(text[match.end() :]))
 
 
 def split(text: str) -> list[str]:
   """Splits at the commas that are in no bracket and no string."""
-  parts, depth, start, quoted = [], 0, 0, False
-  for i, char in enumerate(text):
-    if char == '"' and (i == 0 or text[i - 1] != '\\'):
-      quoted = not quoted
-    elif quoted:
-      continue
-    elif char in '([{':
-      depth += 1
-    elif char in ')]}':
-      depth -= 1
-    elif char == ',' and depth == 0:
-      parts.append(text[start:i])
-      start = i + 1
-  return [*parts, text[start:]] if text else []
+  cuts = [i for i, mark, depth in _marks(text) if mark == ',' and not depth]
+  ends = zip([0, *(i + 1 for i in cuts)], [*cuts, len(text)], strict=True)
+  return [text[start:end] for start, end in ends] if text else []
+
+
+def numbers(text: str | None) -> tuple[int, ...]:
+  """The whole numbers of a list: '{0,1}' -> (0, 1); of None: ()."""
+  return tuple(int(n) for n in re.findall(r'\d+', text or ''))
 
 
 def _bits(dtype: str) -> int:
@@ -241,8 +241,8 @@ def _layout(text: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
   tile = re.match(r'T\(([\d,]+)\)', rest)
   space = re.search(r'S\((\d+)\)', rest)
   return (
-    tuple(int(axis) for axis in order.split(',') if axis),
-    tuple(int(size) for size in tile[1].split(',')) if tile else (),
+    numbers(order),
+    numbers(tile[1]) if tile else (),
     int(space[1]) if space else 0,
   )
 
@@ -300,32 +300,17 @@ def _last_name(argument: str) -> str:
 
 def _closing(text: str, opening: int) -> int:
   """Index at which the bracket at `opening` closes."""
-  depth, quoted = 0, False
-  for i in range(opening, len(text)):
-    char = text[i]
-    if char == '"' and text[i - 1] != '\\':
-      quoted = not quoted
-    elif not quoted and char in '([{':
-      depth += 1
-    elif not quoted and char in ')]}':
-      depth -= 1
-      if depth == 0:
-        return i
+  for i, _, depth in _marks(text, opening):
+    if not depth:
+      return i
   raise ValueError(f'A bracket does not close: {text[:80]!r}')
 
 
-def _value(text: str) -> str:
-  """The first of `split(text)`, without looking at the rest."""
+def _marks(text: str, start: int = 0) -> Iterator[tuple[int, str, int]]:
+  """(index, mark, depth after it) of brackets and commas outside strings."""
   depth = 0
-  for i, char in enumerate(text):
-    if char in '([{':
-      depth += 1
-    elif char in ')]}':
-      depth -= 1
-    elif char == ',' and depth == 0:
-      return text[:i]
-  return text
-
-
-def _without_strings(text: str) -> str:
-  return re.sub(r'"(\\.|[^"\\])*"', '""', text)
+  for found in _MARKS.finditer(text, start):
+    mark = found[0]
+    depth += (mark in '([{') - (mark in ')]}')
+    if len(mark) == 1:
+      yield found.start(), mark, depth

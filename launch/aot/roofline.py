@@ -120,17 +120,17 @@ def _group_seconds(
   kind, size = collective.kind, collective.bytes
   if len(chips) == 1:  # between the cores of a chip, through its memory
     return _passes(kind) * size / system.memory_bandwidth
-  if system.platform == 'gpu':
-    near, far = _gpu_levels(chips)
-  else:
-    near, far = _slice_levels(chips)
+  # Members in a host of GPUs or in a slice of TPUs, and their number.
+  gpu = system.platform == 'gpu'
+  wholes = Counter(chip[0] if gpu else number for number, chip in chips)
+  near, far = max(wholes.values()), len(wholes)
   # What all share is sent in parts; what is a chip's own, by that chip.
   senders = len(chips) // far if kind in _SHARED else 1
   levels = [0.0]
   if near > 1:
     bandwidth = (
       system.link_bandwidth
-      if system.platform == 'gpu'
+      if gpu
       else _torus_bandwidth([chip for _, chip in chips], system, kind)
     )
     levels.append(_seconds(kind, size, near, bandwidth))
@@ -147,18 +147,6 @@ def _seconds(kind: str, size: float, members: int, bandwidth: float) -> float:
 
 def _passes(kind: str) -> int:
   return 2 if kind == 'all-reduce' else 1
-
-
-def _gpu_levels(chips: set) -> tuple[int, int]:
-  """Members in a host, and hosts."""
-  hosts = Counter(chip[0] for _, chip in chips)
-  return max(hosts.values()), len(hosts)
-
-
-def _slice_levels(chips: set) -> tuple[int, int]:
-  """Members in a slice, and slices."""
-  slices = Counter(number for number, _ in chips)
-  return max(slices.values()), len(slices)
 
 
 def _torus_bandwidth(chips: Sequence, system: System, kind: str) -> float:

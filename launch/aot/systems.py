@@ -9,13 +9,15 @@ host, as in a DGX.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 import math
 import re
+import string
 
 import yaml
+
+from suite import hparams
 
 GPUS_PER_HOST = 8
 MAX_GPUS = 16384
@@ -63,7 +65,7 @@ class System:
   sources: Mapping[str, str]
   compiler_name: str = ''
   chip_config: str = ''
-  target: Mapping[str, object] | None = None
+  target: str = ''
 
   @property
   def devices(self) -> int:
@@ -103,9 +105,9 @@ def get(name: str) -> System:
   kinds = {**_table()['tpu'], **_table()['gpu']}
   if not match or match['kind'] not in kinds:
     raise ValueError(
-      f'Unknown system {name!r}{_near(name, published())}; expected a kind, '
-      'the size of a slice, and for several TPU slices their number, as in '
-      f'v5e-256, v5e-256x2 or h100-64, of {", ".join(kinds)}.'
+      f'Unknown system {name!r}{hparams.nearest(name, published())}; expected '
+      'a kind, the size of a slice, and for several TPU slices their '
+      f'number, as in v5e-256, v5e-256x2 or h100-64, of {", ".join(kinds)}.'
     )
   kind, size, slices = match['kind'], int(match['size']), int(match['n'] or 1)
   if kind in _table()['gpu']:
@@ -147,7 +149,11 @@ def published() -> list[str]:
 def _slice(name: str, kind: str, size: int, slices: int) -> System:
   entry = _table()['tpu'][kind]
   if size not in entry['slices']:
-    near = _nearest_numbers(size, list(entry['slices']))
+    # The two that are nearest by ratio, in order.
+    by_ratio = sorted(
+      entry['slices'], key=lambda n: abs(math.log(n / max(size, 0.5)))
+    )
+    near = sorted(by_ratio[:2])
     raise ValueError(
       f'There is no slice {kind}-{size} ({entry["counts"]} are counted); the '
       f'nearest: {", ".join(f"{kind}-{each}" for each in near)}.'
@@ -221,7 +227,7 @@ def _gpu(name: str, kind: str, size: int, slices: str | None) -> System:
     chips_per_host=per_host,
     devices_per_chip=1,
     wraps=(False, False),
-    target=entry['target'],
+    target=string.Template(_table()['gpu_target']).substitute(entry['target']),
     **_rates(entry),
   )
 
@@ -230,17 +236,6 @@ def _rates(entry: Mapping) -> dict[str, object]:
   names = ('flops', 'memory_bytes', 'memory_bandwidth', 'link_bandwidth',
            'wide_bandwidth')  # fmt: skip
   return {name: entry[name] for name in names} | {'sources': entry['from']}
-
-
-def _nearest_numbers(number: int, numbers: Sequence[int]) -> list[int]:
-  """The two that are nearest by ratio, in order."""
-  by_ratio = sorted(numbers, key=lambda n: abs(math.log(n / max(number, 0.5))))
-  return sorted(by_ratio[:2])
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-  close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-  return f' (did you mean {" or ".join(close)}?)' if close else ''
 
 
 @functools.cache

@@ -4,7 +4,7 @@ The compilers read their `environment` when they are loaded, so it must be set
 before the process starts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import importlib.metadata
 import importlib.util
 import os
@@ -14,16 +14,6 @@ from jax.experimental import topologies
 
 from launch.aot.roofline import Place
 from launch.aot.systems import System
-
-# From OpenXLA's description of the Hopper and Blackwell GPUs, which agree.
-_GPU_LIMITS = """
-  threads_per_block_limit: 1024 threads_per_warp: 32
-  shared_memory_per_block: 49152 shared_memory_per_core: 233472
-  shared_memory_per_block_optin: 232448 threads_per_core_limit: 2048
-  fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
-  block_dim_limit_z: 65535 registers_per_core_limit: 65536
-  registers_per_block_limit: 65536
-"""
 
 
 class Unavailable(ValueError):
@@ -59,7 +49,7 @@ def require(system: System) -> None:
         f"{system.name} needs TPU's compiler, libtpu, which is not installed: "
         "pip install --constraint constraints.txt -e '.[tpu]'."
       )
-  elif not _cuda_plugin():
+  elif not cuda_plugin():
     raise Unavailable(
       f'{system.name} needs the CUDA plugin of JAX, which is not installed: '
       "pip install --constraint constraints.txt -e '.[gpu]'."
@@ -69,7 +59,7 @@ def require(system: System) -> None:
 def versions(system: System) -> dict[str, str]:
   """Versions that decide what a program is compiled to."""
   names = ['jax', 'jaxlib']
-  names += ['libtpu'] if system.platform == 'tpu' else [_cuda_plugin()]
+  names += ['libtpu'] if system.platform == 'tpu' else [cuda_plugin()]
   return {name: importlib.metadata.version(name) for name in names if name}
 
 
@@ -82,7 +72,7 @@ def devices(system: System) -> Sequence[Any]:
       platform='cuda',
       # As JAX has it on a cluster: what NVLink joins is a slice, of one host.
       topology=f'{hosts}x1x{each}',
-      target_config=target_config(system.target),
+      target_config=system.target,
     ).devices
   options: dict[str, Any] = {}
   if system.chip_config:
@@ -109,26 +99,8 @@ def place(device: Any, system: System) -> Place:
   )
 
 
-def target_config(target: Mapping[str, Any]) -> str:
-  """A GPU as XLA's compiler wants it described."""
-  rates = '\n'.join(
-    f'  {name}: {target[name]}'
-    for name in ('core_count', 'clock_rate_ghz', 'l2_cache_size',
-                 'memory_bandwidth', 'device_memory_size')
-  )  # fmt: skip
-  return (
-    f'gpu_device_info {{{_GPU_LIMITS}{rates}\n'
-    '  cuda_compute_capability { '
-    f'major: {target["compute_capability"]} '
-    'feature_extension: ACCELERATED_FEATURES }\n}\n'
-    'platform_name: "CUDA"\n'
-    'dnn_version_info { major: 9 minor: 10 }\n'
-    'runtime_version { major: 13 minor: 0 patch: 0 }\n'
-    f'device_description_str: "{target["name"]}"\n'
-  )
-
-
-def _cuda_plugin() -> str:
+def cuda_plugin() -> str:
+  """Package of JAX's CUDA plugin; '' if none is installed."""
   for name in ('jax-cuda13-plugin', 'jax-cuda12-plugin'):
     try:
       importlib.metadata.version(name)

@@ -48,7 +48,8 @@ def traffic(module: hlo.Module) -> int:
   """
   total = 0
   for each in module.executed():
-    if not each.fused and not _is_free(each.instruction):
+    opcode = each.instruction.opcode
+    if not each.fused and opcode not in _FREE and not opcode.endswith('-done'):
       total += each.times * _moved(module, each)
   return total
 
@@ -58,7 +59,7 @@ def _operations(each: hlo.Executed) -> tuple[str, int] | None:
   opcode = instruction.opcode
   if opcode == 'dot':
     lhs = hlo.leaves(computation.operand_shapes(instruction)[0])[0]
-    axes = _numbers(instruction.attribute('lhs_contracting_dims'))
+    axes = hlo.numbers(instruction.attribute('lhs_contracting_dims'))
     return lhs.dtype, _product(instruction, lhs, axes)
   if opcode == 'convolution':
     return _convolution(each, 'Forward')
@@ -137,10 +138,6 @@ def _windows(text: str | None, rank: int) -> list[flops.Window]:
   ]  # fmt: skip
 
 
-def _is_free(instruction: hlo.Instruction) -> bool:
-  return instruction.opcode in _FREE or instruction.opcode.endswith('-done')
-
-
 def _moved(module: hlo.Module, each: hlo.Executed) -> int:
   instruction, computation = each.instruction, each.computation
   if instruction.opcode == 'fusion':
@@ -151,7 +148,7 @@ def _moved(module: hlo.Module, each: hlo.Executed) -> int:
     taken = {
       i: part
       for i in range(len(instruction.operands))
-      if (part := _part(computation, instruction, i)) is not None
+      if (part := _part(instruction, i)) is not None
     }
     given = _given(computation, instruction)
   read = 0
@@ -171,21 +168,18 @@ def _taken_by_fusion(inner: hlo.Computation) -> dict[int, int]:
   for instruction in inner.instructions.values():
     if instruction.opcode != 'parameter':
       continue
-    parts = [_part(inner, *use) for use in users.get(instruction.name, ())]
+    parts = [_part(*use) for use in users.get(instruction.name, ())]
     if parts and None not in parts:
       taken[int(instruction.arguments)] = sum(parts)
   return taken
 
 
-def _part(
-  computation: hlo.Computation, user: hlo.Instruction, operand: int
-) -> int | None:
+def _part(user: hlo.Instruction, operand: int) -> int | None:
   """Bytes that `user` reads of an operand that it does not read whole."""
   if operand == 0 and user.opcode in _READS_PART:
     return _in_memory(user.shape)
   if operand == 0 and user.opcode in ('dynamic-update-slice', 'scatter'):
     return 0  # in place; `_given` counts what is new
-  del computation
   return None
 
 
@@ -206,7 +200,3 @@ def _given(computation: hlo.Computation, root: hlo.Instruction) -> int:
 
 def _in_memory(shape: hlo.Shape) -> int:
   return sum(leaf.stored_bytes for leaf in hlo.leaves(shape) if not leaf.space)
-
-
-def _numbers(text: str | None) -> tuple[int, ...]:
-  return tuple(int(n) for n in (text or '').strip('{}').split(',') if n)

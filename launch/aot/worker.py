@@ -7,13 +7,11 @@ standard input and answers with JSON lines: what it is doing, then a report.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import difflib
 import importlib.util
 import json
 import math
 import mmap
 import os
-import pathlib
 import re
 import sys
 import time
@@ -87,7 +85,12 @@ def run(job: Job, tell: Callable[..., None]) -> analysis.Report:
     known = _known(kept, name, low, job, system, tell)
     reports[name] = _report(known, low, system, mesh, places)
   return {
-    'system': describe_system(system),
+    'system': {
+      **dataclasses.asdict(system),
+      'hosts': system.hosts,
+      'devices': system.devices,
+      'shape': system.shape(),
+    },
     'mesh': dict(mesh.shape),
     'versions': targets.versions(system),
     'batch': program.rows_of(_largest(task.train_specs)),
@@ -106,14 +109,6 @@ def make_task(job: Job, devices: int = 1) -> Task:
   return benchmark.task(changed, size.data, devices=devices)
 
 
-def describe_system(system: systems.System) -> analysis.Report:
-  """A system for a report, as JSON has it."""
-  found = dataclasses.asdict(system)
-  found |= {'hosts': system.hosts, 'devices': system.devices}
-  found |= {'shape': system.shape(), 'flops': dict(system.flops)}
-  return found | {'sources': dict(system.sources)}
-
-
 def nearest_option(name: str, library: str) -> str:
   """', did you mean ...?' by the names of options in a compiler's library."""
   with (
@@ -121,9 +116,7 @@ def nearest_option(name: str, library: str) -> str:
     mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
   ):
     found = re.findall(rb'xla_[a-z0-9_]{4,80}', content)
-  known = sorted({each.decode() for each in found})
-  close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-  return f' (did you mean {close[0]!r}?)' if close else ''
+  return hparams.nearest(name, sorted({each.decode() for each in found}))
 
 
 def _chosen(lowered: Mapping[str, Any], names: tuple[str, ...]) -> Iterator:
@@ -144,9 +137,9 @@ def _chosen(lowered: Mapping[str, Any], names: tuple[str, ...]) -> Iterator:
 def _known(kept, name, low, job, system, tell) -> Mapping[str, Any]:
   """The compiler's facts about a program, cached or new."""
   key = cache.key(
-    cache.digest(low.as_text()),
+    low.as_text(),
     [system.compiler_name, system.chip_config, system.topology, system.slices],
-    dict(system.target or {}),
+    system.target,
     dict(job.options),
     {k: v for k, v in os.environ.items() if k in _READ_BY_COMPILERS},
     targets.versions(system),
@@ -206,15 +199,12 @@ def _check_options(options: Mapping[str, str], mesh, system) -> None:
 
 def _library(system: systems.System) -> str:
   """The file of the system's compiler."""
-  if system.platform == 'tpu':
-    folder = importlib.util.find_spec('libtpu').submodule_search_locations[0]
-    return str(pathlib.Path(folder, 'libtpu.so'))
-  for name in ('xla_cuda13', 'xla_cuda12'):
-    found = importlib.util.find_spec(f'jax_plugins.{name}')
-    if found:
-      folder = found.submodule_search_locations[0]
-      return str(pathlib.Path(folder, 'xla_cuda_plugin.so'))
-  raise targets.Unavailable('The CUDA plugin of JAX is not installed.')
+  module, name = 'libtpu', 'libtpu.so'
+  if system.platform == 'gpu':
+    version = targets.cuda_plugin().split('-')[1]  # of jax-cuda13-plugin
+    module, name = f'jax_plugins.xla_{version}', 'xla_cuda_plugin.so'
+  (folder,) = importlib.util.find_spec(module).submodule_search_locations
+  return os.path.join(folder, name)
 
 
 def _by_shape(

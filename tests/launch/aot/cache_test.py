@@ -53,7 +53,7 @@ class CacheTest(parameterized.TestCase):
       for path in (os.path.join(folder, name) for name in names)
     }
     # One program's file in the place of another's.
-    os.replace(found[f'{other}.json'], found[f'{self.name}.json'])
+    os.replace(found[f'{other}.gz'], found[f'{self.name}.gz'])
     self.assertIsNone(self.cache.find(self.name))
 
   def test_without_a_directory_nothing_is_kept(self):

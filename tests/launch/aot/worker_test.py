@@ -78,7 +78,7 @@ class TextTest(parameterized.TestCase):
       targets.require(systems.get(name))
 
   def test_a_gpu_is_described_to_its_compiler(self):
-    text = targets.target_config(systems.get('h200-8').target)
+    text = systems.get('h200-8').target
     self.assertIn('device_memory_size: 151397597184', text)
     self.assertIn('major: 9', text)
     self.assertEqual(text.count('{'), text.count('}'))
