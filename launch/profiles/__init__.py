@@ -20,7 +20,8 @@ import yaml
 from suite import hparams
 
 _FOLDER = pathlib.Path(__file__).parent
-_FIELDS = ('also', 'on_top_of', 'compiler_options', 'environment', 'left_out')
+_GROUPS = ('compiler_options', 'environment')
+_FIELDS = ('also', 'on_top_of', *_GROUPS, 'left_out')
 # Variables that hold flags: what is set already comes after ours and wins.
 _LISTS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')
 # How XLA numbers the levels that people write as O1.
@@ -49,28 +50,24 @@ def load(name: str) -> Profile:
 
   ValueError for an unknown one, and for two that contradict each other.
   """
-  options: dict[str, Value] = {}
-  environment: dict[str, str] = {}
+  found: dict[str, dict[str, Any]] = {group: {} for group in _GROUPS}
   for each in filter(None, name.split(',')):
-    entries = _entries(each.strip())
-    _join(options, entries['compiler_options'], each)
-    _join(environment, entries['environment'], each)
-  return Profile(name, options, environment)
+    for group, entries in _entries(each.strip()).items():
+      for key, value in entries.items():
+        if (before := found[group].setdefault(key, value)) != value:
+          raise ValueError(
+            f'Profile {each} sets {key} to {value}, one before it to {before}.'
+          )
+  return Profile(
+    name,
+    {k: parsed(k, value) for k, value in found['compiler_options'].items()},
+    {k: str(value) for k, value in found['environment'].items()},
+  )
 
 
 def names() -> Sequence[str]:
   """Every name that `load` takes."""
   return sorted(_files())
-
-
-def reasons(name: str) -> Mapping[str, str]:
-  """Why a profile sets each of its options and variables, and leaves others."""
-  _require(name)
-  read = _read(_files()[name])
-  below = reasons(read['on_top_of']) if read.get('on_top_of') else {}
-  groups = ('compiler_options', 'environment')
-  own = {k: e['why'] for g in groups for k, e in read.get(g, {}).items()}
-  return {**below, **own, **read.get('left_out', {})}
 
 
 def with_options(profile: Profile, texts: Sequence[str]) -> Profile:
@@ -127,38 +124,20 @@ def parsed(name: str, value: Value) -> Value:
 
 def _entries(name: str) -> dict[str, dict[str, Any]]:
   """Both groups of a profile, with those that it stands on."""
-  _require(name)
-  read = _read(_files()[name])
-  below = read.get('on_top_of')
-  groups = ('compiler_options', 'environment')
-  entries = _entries(below) if below else {group: {} for group in groups}
-  own = {
-    'compiler_options': {
-      key: parsed(key, entry['value'])
-      for key, entry in read.get('compiler_options', {}).items()
-    },
-    'environment': {
-      key: str(entry['value'])
-      for key, entry in read.get('environment', {}).items()
-    },
-  }
-  return {group: {**entries[group], **own[group]} for group in groups}
-
-
-def _join(into: dict[str, Any], more: Mapping[str, Any], name: str) -> None:
-  for key, value in more.items():
-    if into.setdefault(key, value) != value:
-      raise ValueError(
-        f'Profile {name} sets {key} to {value}, one before it to {into[key]}.'
-      )
-
-
-def _require(name: str) -> None:
   if name not in _files():
     raise ValueError(
       f'Unknown profile {name!r}{hparams.nearest(name, names())}; there are '
       f'{", ".join(names())}.'
     )
+  read = _read(_files()[name])
+  below = _entries(read['on_top_of']) if 'on_top_of' in read else {}
+  return {
+    group: {
+      **below.get(group, {}),
+      **{key: entry['value'] for key, entry in read.get(group, {}).items()},
+    }
+    for group in _GROUPS
+  }
 
 
 @functools.cache
@@ -180,7 +159,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
   unknown = sorted(read.keys() - set(_FIELDS))
   if unknown:
     raise ValueError(f'{path} holds {unknown[0]}; known are {_FIELDS}.')
-  for group in ('compiler_options', 'environment'):
+  for group in _GROUPS:
     for key, entry in read.get(group, {}).items():
       if set(entry) != {'value', 'why'} or not entry['why']:
         raise ValueError(f'{path}: {key} needs a value and a why.')

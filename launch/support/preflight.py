@@ -77,7 +77,7 @@ def run(
   }
   for name, measure in parts.items():
     # Process 0 decides for all: half of them in a collective would wait.
-    if _agreed(time.monotonic() - began < seconds / 2):
+    if _gathered(np.asarray([time.monotonic() - began]))[0, 0] < seconds / 2:
       found[name] = measure()
     else:
       left_out.append(name)
@@ -152,7 +152,8 @@ def _devices(mesh: Mesh, effort: _Effort) -> list[dict[str, Any]]:
     for device in mesh.devices.flat
     if device.process_index == jax.process_index()
   ]
-  rows = np.zeros((2, _most([len(mine)])), np.float32)  # ids + 1, TFLOP/s
+  most = _gathered(np.asarray([len(mine)])).max()
+  rows = np.zeros((2, most))  # ids + 1, TFLOP/s
   for column, device in enumerate(mine):
     rows[:, column] = device.id + 1, _tflops(device, effort)
   table = _gathered(rows)  # [processes, 2, devices of the host with most]
@@ -204,7 +205,7 @@ def _all_reduce(mesh: Mesh, effort: _Effort) -> dict[str, Any]:
   )
   best = _best(lambda: jax.block_until_ready(total(zeros)))
   # Hosts time the same operation; the slowest knows how long it took.
-  best = float(_gathered(np.asarray([best], np.float32)).max())
+  best = float(_gathered(np.asarray([best])).max())
   rate = effort.reduced / best
   return {
     'bytes': effort.reduced,
@@ -223,45 +224,30 @@ def _clocks() -> dict[str, Any]:
   """Largest difference of the hosts' clocks: the smallest of rounds."""
   if jax.process_count() == 1:
     return {'text': 'one process, one clock'}
-  start = int(_gathered(_halves(_microseconds()))[0] @ _WEIGHTS)
   rounds = []
   for _ in range(2 * _ROUNDS):
-    _gathered(np.zeros(1, np.int32))  # all leave it at nearly the same time
-    told = _gathered(_halves(_microseconds() - start))  # [processes, 2]
-    rounds.append(told.astype(np.int64) @ _WEIGHTS)
-  apart = np.asarray(rounds)  # [rounds, processes], microseconds
+    _gathered(np.zeros(1))  # all leave it at nearly the same time
+    rounds.append(_gathered(np.asarray([time.time_ns()]))[:, 0])
+  apart = np.asarray(rounds)  # [rounds, processes], nanoseconds
   spreads = apart.max(axis=1) - apart.min(axis=1)
   best = apart[int(spreads.argmin())]
-  skew = float(spreads.min()) / 1e6
+  skew = float(spreads.min()) / 1e9
   return {
     'seconds': skew,
-    'ahead_of_process_0': [float(t - best[0]) / 1e6 for t in best],
+    'ahead_of_process_0': [float(t - best[0]) / 1e9 for t in best],
     'text': f'at most {fmt.duration(skew)} apart',
   }
 
 
-_WEIGHTS = np.asarray([1 << 24, 1], np.int64)
-
-
-def _halves(microseconds: int) -> np.ndarray:
-  """A number of up to 55 bits as int32 [2]: JAX has no int64 by default."""
-  return np.asarray(divmod(microseconds, 1 << 24), np.int32)
-
-
-def _microseconds() -> int:
-  return time.time_ns() // 1000
-
-
 def _disks(directory: str | None, size: int, seconds: float) -> dict[str, Any]:
   """One process of every host reads; the slowest is told."""
-  hosts = _gathered(
-    np.asarray([zlib.crc32(platform.node().encode()) >> 1], np.int32)
-  ).reshape(-1)
-  first = list(hosts).index(hosts[jax.process_index()]) == jax.process_index()
+  mine = zlib.crc32(platform.node().encode())
+  hosts = _gathered(np.asarray([mine]))[:, 0]
+  first = list(hosts).index(mine) == jax.process_index()
   rate, cold, why = 0.0, 0.0, 'not the first process of its host'
   if first:
     rate, cold, why = _read_rate(directory, size, seconds)
-  told = _gathered(np.asarray([rate, cold], np.float32))  # [processes, 2]
+  told = _gathered(np.asarray([rate, cold]))  # [processes, 2]
   measured = told[told[:, 0] > 0]
   if not len(measured):
     return {'text': f'not measured: {why or "another host could not"}'}
@@ -348,12 +334,6 @@ def _gathered(mine: np.ndarray) -> np.ndarray:
   """The arrays of all processes, stacked: [processes, ...]."""
   if jax.process_count() == 1:
     return mine[None]
-  return np.asarray(multihost_utils.process_allgather(mine))
-
-
-def _most(mine: Sequence[int]) -> int:
-  return int(_gathered(np.asarray(mine, np.int32)).max())
-
-
-def _agreed(yes: bool) -> bool:
-  return bool(_gathered(np.asarray([yes], np.int32))[0, 0])
+  # As JAX has it by default there are no 64 bits, so as bytes.
+  told = multihost_utils.process_allgather(mine.view(np.uint8))
+  return np.asarray(told).view(mine.dtype)

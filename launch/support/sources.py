@@ -13,6 +13,16 @@ from suite.files import PACKAGES, ROOT
 _COMMIT = re.compile(r'[0-9a-f]{40}')
 
 
+def git(*words: str) -> bytes:
+  """Output of git; empty without git or a checkout."""
+  try:
+    return subprocess.run(
+      ('git', '-C', str(ROOT), *words), check=True, capture_output=True
+    ).stdout
+  except (OSError, subprocess.CalledProcessError):
+    return b''
+
+
 def copy(to: str, commit: str) -> str:
   """Copies the source to a folder; says in a sentence which source it is.
 
@@ -20,10 +30,10 @@ def copy(to: str, commit: str) -> str:
   they lie here are taken. Hidden files, which are no source, stay behind.
   """
   target = pathlib.Path(to)
-  if _COMMIT.fullmatch(commit) and (archive := _git('archive', commit)):
+  if _COMMIT.fullmatch(commit) and (archive := git('archive', commit)):
     _unpack(archive, target)
     return f'the source at commit {commit}, which ran.'
-  if tracked := _git('ls-files', '-z'):
+  if tracked := git('ls-files', '-z'):
     names = [os.fsdecode(name) for name in tracked.split(b'\0') if name]
     _copy(names, target)
     why = 'had changes that were in no commit'
@@ -35,16 +45,6 @@ def copy(to: str, commit: str) -> str:
     )
   _copy(_installed(), target)
   return 'the packages as they were installed when this was packaged.'
-
-
-def _git(*words: str) -> bytes:
-  """Output of git; empty without git or a checkout."""
-  try:
-    return subprocess.run(
-      ('git', '-C', str(ROOT), *words), check=True, capture_output=True
-    ).stdout
-  except (OSError, subprocess.CalledProcessError):
-    return b''
 
 
 def _unpack(archive: bytes, target: pathlib.Path) -> None:

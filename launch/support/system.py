@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from suite.files import ROOT
+from launch.support import sources
 
 _PACKAGES = (
   'podium-bench', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
@@ -71,18 +71,9 @@ def versions() -> dict[str, str]:
 
 def _commit() -> str:
   """The checkout's commit, '+changes' if it has any; 'unknown' without one."""
-  try:
-    commit = _git('rev-parse', 'HEAD')
-    changes = _git('status', '--porcelain', '--untracked-files=no')
-  except (OSError, subprocess.CalledProcessError):
-    return 'unknown'
-  return commit + ('+changes' if changes else '')
-
-
-def _git(*words: str) -> str:
-  return subprocess.run(
-    ('git', '-C', str(ROOT), *words), check=True, capture_output=True, text=True
-  ).stdout.strip()
+  commit = sources.git('rev-parse', 'HEAD').decode().strip()
+  changes = sources.git('status', '--porcelain', '--untracked-files=no')
+  return commit + ('+changes' if changes else '') if commit else 'unknown'
 
 
 def _processor() -> str:

@@ -7,7 +7,6 @@ of this project, in the versions of constraints-prepare.txt.
 
 from collections.abc import Sequence
 from importlib import metadata
-import json
 import os
 import pathlib
 import shutil
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 
+from suite import files
 from suite.files import ROOT
 
 PROJECT = 'podium-bench'
@@ -51,10 +51,8 @@ def make(directory: str, wanted: Sequence[str] | None = None) -> str:
   wanted = list(wanted if wanted is not None else requirements())
   python = os.path.join(directory, 'bin', 'python')
   done = os.path.join(directory, _DONE)
-  if os.path.exists(done):
-    with open(done, encoding='utf-8') as file:
-      if json.load(file) == wanted:
-        return python
+  if os.path.exists(done) and files.read_json(done) == wanted:
+    return python
   print(f'Making an environment in {directory} ...', flush=True)
   _run([sys.executable, '-m', 'venv', '--clear', directory])
   print(f'Installing {", ".join(wanted)} (minutes, about 2 GB) ...', flush=True)
@@ -63,9 +61,7 @@ def make(directory: str, wanted: Sequence[str] | None = None) -> str:
   )
   pip = [python, '-m', 'pip', '--disable-pip-version-check', 'install']
   _run([*pip, '--progress-bar=on', '--quiet', *constraints, *wanted])
-  with open(f'{done}.partial', 'w', encoding='utf-8') as file:
-    json.dump(wanted, file)
-  os.replace(f'{done}.partial', done)
+  files.write_json(done, wanted)
   return python
 
 
@@ -93,9 +89,13 @@ def build(python: str, name: str, *, data_dir: str, downloads: str) -> str:
     f'--manual_dir={downloads}',
   ]
   # TFDS's own progress is shown as it is.
-  _run(command, environment={'TF_CPP_MIN_LOG_LEVEL': '2'})
-  built = _only_version(scratch, name)
-  place = os.path.join(data_dir, name, os.path.basename(built))
+  _run(command, TF_CPP_MIN_LOG_LEVEL='2')
+  root = pathlib.Path(scratch, name)
+  found = sorted(path.parent for path in root.glob('*/dataset_info.json'))
+  if len(found) != 1:
+    raise ValueError(f'Expected one version under {root}, got {len(found)}.')
+  (built,) = found
+  place = os.path.join(data_dir, name, built.name)
   if os.path.exists(place):
     raise FileExistsError(f'Expected nothing at {place}; {built} goes there.')
   os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -114,12 +114,10 @@ def _of_installed() -> list[str]:
   ]
 
 
-def _run(
-  command: Sequence[str], environment: dict[str, str] | None = None
-) -> None:
+def _run(command: Sequence[str], **variables: str) -> None:
   done = subprocess.run(
     command,
-    env={**os.environ, **(environment or {})},
+    env={**os.environ, **variables},
     stdin=subprocess.DEVNULL,
     check=False,
   )
@@ -127,12 +125,3 @@ def _run(
     raise OSError(
       f'Expected exit code 0, got {done.returncode}: {" ".join(command)}'
     )
-
-
-def _only_version(scratch: str, name: str) -> str:
-  """The directory of the data set that was built."""
-  root = pathlib.Path(scratch, name)
-  found = sorted(path.parent for path in root.glob('*/dataset_info.json'))
-  if len(found) != 1:
-    raise ValueError(f'Expected one version under {root}, got {len(found)}.')
-  return str(found[0])

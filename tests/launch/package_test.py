@@ -265,9 +265,9 @@ class SourcesTest(absltest.TestCase):
     self.to = audit_logs.directory(self) / 'podium'
 
   def test_without_git_the_installed_packages_are_taken(self):
-    before = sources._git
-    sources._git = lambda *words: b''
-    self.addCleanup(setattr, sources, '_git', before)
+    before = sources.git
+    sources.git = lambda *words: b''
+    self.addCleanup(setattr, sources, 'git', before)
     self.assertIn('installed', sources.copy(str(self.to), 'unknown'))
     self.assertTrue((self.to / 'suite/run/loop.py').is_file())
     self.assertEmpty([*self.to.rglob('*.pyc')])
