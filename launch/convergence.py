@@ -146,7 +146,7 @@ def points_for(ruleset: str, rcps: str) -> Find:
     name = first.claim.ruleset
     if not (ruleset or name):
       raise ValueError(
-        f'The rules of {first.summary.benchmark!r} are unknown here; give '
+        f'The rules of {first.claim.name!r} are unknown here; give '
         '--ruleset or --rcps.'
       )
     benchmark = reached.of(checked.runs).benchmark
@@ -342,7 +342,7 @@ def _point(
         f'Expected one set of hyperparameters at batch {batch_size}; '
         f'{", ".join(odd)} differ between runs.'
       )
-  seeds = [run.summary.seed for run in runs]
+  seeds = [run.seed for run in runs]
   if len(set(seeds)) < len(seeds):
     raise ValueError(
       f'Expected a seed of its own for each run at batch {batch_size}.'

@@ -8,11 +8,11 @@ logs of a folder, `folder`, `tree`, `system` and `power` for a submission.
 
 from suite.results.audit.findings import ERROR, WARNING, Finding, errors
 from suite.results.audit.folder import FolderAudit, examine
-from suite.results.audit.one import LogAudit, LogSummary, examine_log
+from suite.results.audit.one import LogAudit, examine_log
 from suite.results.audit.quality import Eval
 from suite.results.audit.runs import SetAudit, examine_set
 
 __all__ = [
   'ERROR', 'WARNING', 'Eval', 'Finding', 'FolderAudit', 'LogAudit',
-  'LogSummary', 'SetAudit', 'errors', 'examine', 'examine_log', 'examine_set',
+  'SetAudit', 'errors', 'examine', 'examine_log', 'examine_set',
 ]  # fmt: skip

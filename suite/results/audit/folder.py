@@ -452,8 +452,8 @@ def _kept(path: str, checked: runs.SetAudit) -> _Set:
       digests[audit.log.digest] = log
     if course := runs.course(audit):
       courses[course] = log
-    if audit.summary.seed is not None:
-      seeds.add(audit.summary.seed)
+    if audit.seed is not None:
+      seeds.add(audit.seed)
   claims = [audit.claim for audit in checked.runs.values()]
   return _Set(
     path,

@@ -1,6 +1,6 @@
-"""Audits one log: every class of check, and a summary of the run."""
+"""Audits one log: every class of check, and facts of the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import os
 from typing import Any
@@ -22,32 +22,36 @@ from suite.results.audit.quality import Eval
 
 
 @dataclasses.dataclass(frozen=True)
-class LogSummary:
-  """Facts of a run by its log; None where it does not say."""
-
-  benchmark: str | None
-  size: str
-  division: str | None
-  seed: int | None
-  run_start_ms: float | None
-  run_stop_ms: float | None
-  startup_ms: float | None  # from init_start to run_start
-  status: str | None  # 'success' or 'aborted'
-  reason: str | None
-  evals: Sequence[Eval]
-  settings: Mapping[str, Any]
-  converged: bool  # it ended with success, the target met by its last eval
-  ruleset: str | None = None  # that the log was held to; None: none is known
-
-
-@dataclasses.dataclass(frozen=True)
 class LogAudit:
-  """Result of the audit of one log."""
+  """Result of the audit of one log; a fact is None where it does not say."""
 
   log: Log
   claim: claims.Claim
-  summary: LogSummary
   findings: Sequence[Finding]
+  evals: Sequence[Eval]  # that are valid; of those done again, the last
+  converged: bool  # it ended with success, the target met by its last eval
+
+  @property
+  def seed(self) -> int | None:
+    """The seed of the run."""
+    seed = self.log.value('seed')
+    return seed if isinstance(seed, int) else None
+
+  @property
+  def status(self) -> str | None:
+    """'success' or 'aborted'."""
+    stop = self.log.first('run_stop')
+    status = stop and stop.metadata.get('status')
+    return status if isinstance(status, str) else None
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    """The values of the settings, by the log's keys."""
+    return {
+      key: setting.first.value
+      for key, setting in self.log.settings.items()
+      if self.claim.is_setting(key)
+    }
 
 
 def examine_log(
@@ -65,53 +69,23 @@ def examine_log(
   log = read(path, official.keys())
   claim, findings = claims.resolve(log, get, ruleset)
   claim = dataclasses.replace(claim, hparams=settings.rebuild(log, claim))
+  found = quality.evals(log, claim)
   if log.records:
     findings = [
       *log.findings,
       *findings,
       *order.check(log, claim),
       *timing.check(log, claim),
-      *quality.check(log, claim),
-      *cadence.check(log, claim, quality.evals(log, claim)),
+      *quality.check(log, claim, found),
+      *cadence.check(log, claim, found),
       *settings.check(log, claim),
     ]
     findings += claims.official_findings(log, claim, findings)
   else:
     findings = log.findings
   findings = sorted(findings, key=lambda f: (f.line or 0, f.severity))
-  return LogAudit(log, claim, _summary(log, claim, findings), findings)
-
-
-def _summary(
-  log: Log, claim: claims.Claim, findings: Sequence[Finding]
-) -> LogSummary:
-  start, stop = log.first('run_start'), log.first('run_stop')
-  seed = log.value('seed')
-  found = quality.evals(log, claim)
-  return LogSummary(
-    benchmark=claim.name,
-    size=claim.size_name,
-    division=claim.division.value if claim.division else None,
-    seed=seed if isinstance(seed, int) else None,
-    run_start_ms=start.time_ms if start else None,
-    run_stop_ms=stop.time_ms if stop else None,
-    startup_ms=timing.startup_ms(log),
-    status=_text(stop, 'status'),
-    reason=_text(stop, 'reason'),
-    evals=found,
-    settings={
-      key: setting.first.value
-      for key, setting in log.settings.items()
-      if claim.is_setting(key)
-    },
-    converged=_converged(log, claim, found, findings),
-    ruleset=claim.ruleset,
-  )
-
-
-def _text(record: Any, name: str) -> str | None:
-  value = record.metadata.get(name) if record else None
-  return value if isinstance(value, str) else None
+  converged = _converged(log, claim, found, findings)
+  return LogAudit(log, claim, findings, found, converged)
 
 
 # Faults that leave no time or no quality to score.
@@ -121,7 +95,8 @@ _DECISIVE = ('converged', 'target', 'quality', 'quality unit', 'durations',
 
 
 def _converged(log, claim, found, findings) -> bool:
-  if _text(log.first('run_stop'), 'status') != 'success' or not found:
+  stop = log.first('run_stop')
+  if not found or stop is None or stop.metadata.get('status') != 'success':
     return False
   if quality.bound(claim) and not quality.met(claim, found[-1]):
     return False

@@ -1,6 +1,6 @@
 """Checks that a run's quality is a number in its unit and met the target."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 
 from suite.files import is_number
@@ -23,12 +23,12 @@ class Eval:
   quality: Mapping[str, float]
 
 
-def check(log: Log, claim: Claim) -> Iterator[Finding]:
+def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
   """Finds faults of the evals of a log and of the end that they led to."""
   for record in log.of('eval_accuracy'):
-    if found := next(_value_faults(record, claim), None):
-      yield log.error(record.line, *found)
-  yield from _outcome(log, claim, evals(log, claim))
+    if fault := next(_value_faults(record, claim), None):
+      yield log.error(record.line, *fault)
+  yield from _outcome(log, claim, found)
 
 
 def evals(log: Log, claim: Claim) -> list[Eval]:
@@ -117,7 +117,9 @@ def _unit_faults(
     yield f'expected {name} of 0 or more, got {number:g}', 'quality unit'
 
 
-def _outcome(log: Log, claim: Claim, found: list[Eval]) -> Iterator[Finding]:
+def _outcome(
+  log: Log, claim: Claim, found: Sequence[Eval]
+) -> Iterator[Finding]:
   stop = log.first('run_stop')
   if stop is None:
     return
@@ -130,7 +132,7 @@ def _outcome(log: Log, claim: Claim, found: list[Eval]) -> Iterator[Finding]:
 
 
 def _target(
-  log: Log, claim: Claim, found: list[Eval], stop: Record
+  log: Log, claim: Claim, found: Sequence[Eval], stop: Record
 ) -> Iterator[Finding]:
   last = found[-1]
   target = claim.size.target if claim.size else claim.verdict.goal

@@ -81,7 +81,7 @@ def _one(runs: Mapping[int, LogAudit], key: str, kind: type) -> Any:
 
 
 def _place(audit: LogAudit, benchmark: str) -> tuple[str, float] | None:
-  if not audit.summary.converged:
+  if not audit.converged:
     return None
   evals = audit.log.of('eval_accuracy')
   if benchmark in _APART:

@@ -15,7 +15,7 @@ from suite.results.scoring.olympic import CONFIDENCE, Olympic, olympic
 from suite.results.scoring.rounds import Convention, convention
 from suite.results.scoring.runs import (
   Run,
-  from_summary,
+  from_audit,
   old_round,
   read_old,
   time_to_quality,
@@ -26,7 +26,7 @@ from suite.results.scoring.windows import Window, median_window
 
 __all__ = [
   'CONFIDENCE', 'Convention', 'Olympic', 'Run', 'Throughput', 'Window',
-  'convention', 'folders', 'from_summary', 'logs_in', 'median_window',
+  'convention', 'folders', 'from_audit', 'logs_in', 'median_window',
   'old_round', 'olympic', 'read_old', 'score', 'side_by_side', 'split',
   'throughput', 'time_to_quality',
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Scores a folder of logs: what counts is what the logs say, nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import math
 import os
@@ -17,7 +17,7 @@ from suite.results.audit.runs import COUNT
 from suite.results.records import Convergence, Reference, Score, Split, Value
 from suite.results.scoring.olympic import CONFIDENCE, Olympic, olympic
 from suite.results.scoring.rounds import Convention, convention
-from suite.results.scoring.runs import Run, from_summary, old_round, read_old
+from suite.results.scoring.runs import Run, from_audit, old_round, read_old
 from suite.results.scoring.spread import split
 from suite.results.scoring.weak import Throughput, throughput
 from suite.results.scoring.windows import median_window
@@ -58,7 +58,7 @@ def score(
   if points.factor != 1:
     found = _olympic(counted, made.convention, points.factor)
   first, spread = counted[0], found.spread
-  claim = made.audited.runs[first.number].claim if made.audited else None
+  claim = made.audited.runs[first.value.run].claim if made.audited else None
   return Score(
     benchmark=first.benchmark,
     size=claim.size_name if claim else 'reference',
@@ -71,7 +71,7 @@ def score(
     unnormalised_seconds=found.seconds and found.seconds / points.factor,
     factor=points.factor,
     values=_values(made.runs, counted, found),
-    window=[run.number for run in counted] if window else None,
+    window=[run.value.run for run in counted] if window else None,
     mean=spread and spread.mean,
     std=spread and spread.std,
     coefficient_of_variation=spread and spread.relative,
@@ -96,12 +96,13 @@ def side_by_side(
 
 
 def folders(root: str) -> list[str]:
-  """Folders below `root` that hold logs; links are not followed."""
-  return sorted(
-    folder
-    for folder, _, names in os.walk(root)
-    if any(files.log_number(name) is not None for name in names)
-  )
+  """The folders of runs in `root`, or itself; links are not followed."""
+  found = []
+  for folder, inside, names in os.walk(root):
+    if any(files.log_number(name) is not None for name in names):
+      found.append(folder)
+      inside.clear()  # attempts that were interrupted make no set
+  return sorted(found)
 
 
 def logs_in(directory: str) -> dict[int, pathlib.Path]:
@@ -142,7 +143,7 @@ def _chosen(made: _Set) -> _Set:
   if not made.convention.only_converged:
     return made
   ordered = sorted(made.runs, key=_launch)
-  kept = [run for run in ordered if run.seconds is not None]
+  kept = [run for run in ordered if run.value.seconds is not None]
   kept = kept[: made.convention.runs] or ordered
   return dataclasses.replace(made, runs=kept)
 
@@ -153,7 +154,7 @@ def _run(number: int, each: audit.LogAudit) -> Run:
   allowance = math.inf
   if each.claim.ours:
     allowance = each.claim.startup_allowance
-  return from_summary(number, each.summary, allowance)
+  return from_audit(number, each, allowance)
 
 
 def _launch(run: Run) -> float:
@@ -168,14 +169,16 @@ def _scored(
     return None, _olympic(runs, asked, 1.0)
   order = sorted(range(len(runs)), key=lambda i: _launch(runs[i]))
   window = median_window(
-    [runs[i].seconds for i in order], runs=asked.runs, dropped=asked.dropped
+    [runs[i].value.seconds for i in order],
+    runs=asked.runs,
+    dropped=asked.dropped,
   )
   return [order[i] for i in window.runs], window.score
 
 
 def _olympic(runs: Sequence[Run], asked: Convention, factor: float) -> Olympic:
   return olympic(
-    [run.seconds for run in runs],
+    [run.value.seconds for run in runs],
     dropped=asked.dropped,
     required=asked.runs,
     factor=factor,
@@ -191,7 +194,7 @@ def _compared(made: _Set, counted: Sequence[Run]) -> Compared:
   checked = made.audited
   if checked is None:
     return Compared()
-  chosen = {run.number: checked.runs[run.number] for run in counted}
+  chosen = {run.value.run: checked.runs[run.value.run] for run in counted}
   if not compared.certain(chosen):
     return Compared()
   if len(chosen) == len(checked.runs):
@@ -224,38 +227,29 @@ def _values(
   runs: Sequence[Run], counted: Sequence[Run], found: Olympic
 ) -> list[Value]:
   standing: dict[int, str | None]
-  standing = dict.fromkeys((run.number for run in runs), 'window')
-  standing |= dict.fromkeys(run.number for run in counted)
+  standing = dict.fromkeys((run.value.run for run in runs), 'window')
+  standing |= dict.fromkeys(run.value.run for run in counted)
   for name in ('fastest', 'slowest'):
     for index in getattr(found, name):
-      standing[counted[index].number] = name
-  return [_value(run, standing) for run in runs]
-
-
-def _value(run: Run, standing: Mapping[int, str | None]) -> Value:
-  status = run.status
-  if run.seconds is None and status != 'aborted':
-    status = 'invalid'  # the log claims success, the audit says otherwise
-  return Value(
-    run=run.number,
-    seed=run.seed,
-    status=status,
-    seconds=run.seconds,
-    reached=run.reached,
-    unit=run.unit,
-    quality=dict(run.quality),
-    batch_size=run.batch_size,
-    dropped=standing[run.number],
-  )
+      standing[counted[index].value.run] = name
+  values = []
+  for value in (run.value for run in runs):
+    status = value.status
+    if value.seconds is None and status != 'aborted':
+      status = 'invalid'  # the log claims success, the audit says otherwise
+    dropped = standing[value.run]
+    values.append(dataclasses.replace(value, status=status, dropped=dropped))
+  return values
 
 
 def _split(counted: Sequence[Run]) -> Split | None:
   """System against algorithm, of all runs that met the target."""
-  met = [run for run in counted if run.seconds is not None and run.reached]
-  units = {run.unit for run in met}
+  values = [run.value for run in counted]
+  met = [v for v in values if v.seconds is not None and v.reached]
+  units = {value.unit for value in met}
   if len(units) != 1 or None in units:
     return None
-  seconds, reached = zip(*((r.seconds, r.reached) for r in met), strict=True)
+  seconds, reached = zip(*((v.seconds, v.reached) for v in met), strict=True)
   return split(seconds, reached, units.pop())
 
 

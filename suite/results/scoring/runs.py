@@ -8,13 +8,15 @@ are read for their times, and nothing else of them is checked.
 from collections.abc import Iterator, Mapping
 import dataclasses
 import json
+import operator
 import os
 import re
 from typing import Any
 
 from suite import clock, hparams
 from suite.files import is_number
-from suite.results.audit import LogSummary
+from suite.results.audit import LogAudit, timing
+from suite.results.records import Value
 from suite.target import Target
 
 _HEAD = 1 << 16  # bytes in which the first record must stand
@@ -44,49 +46,47 @@ _NAMES = {'mask': 'maskrcnn', 'masked': 'maskrcnn'}
 class Run:
   """One run; None where the log does not say."""
 
-  number: int
   benchmark: str | None
   division: str | None
-  seed: int | None
-  status: str | None
-  seconds: float | None  # time to quality; None: it did not converge
   start_ms: float | None  # since 1970
   stop_ms: float | None
-  reached: float | None  # how far training was at the last eval
-  unit: str | None  # and in what: epoch_num, samples_count, step_num
-  quality: Mapping[str, float]  # at the last eval
-  batch_size: int | None = None
+  value: Value  # as a score shows it, yet without what is dropped
 
 
-def from_summary(number: int, summary: LogSummary, allowance: float) -> Run:
+def from_audit(number: int, found: LogAudit, allowance: float) -> Run:
   """A run as the audit saw it; startup beyond `allowance` seconds counts."""
-  last = summary.evals[-1] if summary.evals else None
-  batch = hparams.batch_in(summary.settings)
+  last = found.evals[-1] if found.evals else None
+  batch = hparams.batch_in(found.settings)
+  start, stop = found.log.first('run_start'), found.log.first('run_stop')
   return Run(
-    number=number,
-    benchmark=summary.benchmark,
-    division=summary.division,
-    seed=summary.seed,
-    status=summary.status,
-    seconds=time_to_quality(summary, allowance),
-    start_ms=summary.run_start_ms,
-    stop_ms=summary.run_stop_ms,
-    reached=last.at if last else None,
-    unit=last.unit if last else None,
-    quality=dict(last.quality) if last else {},
-    batch_size=batch if isinstance(batch, int) else None,
+    benchmark=found.claim.name,
+    division=found.claim.division and found.claim.division.value,
+    start_ms=start and start.time_ms,
+    stop_ms=stop and stop.time_ms,
+    value=Value(
+      run=number,
+      seed=found.seed,
+      status=found.status,
+      seconds=time_to_quality(found, allowance),
+      reached=last and last.at,
+      unit=last and last.unit,
+      quality=dict(last.quality) if last else {},
+      batch_size=batch if isinstance(batch, int) else None,
+      dropped=None,
+    ),
   )
 
 
-def time_to_quality(summary: LogSummary, allowance: float) -> float | None:
+def time_to_quality(found: LogAudit, allowance: float) -> float | None:
   """Seconds from run_start to run_stop, and of startup beyond `allowance`.
 
   None if the run did not converge.
   """
-  if not summary.converged:
+  if not found.converged:
     return None
-  timed = (summary.run_stop_ms - summary.run_start_ms) / 1000.0
-  return clock.time_to_quality(timed, summary.startup_ms / 1000.0, allowance)
+  ends = (found.log.first(key).time_ms for key in ('run_stop', 'run_start'))
+  startup = timing.startup_ms(found.log) / 1000.0
+  return clock.time_to_quality(operator.sub(*ends) / 1000.0, startup, allowance)
 
 
 def old_round(path: str | os.PathLike) -> str | None:
@@ -166,18 +166,21 @@ class _Found:
     at, quality = self._eval
     success = self._ended_well()
     return Run(
-      number=number,
       benchmark=_NAMES.get(name, name),
       division=self._values.get('submission_division'),
-      seed=seed if isinstance(seed, int) else None,
-      status={True: 'success', False: 'aborted', None: None}[success],
-      seconds=self._seconds() if success else None,
       start_ms=self._start,
       stop_ms=self._stop,
-      reached=at,
-      unit='epoch_num' if at is not None else None,
-      quality=quality,
-      batch_size=batch if isinstance(batch, int) else None,
+      value=Value(
+        run=number,
+        seed=seed if isinstance(seed, int) else None,
+        status={True: 'success', False: 'aborted', None: None}[success],
+        seconds=self._seconds() if success else None,
+        reached=at,
+        unit='epoch_num' if at is not None else None,
+        quality=quality,
+        batch_size=batch if isinstance(batch, int) else None,
+        dropped=None,
+      ),
     )
 
   def _ended_well(self) -> bool | None:

@@ -55,7 +55,7 @@ def throughput(
     each=each,
     models=len(counted),
     seconds=None if reason else _span(counted),
-    counted=tuple(run.number for run in counted),
+    counted=tuple(run.value.run for run in counted),
     pruned=tuple(pruned),
     reason=reason,
   )
@@ -64,12 +64,13 @@ def throughput(
 def _prune(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[int, str]]]:
   counted, pruned, seeds = [], [], {}
   for run in runs:
-    if run.seconds is None:
-      pruned.append((run.number, 'did not meet the target'))
-    elif run.seed is not None and run.seed in seeds:
-      pruned.append((run.number, f'has the seed of run {seeds[run.seed]}'))
+    number, seed = run.value.run, run.value.seed
+    if run.value.seconds is None:
+      pruned.append((number, 'did not meet the target'))
+    elif seed is not None and seed in seeds:
+      pruned.append((number, f'has the seed of run {seeds[seed]}'))
     else:
-      seeds[run.seed] = run.number
+      seeds[seed] = number
       counted.append(run)
   return counted, pruned
 

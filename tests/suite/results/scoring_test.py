@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import mstats
 
 from suite.results import audit, scoring
+from suite.results.audit import timing
+from suite.results.records import Value
 from tests.suite.results.audit import audit_logs
 
 # Of 1740, 1800, 1860, 1920, 2400 the middle three average to 1860.
@@ -254,19 +256,19 @@ class SplitTest(absltest.TestCase):
 
 def _model(number, start, minutes, *, seed=None, met=True) -> scoring.Run:
   """A model of the weak-scaling tests, from `start` minutes on."""
-  return scoring.Run(
-    number=number,
-    benchmark='cosmoflow',
-    division='closed',
+  value = Value(
+    run=number,
     seed=number if seed is None else seed,
     status='success' if met else 'aborted',
     seconds=60.0 * minutes if met else None,
-    start_ms=60_000.0 * start,
-    stop_ms=60_000.0 * (start + minutes),
     reached=None,
     unit=None,
     quality={},
+    batch_size=None,
+    dropped=None,
   )
+  ends = (60_000.0 * start, 60_000.0 * (start + minutes))
+  return scoring.Run('cosmoflow', 'closed', *ends, value)
 
 
 class WeakScalingTest(absltest.TestCase):
@@ -295,7 +297,9 @@ class WeakScalingTest(absltest.TestCase):
     self.assertEqual(found.pruned, ((0, 'has the seed of run 1'),))
 
   def test_seeds_that_no_log_tells_do_not_make_models_alike(self):
-    runs = [dataclasses.replace(_model(i, 0, 5), seed=None) for i in range(3)]
+    runs = [_model(i, 0, 5) for i in range(3)]
+    unsaid = [dataclasses.replace(run.value, seed=None) for run in runs]
+    runs = [dataclasses.replace(runs[0], value=value) for value in unsaid]
     self.assertEqual(self.throughput(*runs).models, 3)
 
   def test_too_few_models_are_no_throughput(self):
@@ -359,9 +363,9 @@ class OldRoundTest(parameterized.TestCase):
       '{"value": null, "metadata": {"status": "success"}}',
       ':::MLL 1560000099.0 run_st',
     )
-    self.assertEqual((run.benchmark, run.number), ('maskrcnn', 3))
-    self.assertEqual((run.seconds, run.reached), (61.25, 13))
-    self.assertEqual(run.quality, {'BBOX': 0.3, 'SEGM': 0.2})
+    self.assertEqual((run.benchmark, run.value.run), ('maskrcnn', 3))
+    self.assertEqual((run.value.seconds, run.value.reached), (61.25, 13))
+    self.assertEqual(run.value.quality, {'BBOX': 0.3, 'SEGM': 0.2})
     self.assertEqual(run.start_ms, 1_560_000_000_500)
 
   @parameterized.parameters(
@@ -374,7 +378,7 @@ class OldRoundTest(parameterized.TestCase):
       '1541660090 (a.py:2) eval_accuracy: {"epoch": 61, "value": 0.75}',
       f'1541660100.25 (a.py:3) run_stop: {ending}',
     )
-    self.assertEqual((run.seconds, run.reached), (seconds, 61))
+    self.assertEqual((run.value.seconds, run.value.reached), (seconds, 61))
     self.assertEqual(run.benchmark, 'resnet')
 
   @parameterized.parameters((0.75, 100.0), (0.74, None))
@@ -385,7 +389,7 @@ class OldRoundTest(parameterized.TestCase):
       f'1541660090 (a.py:2) eval_accuracy: {{"epoch": 61, "value": {reached}}}',
       '1541660100 (a.py:3) run_stop',
     )
-    self.assertEqual(run.seconds, seconds)
+    self.assertEqual(run.value.seconds, seconds)
 
   @parameterized.parameters(
     ([],), (['1541660000 (a.py:1) run_start'],),
@@ -394,7 +398,9 @@ class OldRoundTest(parameterized.TestCase):
       '1541660000 (a.py:3) run_stop: {"success": true}'],),
   )  # fmt: skip
   def test_a_log_without_both_ends_in_order_has_no_time(self, lines):
-    self.assertIsNone(self.v5('1541660000 (a.py:1) other', *lines).seconds)
+    self.assertIsNone(
+      self.v5('1541660000 (a.py:1) other', *lines).value.seconds
+    )
 
   def test_a_log_of_today_is_none_of_these(self):
     path = audit_logs.directory(self) / 'result_0.txt'
@@ -407,20 +413,22 @@ class OldRoundTest(parameterized.TestCase):
 class TimeToQualityTest(absltest.TestCase):
   """A run's time, from its log."""
 
-  def summary(self, change=lambda events: None):
+  def audited(self, change=lambda events: None):
     events = audit_logs.good()
     change(events)
     path = audit_logs.directory(self) / 'result_0.txt'
     audit_logs.write(path, events)
-    return audit.examine_log(path, get=audit_logs.get).summary
+    return audit.examine_log(path, get=audit_logs.get)
 
   def test_startup_counts_beyond_the_allowance_only(self):
-    summary = self.summary()
-    timed = (summary.run_stop_ms - summary.run_start_ms) / 1000
-    startup = summary.startup_ms / 1000
-    self.assertAlmostEqual(scoring.time_to_quality(summary, 1800), timed)
+    found = self.audited()
+    start, stop = (found.log.first(key) for key in ('run_start', 'run_stop'))
+    timed = (stop.time_ms - start.time_ms) / 1000
+    startup = timing.startup_ms(found.log) / 1000
+    self.assertAlmostEqual(timed, 11 * 60, delta=1)
+    self.assertAlmostEqual(scoring.time_to_quality(found, 1800), timed)
     self.assertAlmostEqual(
-      scoring.time_to_quality(summary, 20), timed + startup - 20
+      scoring.time_to_quality(found, 20), timed + startup - 20
     )
 
   def test_what_came_between_startup_and_clock_is_startup(self):
@@ -429,8 +437,10 @@ class TimeToQualityTest(absltest.TestCase):
       for event in events[start:]:
         event.time_ms += 50_000
 
-    more = self.summary(late).startup_ms - self.summary().startup_ms
-    self.assertEqual(more, 50_000)
+    later, usual = (
+      timing.startup_ms(self.audited(*change).log) for change in ((late,), ())
+    )
+    self.assertEqual(later - usual, 50_000)
 
   def test_a_run_that_did_not_converge_has_no_time(self):
     def miss(events):
@@ -440,8 +450,8 @@ class TimeToQualityTest(absltest.TestCase):
       audit_logs.find(events, 'run_stop').metadata['status'] = 'aborted'
 
     for change in (miss, abort):
-      summary = self.summary(change)
-      self.assertIsNone(scoring.time_to_quality(summary, 1800))
+      found = self.audited(change)
+      self.assertIsNone(scoring.time_to_quality(found, 1800))
 
 
 if __name__ == '__main__':

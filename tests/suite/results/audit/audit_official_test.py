@@ -159,7 +159,7 @@ class RulesetTest(OfficialCase):
   def test_a_ruleset_is_found_under_which_the_log_passes(self, case):
     audit = self.examine(logs.minimal(case))
     self.assert_nothing(errors(audit.findings))
-    self.assertIn(audit.summary.ruleset, rules.benchmarks()[case.benchmark])
+    self.assertIn(audit.claim.ruleset, rules.benchmarks()[case.benchmark])
     self.assertEqual(audit.claim.chosen, 'found from its keys')
 
   @parameterized.parameters(
@@ -173,7 +173,7 @@ class RulesetTest(OfficialCase):
   )
   def test_the_ruleset_that_fits_the_keys_is_found(self, case, ruleset):
     audit = self.examine(logs.minimal(_case(case)))
-    self.assertEqual(audit.summary.ruleset, ruleset)
+    self.assertEqual(audit.claim.ruleset, ruleset)
 
   def test_one_missing_key_of_many_new_ones_leads_to_no_older_ruleset(self):
     events = logs.minimal(_case('6.1.0_llama31_8b_closed'))
@@ -201,7 +201,7 @@ class RulesetTest(OfficialCase):
     events = audit_logs.good(size='reference')
     audit_logs.write(self.path, events)
     audit = one.examine_log(self.path, audit_logs.get)
-    self.assertEqual(audit.summary.ruleset, '4.0.0')
+    self.assertEqual(audit.claim.ruleset, '4.0.0')
     self.assertEqual(audit.claim.chosen, 'logged')
     self.assertIn('training_4.0.0/closed_resnet.yaml',
                   audit.claim.verdict.files)  # fmt: skip
@@ -209,7 +209,7 @@ class RulesetTest(OfficialCase):
   def test_a_ruleset_of_our_own_has_no_official_rules(self):
     audit_logs.write(self.path, audit_logs.good())
     audit = one.examine_log(self.path, audit_logs.get)
-    self.assertEqual(audit.summary.ruleset, 'podium-tiny-1')
+    self.assertEqual(audit.claim.ruleset, 'podium-tiny-1')
     self.assertIsNone(audit.claim.verdict)
 
   def test_our_declaration_is_held_against_its_own_round_alone(self):

@@ -30,7 +30,7 @@ class PlacesTest(audit_logs.LogTestCase):
     for hparams in (audit_logs.BySamples(), audit_logs.ByFractions()):
       found = self.audit(self.events(hparams))
       self.assert_nothing(found.findings)
-      self.assertTrue(found.summary.converged)
+      self.assertTrue(found.converged)
 
   def test_a_place_by_samples_goes_before_epochs_beside_it(self):
     events = self.events(audit_logs.BySamples())
@@ -39,7 +39,7 @@ class PlacesTest(audit_logs.LogTestCase):
         event.metadata['epoch_num'] = event.metadata['samples_count'] / 60_000
     found = self.audit(events)
     self.assert_nothing(found.findings)
-    last = found.summary.evals[-1]
+    last = found.evals[-1]
     self.assertEqual((last.at, last.unit), (12_000, 'samples_count'))
 
   def test_a_block_of_samples_begins_where_the_one_before_ended(self):

@@ -80,10 +80,10 @@ class ResumesTest(audit_logs.LogTestCase):
     events = killed('eval_stop')
     find(events, 'eval_accuracy', 1).value = 0.99  # done again, and then missed
     self.assert_nothing(self.check(events))
-    summary = audit.examine_log(self.path, get=audit_logs.get).summary
-    self.assertEqual([one.at for one in summary.evals], [3, 7, 11])
-    self.assertEqual(summary.evals[1].quality['accuracy'], 0.7)
-    self.assertTrue(summary.converged)
+    found = audit.examine_log(self.path, get=audit_logs.get)
+    self.assertEqual([one.at for one in found.evals], [3, 7, 11])
+    self.assertEqual(found.evals[1].quality['accuracy'], 0.7)
+    self.assertTrue(found.converged)
 
   def refused(self, events, rule, text):
     self.assert_found(self.check(_timed(events)), rule, text)

@@ -205,7 +205,7 @@ class SetTest(parameterized.TestCase):
     self.abort(1)
     runs = audit.examine_set(self.directory, get=audit_logs.get).runs
     self.assertEqual(list(runs), [0, 1, 2, 3, 4])
-    converged = [run.summary.converged for run in runs.values()]
+    converged = [run.converged for run in runs.values()]
     self.assertEqual(converged, [True, False, True, True, True])
 
   def test_convergence_is_compared_with_the_official_points(self):
