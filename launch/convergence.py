@@ -22,8 +22,6 @@ suggests hyperparameters for a batch size, as flags of launch.train. Exit code:
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import datetime
-import glob
-import os
 from typing import Any
 
 from absl import flags as absl_flags
@@ -32,7 +30,7 @@ from launch.support import cli
 from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.benchmark import Benchmark, Size
-from suite.results import audit, convergence
+from suite.results import audit, convergence, scoring
 from suite.results.audit import compared, reached
 from suite.results.audit.claim import Lookup
 from suite.results.audit.runs import COUNT
@@ -112,7 +110,7 @@ def check(
   """Prints a verdict on each folder of runs; 0 if all pass, else 1."""
   failed = 0
   for directory in directories:
-    checked = _examine(directory, get)
+    checked = audit.examine_runs(directory, get)
     points = find(checked)
     found = reached.of(checked.runs)
     verdict = reached.judge(checked.runs, points)
@@ -124,9 +122,8 @@ def check(
       f'{directory}: {found.benchmark}, batch {found.batch_size}, '
       f'{points.unit} to the target: {values}'
     )
-    others = [f for f in checked.findings if f.rule != _OF_RESULTS[1]]
-    if errors := len(audit.errors(others)):
-      print(f'warning: launch.check finds other errors here: {errors}.')
+    if others := audit.errors(checked.findings, beside=(compared.RULE,)):
+      print(f'warning: launch.check finds other errors here: {len(others)}.')
     print(verdict)
     failed += not verdict.passed
   return 1 if failed else 0
@@ -166,7 +163,8 @@ def make(
   Raises ValueError for runs that are no reference: faulty logs, a run that did
   not converge, several settings at one batch size, too few runs.
   """
-  sets = [_examine(path, get) for path in _leaves(directories)]
+  leaves = [f for d in directories for f in scoring.folders(d) or [d]]
+  sets = [audit.examine_runs(folder, get) for folder in leaves]
   by_size: dict[int, list[audit.SetAudit]] = {}
   for one in sets:
     _require_sound(one)
@@ -283,39 +281,8 @@ def _refuse_beside(flag: str, *others: str) -> None:
       raise ValueError(f'--{flag} and --{other} do not go together.')
 
 
-def _examine(directory: str, get: Lookup) -> audit.SetAudit:
-  if not os.path.isdir(directory):
-    raise ValueError(f'Expected a folder of logs; there is no {directory!r}.')
-  checked = audit.examine_set(directory, get=get)
-  if not checked.runs:
-    raise ValueError(
-      f'Expected result_<number>.txt in {directory!r}, got none.'
-    )
-  return checked
-
-
-def _leaves(directories: Sequence[str]) -> Iterator[str]:
-  """The folders themselves, or those in them that hold runs."""
-  for directory in directories:
-    inner = sorted(
-      {
-        os.path.dirname(path)
-        for path in glob.glob('*/result_*.txt', root_dir=directory)
-      }
-    )
-    if inner and not glob.glob('result_*.txt', root_dir=directory):
-      yield from (os.path.join(directory, name) for name in inner)
-    else:
-      yield directory
-
-
 def _require_sound(one: audit.SetAudit) -> None:
-  faults = [
-    fault
-    for fault in audit.errors(one.findings)
-    if fault.rule not in _OF_RESULTS
-  ]
-  if faults:
+  if faults := audit.errors(one.findings, beside=_OF_RESULTS):
     more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
     raise ValueError(f'Expected sound logs of the reference: {faults[0]}{more}')
   values = reached.of(one.runs).values

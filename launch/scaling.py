@@ -280,11 +280,8 @@ def _mode(points: Sequence[Point]) -> str:
 
 def _notes(folder: str) -> list[str]:
   """Faults that the audit finds in the runs of a point."""
-  faults = [
-    fault
-    for fault in audit.errors(audit.examine_set(folder).findings)
-    if fault.rule not in _OF_RESULTS
-  ]
+  found = audit.examine_set(folder).findings
+  faults = audit.errors(found, beside=_OF_RESULTS)
   return [f'{os.path.basename(folder)}: {fault}' for fault in faults]
 
 

@@ -82,9 +82,7 @@ def gather(
 ) -> Result:
   """Audits a folder of runs; ValueError where it holds none."""
   directory = pathlib.Path(directory)
-  checked = audit.examine_set(directory, get=get)
-  if not checked.runs:
-    raise ValueError(f'Expected result_<number>.txt in {directory}, got none.')
+  checked = audit.examine_runs(directory, get)
   found = {}
   for run in checked.runs:
     path = files.record_path(str(directory), run)

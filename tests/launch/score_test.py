@@ -185,6 +185,7 @@ class OtherFoldersTest(absltest.TestCase):
     for name, minutes in (('a', range(1, 6)), ('b', range(5, 10))):
       self.write_old(self.directory / 'round' / name / 'resnet', minutes)
     root = str(self.directory / 'round')
+    self.write_old(self.directory / 'round/a/resnet/interrupted/run_0', [1])
     before = sorted(os.walk(root))
     table = str(self.directory / 'table.csv')
     with contextlib.redirect_stdout(io.StringIO()) as printed:

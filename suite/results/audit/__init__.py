@@ -10,9 +10,10 @@ from suite.results.audit.findings import ERROR, WARNING, Finding, errors
 from suite.results.audit.folder import FolderAudit, examine
 from suite.results.audit.one import LogAudit, examine_log
 from suite.results.audit.quality import Eval
-from suite.results.audit.runs import SetAudit, examine_set
+from suite.results.audit.runs import SetAudit, examine_runs, examine_set
 
 __all__ = [
   'ERROR', 'WARNING', 'Eval', 'Finding', 'FolderAudit', 'LogAudit',
-  'SetAudit', 'errors', 'examine', 'examine_log', 'examine_set',
+  'SetAudit', 'errors', 'examine', 'examine_log', 'examine_runs',
+  'examine_set',
 ]  # fmt: skip

@@ -283,12 +283,17 @@ def _submission(log: Log, claim: Claim, told: str | None) -> Iterator[Finding]:
     'submission_status': list(STATUSES),
   }
   for key, allowed in choices.items():
-    if key in log.settings and log.value(key) not in allowed:
-      text = f'expected {key} to be one of {", ".join(allowed)}'
-      found = _refused(log, key, text, 'submission')
-      if claim.verdict and not claim.ours and key not in claim.verdict.asked:
-        found = dataclasses.replace(found, severity=WARNING)
-      yield found
+    others = claim.verdict is not None and not claim.ours
+    free = others and key not in claim.verdict.asked
+    severity = WARNING if free else ERROR
+    yield from log.hold(
+      key,
+      allowed.__contains__,
+      f'{key} to be one of {", ".join(allowed)}',
+      'submission',
+      unsaid=severity,
+      wrong=severity,
+    )
   key = 'podium_ruleset'
   given = log.value(key) if key in log.settings else None
   if claim.size and given not in (None, claim.size.ruleset):

@@ -1,6 +1,6 @@
 """Findings of an audit, one line each, safe to print whatever a log holds."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 import dataclasses
 from typing import Any
 
@@ -26,9 +26,11 @@ class Finding:
     return printable(f'{self.severity} {place}: {text} [{self.rule}]')
 
 
-def errors(findings: Iterable[Finding]) -> list[Finding]:
-  """The findings that are errors."""
-  return [finding for finding in findings if finding.severity == ERROR]
+def errors(
+  findings: Iterable[Finding], *, beside: Container[str] = ()
+) -> list[Finding]:
+  """The findings that are errors, those of the rules `beside` left out."""
+  return [f for f in findings if f.severity == ERROR and f.rule not in beside]
 
 
 def show(value: Any) -> str:

@@ -4,7 +4,7 @@ Logs are untrusted. Nothing in them is opened or executed, and no line, key or
 count of theirs makes this program keep more than the limits below.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 import dataclasses
 import hashlib
 import json
@@ -87,6 +87,42 @@ class Log:
   def warning(self, line: int | None, text: str, rule: str) -> Finding:
     """A warning about this file."""
     return Finding(WARNING, self.name, line, text, rule)
+
+  def hold(
+    self,
+    key: str,
+    valid: Callable[[Any], bool],
+    expected: str,
+    rule: str,
+    *,
+    missing: bool = False,
+    unsaid: str = ERROR,
+    wrong: str = ERROR,
+  ) -> Iterator[Finding]:
+    """Holds the value of a setting to a condition; `expected` is it in words.
+
+    Args:
+      key: of the setting.
+      valid: whether a value will do; None is not asked about.
+      expected: what is said to be expected of a value that will not.
+      rule: that it breaks.
+      missing: whether a log without the key has a fault.
+      unsaid: severity of a key without a value.
+      wrong: severity of another value.
+    """
+    if key not in self.settings:
+      if missing:
+        yield self.missing(key, rule, f'expected {expected}, got none')
+      return
+    value, severity = self.value(key), wrong
+    if value is None:
+      got, severity = 'no value', unsaid
+    elif valid(value):
+      return
+    else:
+      got = show(value)
+    text = f'expected {expected}, got {got}'
+    yield Finding(severity, self.name, self.line(key), text, rule)
 
   def value(self, key: str) -> Any:
     """The value of a setting at its first line; None if it is missing."""

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Iterator, Sequence
 
 from suite.files import is_number
-from suite.log_keys import INTERRUPTED, RESUMED, UNITS
+from suite.log_keys import INTERRUPTED, UNITS
 from suite.results.audit import official, resumes
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding, show
@@ -12,24 +12,9 @@ from suite.results.audit.log import Log, Record
 
 _NUMBERS = 'epoch numbers'  # the rule of places, by samples too
 _ONCE = ('init_stop', 'run_start', 'run_stop')
-_KINDS = {
-  'init_start': 'INTERVAL_START', 'init_stop': 'INTERVAL_END',
-  'run_start': 'INTERVAL_START', 'run_stop': 'INTERVAL_END',
-  'block_start': 'INTERVAL_START', 'block_stop': 'INTERVAL_END',
-  'epoch_start': 'INTERVAL_START', 'epoch_stop': 'INTERVAL_END',
-  'eval_start': 'INTERVAL_START', 'eval_stop': 'INTERVAL_END',
-  'eval_accuracy': 'POINT_IN_TIME', RESUMED: 'POINT_IN_TIME',
-  INTERRUPTED: 'POINT_IN_TIME',
-}  # fmt: skip
-# Event that precedes the first of a kind.
-_AFTER = {
-  'init_stop': 'init_start', 'run_start': 'init_stop',
-  'block_start': 'run_start', 'block_stop': 'run_start',
-  'epoch_start': 'run_start', 'epoch_stop': 'run_start',
-  'eval_start': 'run_start', 'eval_stop': 'run_start',
-  'eval_accuracy': 'run_start', 'run_stop': 'run_start',
-  RESUMED: 'run_start',
-}  # fmt: skip
+# Event that precedes the first of a kind; that of all others is run_start.
+_AFTER = {'init_start': None, 'init_stop': 'init_start',
+          'run_start': 'init_stop', INTERRUPTED: None}  # fmt: skip
 # An event of the first kind needs one of each group in its metadata.
 _METADATA = {
   'block_start': (('epoch_count', 'samples_count', 'step_num'),),
@@ -94,7 +79,7 @@ def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
   seen: set[str] = set()
   told: set[str] = set()
   for record in log.timeline:
-    key, before = record.key, _AFTER.get(record.key)
+    key, before = record.key, _AFTER.get(record.key, 'run_start')
     text = None
     if key == 'init_start' and 'init_stop' in seen:
       text = 'expected init_start before init_stop'
@@ -152,7 +137,8 @@ def _fields(log: Log) -> Iterator[Finding]:
 
 def _faults(record: Record) -> Iterator[tuple[str, str]]:
   key, metadata = record.key, record.metadata
-  kind = _KINDS[key]
+  ends = {'start': 'INTERVAL_START', 'stop': 'INTERVAL_END'}
+  kind = ends.get(key.rpartition('_')[2], 'POINT_IN_TIME')
   if record.event_type != kind:
     yield (
       f'expected event_type {kind} for {key}, got {show(record.event_type)}',
@@ -187,14 +173,12 @@ def _course(log: Log, claim: Claim) -> Iterator[Finding]:
   """Checks blocks and evals as they were done, of each attempt of a run."""
   yield from resumes.check(log)
   found = {}  # a course holds much of the one before
-  for records in resumes.attempts(log):
-    found |= dict.fromkeys(_intervals(log, records, cut_off=True))
+  *attempts, last = resumes.courses(log)
+  for records in (*attempts, last):
+    cut_off = records is not last or aborted(log)
+    found |= dict.fromkeys(_intervals(log, records, cut_off=cut_off))
     found |= dict.fromkeys(_epochs(log, records, claim))
     found |= dict.fromkeys(_samples(log, records))
-  records = resumes.course(log)
-  found |= dict.fromkeys(_intervals(log, records, cut_off=aborted(log)))
-  found |= dict.fromkeys(_epochs(log, records, claim))
-  found |= dict.fromkeys(_samples(log, records))
   yield from found
 
 

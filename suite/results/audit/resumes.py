@@ -19,12 +19,19 @@ _UNITS = ('first_epoch_num', 'samples_count', 'step_num')
 
 def course(log: Log) -> list[Record]:
   """The timeline without what was done again, and without withdrawn ends."""
-  return _courses(log)[-1]
+  return courses(log)[-1]
 
 
-def attempts(log: Log) -> list[list[Record]]:
-  """The course as it stood each time before the run was resumed."""
-  return _courses(log)[:-1]
+def courses(log: Log) -> list[list[Record]]:
+  """The course as it stood before each time a run was resumed, and at last."""
+  found, kept = [], []
+  for record in log.timeline:
+    if record.key == RESUMED and len(found) < _MOST:
+      found.append(kept)
+      kept = [*kept[: _cut(kept, record)], record]
+    elif record.key != INTERRUPTED:
+      kept.append(record)
+  return [*found, kept]
 
 
 def check(log: Log) -> Iterator[Finding]:
@@ -60,17 +67,6 @@ def _fields(log: Log, record: Record) -> Iterator[Finding]:
   if not is_number(lost) or lost < 0:
     text = f'lost_seconds of 0 or more in {RESUMED}'
     yield _error(log, record, text, show(lost))
-
-
-def _courses(log: Log) -> list[list[Record]]:
-  found, kept = [], []
-  for record in log.timeline:
-    if record.key == RESUMED and len(found) < _MOST:
-      found.append(kept)
-      kept = [*kept[: _cut(kept, record)], record]
-    elif record.key != INTERRUPTED:
-      kept.append(record)
-  return [*found, kept]
 
 
 def _cut(kept: Sequence[Record], resumed: Record) -> int:

@@ -80,6 +80,16 @@ def examine_set(
   )
 
 
+def examine_runs(
+  directory: str | os.PathLike, get: Lookup = benchmark_lib.get
+) -> SetAudit:
+  """Audits a folder of runs; ValueError where it holds none."""
+  checked = examine_set(directory, get)
+  if not checked.runs:
+    raise ValueError(f'Expected result_<number>.txt in {directory}, got none.')
+  return checked
+
+
 def _files(directory: pathlib.Path) -> tuple[dict[int, pathlib.Path], list]:
   found, findings = {}, []
   try:

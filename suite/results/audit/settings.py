@@ -7,7 +7,7 @@ from typing import Any
 from suite import hparams as hparams_lib
 from suite.files import is_number
 from suite.results.audit.claim import Claim
-from suite.results.audit.findings import Finding, show
+from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import Log
 
 _HYPERPARAMETER = 'hyperparameter'
@@ -21,6 +21,7 @@ _SAMPLES = {
   'retinanet': ((1_170_301,), (24_781,)),
   'unet3d': ((168,), (42,)),
 }
+_COUNTS = ('train_samples', 'eval_samples')
 # Rounds of resolving: a key may depend on values that other keys hold.
 _ROUNDS = 4
 
@@ -54,37 +55,26 @@ def rebuild(log: Log, claim: Claim) -> Any:
 
 def check(log: Log, claim: Claim) -> Iterator[Finding]:
   """Finds faults of the settings of a log."""
-  yield from _cache_clear(log)
+  yield from log.hold(
+    'cache_clear',
+    lambda value: value is True,
+    'cache_clear = true before the run',
+    'cold caches',
+    missing=True,
+    unsaid=WARNING,
+  )
   yield from _repeats(log, claim)
   yield from _seed(log, claim)
   yield from _samples(log, claim)
   yield from _sizes(log, claim)
-  yield from _skipped(log, claim)
+  key = 'podium_may_skip_records'
+  if claim.closed and key in log.settings:
+    text = f'expected every record to be trained on, got {key} '
+    yield log.error(log.line(key), text + show(log.value(key)), 'samples')
   if claim.hparams is not None:
     yield from _hyperparameters(log, claim)
     if claim.closed:
       yield from _closed(log, claim)
-
-
-def _cache_clear(log: Log) -> Iterator[Finding]:
-  key = 'cache_clear'
-  if key not in log.settings:
-    text = 'expected cache_clear = true before the run, got none'
-    yield log.missing(key, 'cold caches', text)
-  elif log.value(key) is None:
-    text = 'expected cache_clear = true, got no value'
-    yield log.warning(log.line(key), text, 'cold caches')
-  elif log.value(key) is not True:
-    text = f'expected cache_clear = true, got {show(log.value(key))}'
-    yield log.error(log.line(key), text, 'cold caches')
-
-
-def _skipped(log: Log, claim: Claim) -> Iterator[Finding]:
-  key = 'podium_may_skip_records'
-  if claim.closed and key in log.settings:
-    text = f'expected every record to be trained on, got {key} '
-    text += show(log.value(key))
-    yield log.error(log.line(key), text, 'samples')
 
 
 def _repeats(log: Log, claim: Claim) -> Iterator[Finding]:
@@ -121,52 +111,52 @@ def _seed(log: Log, claim: Claim) -> Iterator[Finding]:
 
 
 def _samples(log: Log, claim: Claim) -> Iterator[Finding]:
+  """Counts as declared; others' as known, of which a wrong one may be batches.
+
+  Open may train on other data.
+  """
   data = claim.size.data if claim.size else None
-  for key in ('train_samples', 'eval_samples'):
-    value = log.value(key)
-    if data is None:
-      yield from _known_samples(log, claim, key)
-      continue
-    expected = getattr(data, key)
-    if key not in log.settings:
-      text = f'expected {key} {expected}, got none'
-      yield log.missing(key, 'samples', text)
-    elif not claim.closed and not claim.ours and key == 'train_samples':
-      continue  # Open may train on other data
-    elif value is None and not claim.ours:
-      text = f'expected {key} {expected}, got no value'
-      yield log.warning(log.line(key), text, 'samples')
-    elif not is_number(value) or value != expected:
-      text = f'expected {key} {expected}, got {show(value)}'
-      yield log.error(log.line(key), text, 'samples')
-
-
-def _known_samples(log: Log, claim: Claim, key: str) -> Iterator[Finding]:
-  """Others' counts; a warning, for some count batches where others images."""
-  value = log.value(key)
-  known = _SAMPLES.get(claim.name, (None, None))
-  expected = known[('train_samples', 'eval_samples').index(key)]
-  if key not in log.settings or (not claim.closed and key == 'train_samples'):
-    return
-  if not is_number(value) or value <= 0:
-    text = f'expected a positive number as {key}, got {show(value)}'
-    yield log.warning(log.line(key), text, 'samples')
-  elif expected is not None and value not in expected:
-    text = f'expected {key} {" or ".join(map(str, expected))}'
-    text += f', got {show(value)}'
-    yield log.warning(log.line(key), text, 'samples')
+  known = dict(
+    zip(_COUNTS, _SAMPLES.get(claim.name, (None, None)), strict=True)
+  )
+  for key in _COUNTS:
+    free = not claim.closed and key == 'train_samples'
+    if data is not None:
+      allowed, severity = (getattr(data, key),), ERROR
+      free = free and not claim.ours and key in log.settings
+    else:
+      allowed, severity = known[key], WARNING
+    asks = f'a positive number as {key}'
+    if allowed:
+      asks = f'{key} {" or ".join(map(str, allowed))}'
+    if not free:
+      yield from log.hold(
+        key,
+        lambda value, allowed=allowed: (
+          is_number(value) and (value in allowed if allowed else value > 0)
+        ),
+        asks,
+        'samples',
+        missing=data is not None,
+        unsaid=ERROR if claim.ours else WARNING,
+        wrong=severity,
+      )
 
 
 def _sizes(log: Log, claim: Claim) -> Iterator[Finding]:
   for key in (*hparams_lib.BATCH_KEYS, 'gradient_accumulation_steps'):
-    value = log.value(key)
-    if key in log.settings and (not is_number(value) or value <= 0):
-      text = f'expected a positive number as {key}, got {show(value)}'
-      # Some official rules take none, or 0, for one; others have their say.
-      passes = value is None or (is_number(value) and value == 0)
-      lenient = passes and claim.verdict is not None and not claim.ours
-      make = log.warning if lenient else log.error
-      yield make(log.line(key), text, _HYPERPARAMETER)
+    # Some official rules take none, or 0, for one; others have their say.
+    lenient = claim.verdict is not None and not claim.ours
+    passes = WARNING if lenient else ERROR
+    zero = is_number(log.value(key)) and log.value(key) == 0
+    yield from log.hold(
+      key,
+      lambda value: is_number(value) and value > 0,
+      f'a positive number as {key}',
+      _HYPERPARAMETER,
+      unsaid=passes,
+      wrong=passes if zero else ERROR,
+    )
 
 
 def _hyperparameters(log: Log, claim: Claim) -> Iterator[Finding]:

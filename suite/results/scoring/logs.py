@@ -273,11 +273,8 @@ def _reason(
       f'Not audited: logs of {made.old} have other rules; of these only the '
       'times were read.'
     )
-  errors = [
-    finding
-    for finding in audit.errors(made.audited.findings)
-    if not (windowed and finding.rule.startswith(_COUNTED_HERE))
-  ]
+  beside = _COUNTED_HERE if windowed else ()
+  errors = audit.errors(made.audited.findings, beside=beside)
   if errors:
     many = 'errors' if len(errors) > 1 else 'error'
     return f'Not a result: the audit found {len(errors)} {many}.'

@@ -194,7 +194,9 @@ class RulesetTest(OfficialCase):
       one.examine_log(self.path, _none, '9.9')
 
   def test_the_ruleset_of_another_format_is_refused_in_words(self):
-    with self.assertRaisesRegex(ValueError, '0.6.0 are lines of another'):
+    with self.assertRaisesRegex(
+      ValueError, 'got 0.6.0: its logs are lines of another'
+    ):
       one.examine_log(self.path, _none, '0.6.0')
 
   def test_a_log_of_ours_is_held_to_the_ruleset_that_it_names(self):
