@@ -9,14 +9,11 @@ python -m launch.prepare_data --dataset=imagenet2012 --data_dir=data \
 
 Exit code: 0 it is there and whole, 1 it is not there and cannot be built here,
 2 refused, or not what it should be, 130 stopped by Ctrl-C: the same command
-goes on.
+resumes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import os
-import shlex
-import signal
-import sys
 from typing import Any
 
 from absl import flags as absl_flags
@@ -30,8 +27,6 @@ from launch.support import cli, stages, tfds_environment
 from suite import hparams
 
 FLAGS = absl_flags.FLAGS
-
-_STOPPED = 128 + signal.SIGINT
 
 
 def define_flags() -> None:
@@ -97,20 +92,23 @@ def main() -> int:
   if FLAGS.list:
     return _list(recipes)
   name = FLAGS.dataset
+  if name is None:
+    raise ValueError(
+      f'Expected --dataset, one of {", ".join(recipes)}, or --list.'
+    )
   if name not in recipes:
-    return cli.refuse(_unknown(name, list(recipes)))
-  _end_by_sigterm()
+    raise ValueError(
+      f'Unknown data set {name!r}{hparams.nearest(name, recipes)}; there are '
+      f'{", ".join(recipes)}.'
+    )
   try:
-    return _prepare(recipes[name], os.path.expanduser(FLAGS.data_dir))
+    return stages.until_stopped(
+      lambda: _prepare(recipes[name], os.path.expanduser(FLAGS.data_dir)),
+      module='launch.prepare_data',
+      kept='Finished files are kept',
+    )
   except ImportError as error:
     return cli.refuse(f'{name}: {error}')
-  except KeyboardInterrupt:
-    print(
-      '\nStopped. What is whole is kept; go on with:\n  '
-      f'{shlex.join(["python", "-m", "launch.prepare_data", *sys.argv[1:]])}',
-      file=sys.stderr,
-    )
-    return _STOPPED
 
 
 def _list(recipes: Mapping[str, recipe.Recipe]) -> int:
@@ -149,7 +147,7 @@ def _prepare(wanted: recipe.Recipe, data_dir: str) -> int:
 
 def _check_flags(wanted: recipe.Recipe) -> None:
   if FLAGS['from'].value and FLAGS.tfds:
-    raise ValueError('Expected --from or --tfds, came both.')
+    raise ValueError('Expected --from or --tfds, got both.')
   if FLAGS.tfds and not wanted.tfds:
     raise ValueError(f'TFDS has no builder of {wanted.name}; leave out --tfds.')
   if FLAGS.restart_markers and not wanted.jpegs:
@@ -182,7 +180,7 @@ def _make(wanted: recipe.Recipe, data_dir: str) -> str:
   name = wanted.name
   if '://' in data_dir:
     raise ValueError(
-      f'Expected a data directory on a disk to build in, came {data_dir}: '
+      f'Expected a data directory on a disk to build in, got {data_dir}: '
       'build there and copy the finished data set.'
     )
   if FLAGS['from'].value:
@@ -216,16 +214,16 @@ def _build_by_tfds(wanted: recipe.Recipe, data_dir: str) -> str:
 
 
 def _convert(wanted: recipe.Recipe, source: str, data_dir: str) -> str:
-  info, came = dataset.load(source).info, _records(source)
+  info, there = dataset.load(source).info, _records(source)
   lacks = {
     name: records
     for name, records in wanted.splits.items()
-    if came.get(name) != (records or came.get(name, -1))
+    if there.get(name) != (records or there.get(name, -1))
   }
   if lacks or not info.full_name.startswith(f'{wanted.name}/'):
     raise ValueError(
-      f'Expected {wanted.name} with {dict(wanted.splits)} in {source}, came '
-      f'{info.full_name} with {came}.'
+      f'Expected {wanted.name} with {dict(wanted.splits)} in {source}, got '
+      f'{info.full_name} with {there}.'
     )
   change = None
   if FLAGS.restart_markers:
@@ -312,23 +310,6 @@ def _downloads() -> str:
   return os.path.expanduser(
     FLAGS.downloads or os.path.join(FLAGS.data_dir, 'downloads', 'manual')
   )
-
-
-def _end_by_sigterm() -> None:
-  """SIGTERM ends the command as Ctrl-C does."""
-
-  def end(number, frame):
-    del number, frame
-    raise KeyboardInterrupt
-
-  signal.signal(signal.SIGTERM, end)
-
-
-def _unknown(name: str | None, names: Sequence[str]) -> str:
-  if name is None:
-    return f'Expected --dataset, one of {", ".join(names)}, or --list.'
-  near = hparams.nearest(name, names)
-  return f'Unknown data set {name!r}{near}; there are {", ".join(names)}.'
 
 
 if __name__ == '__main__':

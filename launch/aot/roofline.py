@@ -70,15 +70,10 @@ class Roofline:
     return self.compute + self.memory + self.network
 
 
-def compute_seconds(
-  operations: Mapping[str, float], system: System, devices: int = 1
-) -> float:
-  """Seconds for operations, by type, on so many devices together."""
-  chips = devices / system.devices_per_chip
-  return sum(
-    number / (system.rate(dtype) * chips)
-    for dtype, number in operations.items()
-  )
+def compute_seconds(operations: Mapping[str, float], system: System) -> float:
+  """Seconds for operations, by type, on one device."""
+  seconds = (n / system.rate(dtype) for dtype, n in operations.items())
+  return sum(seconds) * system.devices_per_chip
 
 
 def memory_seconds(bytes_per_device: float, system: System) -> float:

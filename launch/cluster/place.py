@@ -21,6 +21,8 @@ Environment = Mapping[str, str]
 
 # Above the ports that Linux hands out by itself; pairs, for JAX and for us.
 _FIRST_PORT, _PAIRS = 61440, 2048
+# The variables that make a place by themselves.
+_OWN = ('PODIUM_COORDINATOR', 'PODIUM_PROCESSES', 'PODIUM_PROCESS_ID')
 _TPU_PORT = 8482  # as JAX chooses it
 _KUBERNETES_PORT = 55526
 
@@ -95,23 +97,22 @@ def _numbers(ranges: str) -> list[str]:
 
 def _own(known: Environment, place: Place | None) -> Place | None:
   """`place` as PODIUM_* variables correct or make it."""
-  names = ('PODIUM_COORDINATOR', 'PODIUM_PROCESSES', 'PODIUM_PROCESS_ID')
-  given = [name for name in names if name in known]
+  given = [name for name in _OWN if name in known]
   if known.get('PODIUM_PROCESSES') == '1':
     return None
-  if place is None and given and len(given) < len(names):
-    missing = ', '.join(name for name in names if name not in known)
+  if place is None and given and len(given) < len(_OWN):
+    missing = ', '.join(name for name in _OWN if name not in known)
     raise ValueError(f'Of several processes each needs {missing} too.')
-  if given == list(names) or (place is None and given):
+  if given == list(_OWN) or (place is None and given):
     place = Place('PODIUM_* variables', '', 0, 0)
   if place is None:
     return None
-  _numbers_only(known, names[1:])
+  _numbers_only(known, _OWN[1:])
   return dataclasses.replace(
     place,
-    coordinator=known.get(names[0], place.coordinator),
-    processes=int(known.get(names[1], place.processes)),
-    process=int(known.get(names[2], place.process)),
+    coordinator=known.get(_OWN[0], place.coordinator),
+    processes=int(known.get(_OWN[1], place.processes)),
+    process=int(known.get(_OWN[2], place.process)),
     local_process=_optional(
       known, 'PODIUM_LOCAL_PROCESS_ID', place.local_process
     ),
@@ -123,8 +124,7 @@ def _own(known: Environment, place: Place | None) -> Place | None:
 
 
 def _detected(known: Environment, metadata) -> Place | None:
-  if all(n in known for n in ('PODIUM_COORDINATOR', 'PODIUM_PROCESSES',
-                              'PODIUM_PROCESS_ID')):  # fmt: skip
+  if all(name in known for name in _OWN):
     return None  # nothing else is asked
   for look in (_open_mpi, _slurm, _skypilot, _tpu, _kubernetes):
     if (place := look(known)) is not None:
@@ -213,16 +213,8 @@ def _skypilot(known: Environment) -> Place | None:
   addresses = known['SKYPILOT_NODE_IPS'].split()
   (rank,) = _integers(known, 'SKYPILOT_NODE_RANK')
   job = known.get('SKYPILOT_TASK_ID', '')
-  return Place(
-    'SkyPilot',
-    f'{addresses[0]}:{_port(job)}',
-    len(addresses),
-    rank,
-    hosts=len(addresses),
-    local_process=0,
-    local_processes=1,
-    job=job,
-  )
+  first = f'{addresses[0]}:{_port(job)}'
+  return _one_a_host('SkyPilot', first, len(addresses), rank, job)
 
 
 def _tpu(known: Environment) -> Place | None:
@@ -248,18 +240,15 @@ def _tpu_vm(known: Environment, metadata: Mapping[str, str]) -> Place | None:
 
 
 def _slices(kind, known: Environment, hosts: Sequence[str], worker: int):
-  """One process a host: `worker` of this slice's `hosts`, slice after slice."""
+  """Place of `worker` of this slice's `hosts`, slice after slice."""
   slices = int(known.get('MEGASCALE_NUM_SLICES', '1'))
   index = int(known.get('MEGASCALE_SLICE_ID', '0'))
   first = known.get('MEGASCALE_COORDINATOR_ADDRESS') or hosts[0]
-  return Place(
+  return _one_a_host(
     kind,
     f'{first.split(":")[0].strip()}:{_TPU_PORT}',
     slices * len(hosts),
     index * len(hosts) + worker,
-    hosts=slices * len(hosts),
-    local_process=0,
-    local_processes=1,
   )
 
 
@@ -274,14 +263,23 @@ def _kubernetes(known: Environment) -> Place | None:
   processes, index = _integers(
     known, 'PODIUM_PROCESSES', 'JOB_COMPLETION_INDEX'
   )
+  first = known.get('PODIUM_COORDINATOR') or _pod(known)
+  return _one_a_host('Kubernetes', first, processes, index)
+
+
+def _one_a_host(
+  kind: str, coordinator: str, hosts: int, index: int, job: str = ''
+) -> Place:
+  """Place of the one process of host `index`."""
   return Place(
-    'Kubernetes',
-    known.get('PODIUM_COORDINATOR') or _pod(known),
-    processes,
+    kind,
+    coordinator,
+    hosts,
     index,
-    hosts=processes,
+    hosts=hosts,
     local_process=0,
     local_processes=1,
+    job=job,
   )
 
 

@@ -16,14 +16,11 @@ Exit code: 0 made, 2 refused, 130 stopped by Ctrl-C.
 """
 
 import collections
-from collections.abc import Mapping
 import dataclasses
 import json
 import math
 import os
-import shlex
 import shutil
-import signal
 import sys
 import time
 from typing import Any
@@ -55,7 +52,6 @@ _READ = (
   'benchmark', 'size', 'division', 'hp', 'data_dir', 'platform', 'profile',
   'compiler_option', 'compile_cache',
 )  # fmt: skip
-_STOPPED = 128 + signal.SIGINT
 _KEPT = 2  # generations to resume from
 
 
@@ -144,21 +140,22 @@ class Plan:
 
 def main() -> int:
   """Makes the start, or resumes; see the module."""
-  signal.signal(signal.SIGTERM, _as_ctrl_c)
   plan = _plan(run_flags.request())
-  try:
+
+  def work() -> int:
     directory = make(plan)
-  except KeyboardInterrupt:
+    print(f'made: {directory}')
+    print(f'fingerprint {dataset.fingerprint(directory)}')
     print(
-      f'\nStopped. Progress is kept in {plan.work_dir}; resume with:\n  '
-      + shlex.join(['python', '-m', 'launch.minigo.bootstrap', *sys.argv[1:]]),
-      file=sys.stderr,
+      'Results from a start of our own compare with nothing but each other.'
     )
-    return _STOPPED
-  print(f'made: {directory}')
-  print(f'fingerprint {dataset.fingerprint(directory)}')
-  print('Results from a start of our own compare with nothing but each other.')
-  return 0
+    return 0
+
+  return stages.until_stopped(
+    work,
+    module='launch.minigo.bootstrap',
+    kept=f'Progress is kept in {plan.work_dir}',
+  )
 
 
 def _plan(request: run_flags.Request) -> Plan:
@@ -241,7 +238,8 @@ class _Run:
     self._line.show('compiling ...')
     clock = Clock()
     mesh = sharding.make_mesh(1)
-    self._program = program.Program.build(task, mesh, clock, _build(plan))
+    build = program.Build(plan.request.profile.compiler_options)
+    self._program = program.Program.build(task, mesh, clock, build)
     # Of a saved net only the key comes from the seed, so that games differ.
     weights = arrays.of_data_set(location) if generation else None
     start.check(weights, self._program.state, task.given)
@@ -307,7 +305,7 @@ class _Run:
     minigo_start.write(
       plan.work_dir,
       _config(generation),
-      _weights(self.state),
+      _by_path(dataclasses.replace(self.state, key=None)),
       self._feed.games(),
       plan.about(),
     )
@@ -328,7 +326,7 @@ def _newest(plan: Plan) -> int:
       f'to start from, got {sorted(kept)}: take another --work_dir.'
     )
   found = minigo_start.about(plan.kept(newest))
-  for name, value in _as_json(plan.about()).items():
+  for name, value in json.loads(json.dumps(plan.about())).items():
     if found.get(name) != value:
       raise ValueError(
         f'Expected to resume from {plan.work_dir}, but the '
@@ -367,17 +365,8 @@ def _task(plan: Plan, generation: int) -> Task:
   return task
 
 
-def _build(plan: Plan) -> program.Build:
-  return program.Build(plan.request.profile.compiler_options)
-
-
 def _seed(seed: int, generation: int) -> int:
   return int(np.random.SeedSequence([seed, generation]).generate_state(1)[0])
-
-
-def _weights(state: State) -> dict[str, np.ndarray]:
-  """Arrays of the state, without the key, by path."""
-  return _by_path(dataclasses.replace(state, key=None))
 
 
 def _target(state: State) -> dict[str, np.ndarray]:
@@ -387,6 +376,7 @@ def _target(state: State) -> dict[str, np.ndarray]:
 
 
 def _by_path(tree: Any) -> dict[str, np.ndarray]:
+  """Arrays of a tree by path."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(tree))
   return {sharding.path_of(path): leaf for path, leaf in leaves}
 
@@ -394,15 +384,6 @@ def _by_path(tree: Any) -> dict[str, np.ndarray]:
 def _forget(directory: str) -> None:
   """Removes an unfinished data set; its games differ from the current ones."""
   shutil.rmtree(f'{directory}.incomplete', ignore_errors=True)
-
-
-def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-  return json.loads(json.dumps(values))
-
-
-def _as_ctrl_c(number, frame):
-  del number, frame
-  raise KeyboardInterrupt
 
 
 if __name__ == '__main__':

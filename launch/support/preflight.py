@@ -117,10 +117,8 @@ def before(
   return found
 
 
-def stragglers(
-  devices: Sequence[Mapping[str, Any]], tolerance: float = TOLERANCE
-) -> list[str]:
-  """Devices slower than the median of their kind by more than `tolerance`."""
+def stragglers(devices: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Devices slower than the median of their kind by more than TOLERANCE."""
   by_kind: dict[str, list[Mapping[str, Any]]] = {}
   for device in devices:
     by_kind.setdefault(device['kind'], []).append(device)
@@ -129,7 +127,7 @@ def stragglers(
     median = statistics.median(device['tflops'] for device in alike)
     for device in alike:
       speed = device['tflops']
-      if speed < (1 - tolerance) * median:
+      if speed < (1 - TOLERANCE) * median:
         found.append(
           f'device {device["id"]} of process {device["process"]}: {speed:.3g} '
           f'TFLOP/s, {100 * (1 - speed / median):.0f} % below the median of '

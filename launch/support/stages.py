@@ -1,5 +1,8 @@
-"""Progress of a long job: amount done, rate, time left."""
+"""Progress of a long job: amount done, rate, time left; and how to stop it."""
 
+from collections.abc import Callable
+import shlex
+import signal
 import sys
 import time
 from typing import TextIO
@@ -65,3 +68,22 @@ def amount(number: int, unit: str) -> str:
     if number >= factor:
       return f'{number / factor:.1f} {prefix}'
   return f'{number} bytes'
+
+
+def until_stopped(work: Callable[[], int], *, module: str, kept: str) -> int:
+  """Runs `work`; returns its exit code, or 130 for Ctrl-C and SIGTERM.
+
+  Stopped, it prints what is `kept` and the command that resumes.
+  """
+
+  def as_ctrl_c(number, frame):
+    del number, frame
+    raise KeyboardInterrupt
+
+  signal.signal(signal.SIGTERM, as_ctrl_c)
+  try:
+    return work()
+  except KeyboardInterrupt:
+    again = shlex.join(['python', '-m', module, *sys.argv[1:]])
+    print(f'\nStopped. {kept}; resume with:\n  {again}', file=sys.stderr)
+    return 128 + signal.SIGINT

@@ -38,17 +38,9 @@ def requirements() -> list[str]:
   return found
 
 
-def make(directory: str, wanted: Sequence[str] | None = None) -> str:
-  """Makes the environment, unless it is there; returns its Python.
-
-  Args:
-    directory: where it goes.
-    wanted: what to install; by default `requirements()`.
-
-  Returns:
-    The path of its interpreter.
-  """
-  wanted = list(wanted if wanted is not None else requirements())
+def make(directory: str) -> str:
+  """Makes the environment, unless it is there; returns its Python's path."""
+  wanted = requirements()
   python = os.path.join(directory, 'bin', 'python')
   done = os.path.join(directory, _DONE)
   if os.path.exists(done) and files.read_json(done) == wanted:

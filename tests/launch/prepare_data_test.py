@@ -170,7 +170,7 @@ class PreparedTest(absltest.TestCase):
     for given, error in (
       (['--restart_markers'], 'digits takes no --restart_markers'),
       (['--tfds'], 'no builder of digits'),
-      (['--tfds', '--from=x'], 'came both'),
+      (['--tfds', '--from=x'], 'got both'),
     ):
       done = self.run_it(*given)
       self.assertEqual(done.returncode, 2)

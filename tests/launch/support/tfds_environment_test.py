@@ -46,10 +46,11 @@ class EnvironmentTest(absltest.TestCase):
       return mock.Mock(returncode=code)
 
     with (
+      mock.patch.object(tfds_environment, 'requirements', lambda: wanted),
       mock.patch.object(tfds_environment.subprocess, 'run', run),
       mock.patch('sys.stdout', io.StringIO()),
     ):
-      python = tfds_environment.make(self.directory, wanted)
+      python = tfds_environment.make(self.directory)
     self.assertEqual(python, os.path.join(self.directory, 'bin', 'python'))
     return commands
 
