@@ -14,6 +14,7 @@ Exit code: 0 all compile and fit, 1 not all do, 2 it can't be tried.
 from collections.abc import Iterator, Mapping, Sequence
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def main() -> int:
   if bool(FLAGS.document) != bool(FLAGS.section):
     raise ValueError('--document and --section need each other.')
   if FLAGS.document:
-    fill(_read(FLAGS.document), FLAGS.section, '')  # refuse at once
+    fill(_document(), FLAGS.section, '')  # refuse at once
   for system in chosen:
     targets.require(system)
   profiles.apply(request.profile)
@@ -239,7 +240,7 @@ def _write(request, reports) -> None:
     )
   if FLAGS.document:
     parts = [f'```\n{command}\n```', *_shown(reports, details=FLAGS.details)]
-    filled = fill(_read(FLAGS.document), FLAGS.section, '\n\n'.join(parts))
+    filled = fill(_document(), FLAGS.section, '\n\n'.join(parts))
     files.write_text(FLAGS.document, filled)
 
 
@@ -250,9 +251,8 @@ def _arguments() -> list[str]:
   return [a for a in sys.argv[1:] if a.partition('=')[0] not in where]
 
 
-def _read(path: str) -> str:
-  with open(path, encoding='utf-8') as file:
-    return file.read()
+def _document() -> str:
+  return pathlib.Path(FLAGS.document).read_text(encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -17,28 +17,25 @@ POOR = 0.5
 class Step:
   """Figures of one train step at best, from a report.
 
+  Pairs are (if everything overlaps, if nothing does).
+
   Attributes:
     roofline: seconds.
     samples: a step's, on all chips.
     chips: of the system.
-    overlapped, serial: MFU if everything overlaps, and if nothing does.
+    mfu: model FLOPs utilization.
   """
 
   roofline: roofline.Roofline
   samples: int
   chips: int
-  overlapped: float
-  serial: float
+  mfu: tuple[float, float]
 
   @property
-  def rate(self) -> float:
-    """Samples a second on all chips, if everything overlaps."""
-    return self.samples / self.roofline.overlapped
-
-  @property
-  def serial_rate(self) -> float:
-    """Samples a second on all chips, if nothing overlaps."""
-    return self.samples / self.roofline.serial
+  def rates(self) -> tuple[float, float]:
+    """Samples a second on all chips."""
+    seconds = self.roofline.overlapped, self.roofline.serial
+    return self.samples / seconds[0], self.samples / seconds[1]
 
 
 def step_of(report: Report) -> Step | None:
@@ -49,13 +46,11 @@ def step_of(report: Report) -> Step | None:
   roof = roofline.Roofline(**program['roofline'])
   system = systems.get(report['system']['name'])
   asked = sum(program['model_operations'].values())
-  return Step(
-    roof,
-    report['batch'],
-    system.chips,
-    roofline.model_utilization(asked, roof.overlapped, system),
-    roofline.model_utilization(asked, roof.serial, system),
+  mfu = (
+    roofline.model_utilization(asked, seconds, system)
+    for seconds in (roof.overlapped, roof.serial)
   )
+  return Step(roof, report['batch'], system.chips, tuple(mfu))
 
 
 def fits(report: Report) -> bool:
@@ -70,7 +65,12 @@ def one(report: Report) -> str:
   """Everything about one system."""
   if 'refused' in report:
     return f'{report["name"]}: {report["refused"]}'
-  parts = [_heading(report), _programs(report)]
+  header = ('program', 'compiles', 'peak memory', 'state and batch',
+            'temporaries', 'model FLOP', 'compiled FLOP', 'waste',
+            'memory traffic', 'network', 'bound')  # fmt: skip
+  devices = report['system']['devices']
+  rows = [_program(*each, devices) for each in report['programs'].items()]
+  parts = [_heading(report), table(header, rows)]
   for name, program in report['programs'].items():
     if program.get('collectives'):
       parts.append(f'Collectives of {name}:\n\n{_collectives(program)}')
@@ -137,20 +137,6 @@ def _heading(report: Report) -> str:
   )
 
 
-def _programs(report: Report) -> str:
-  header = ('program', 'compiles', 'peak memory', 'state and batch',
-            'temporaries', 'model FLOP', 'compiled FLOP', 'waste',
-            'memory traffic', 'network', 'bound')  # fmt: skip
-  devices = report['system']['devices']
-  return table(
-    header,
-    [
-      _program(name, program, devices)
-      for name, program in report['programs'].items()
-    ],
-  )
-
-
 def _program(name: str, program: Report, devices: int) -> list[str]:
   memory = program.get('memory')
   peak = text.NOTHING
@@ -171,15 +157,11 @@ def _program(name: str, program: Report, devices: int) -> list[str]:
     ('' if program['model_operations_certain'] else 'at least ')
     + text.rate(asked, 'FLOP'),
     text.rate(done, 'FLOP'),
-    _waste(asked, done),
+    f'{(done / asked - 1) * 100:+.1f} %' if asked else text.NOTHING,
     bytes_text(program['traffic']),
     bytes_text(sum(c['bytes'] for c in program['collectives'])),
     roof.bound if roof.overlapped else text.NOTHING,
   ]
-
-
-def _waste(asked: float, done: float) -> str:
-  return f'{(done / asked - 1) * 100:+.1f} %' if asked else text.NOTHING
 
 
 def _collectives(program: Report) -> str:
@@ -203,15 +185,15 @@ def _collectives(program: Report) -> str:
 
 def _step(step: Step) -> str:
   roof = step.roofline
+  fast, slow = step.rates
   return (
     f'A train step at best: compute {time_text(roof.compute)}, memory '
     f'{time_text(roof.memory)}, network {time_text(roof.network)}. '
     f'Bound by {roof.bound}: {time_text(roof.overlapped)} if all overlap, '
     f'{time_text(roof.serial)} if nothing does; MFU '
-    f'{text.percent(step.overlapped)} and {text.percent(step.serial)}; '
-    f'{step.rate:,.0f} and {step.serial_rate:,.0f} samples a second, '
-    f'{step.rate / step.chips:,.0f} and {step.serial_rate / step.chips:,.0f} a '
-    'chip.'
+    f'{" and ".join(map(text.percent, step.mfu))}; '
+    f'{fast:,.0f} and {slow:,.0f} samples a second, '
+    f'{fast / step.chips:,.0f} and {slow / step.chips:,.0f} a chip.'
   )
 
 
@@ -219,8 +201,7 @@ def _row(report: Report, first: Step | None) -> list[str]:
   step = step_of(report)
   notes = '; '.join(_notes(report, step, first))
   if not step:
-    empty = [text.NOTHING] * 11
-    return [_name(report), *empty, notes]
+    return [_name(report), *[text.NOTHING] * 11, notes]
   roof, memory = step.roofline, report['programs'][STEP]['memory']
   return [
     _name(report),
@@ -233,8 +214,8 @@ def _row(report: Report, first: Step | None) -> list[str]:
     time_text(roof.network),
     roof.bound,
     f'{time_text(roof.overlapped)} to {time_text(roof.serial)}',
-    f'{step.rate:,.0f} to {step.serial_rate:,.0f}',
-    ' to '.join(text.percent(e) for e in _efficiencies(step, first)),
+    ' to '.join(f'{rate:,.0f}' for rate in step.rates),
+    ' to '.join(map(text.percent, _efficiencies(step, first))),
     notes,
   ]
 
@@ -250,12 +231,12 @@ def _name(report: Report) -> str:
   return report['name'] if 'refused' in report else report['system']['name']
 
 
-def _efficiencies(step: Step, first: Step) -> tuple[float, float]:
+def _efficiencies(step: Step, first: Step) -> list[float]:
   """Speed per chip against the first's, with all overlap and with none."""
-  return (
-    step.rate / step.chips / (first.rate / first.chips),
-    step.serial_rate / step.chips / (first.serial_rate / first.chips),
-  )
+  return [
+    rate / step.chips / (other / first.chips)
+    for rate, other in zip(step.rates, first.rates, strict=True)
+  ]
 
 
 def _notes(report: Report, step: Step | None, first: Step | None) -> list[str]:

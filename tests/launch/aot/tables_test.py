@@ -101,10 +101,10 @@ class AnalysisTest(parameterized.TestCase):
 class TablesTest(parameterized.TestCase):
   def test_a_step_by_hand(self):
     step = tables.step_of(_report('v5e-8'))
-    self.assertAlmostEqual(step.rate, 1024 / 4e-3)
-    self.assertAlmostEqual(step.serial_rate, 1024 / 5.5e-3)
+    self.assertAlmostEqual(step.rates[0], 1024 / 4e-3)
+    self.assertAlmostEqual(step.rates[1], 1024 / 5.5e-3)
     # 8 TFLOP in 4 ms on 8 chips of 197 TFLOP/s.
-    self.assertAlmostEqual(step.overlapped, 8 / (4e-3 * 8 * 197))
+    self.assertAlmostEqual(step.mfu[0], 8 / (4e-3 * 8 * 197))
 
   def test_waste_is_what_is_done_beyond_what_was_asked(self):
     shown = tables.one(_report('v5e-8'))
