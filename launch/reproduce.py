@@ -146,7 +146,8 @@ def _differences(record: RunRecord) -> Sequence[str]:
   lines = _changed(versions, system.versions())
   if commit.endswith('+changes'):
     lines.append('the source then had changes that no commit holds')
-  directory = _data(record)
+  size = benchmark_lib.get(record.benchmark).size(record.size)
+  directory = dataset.find(_data_dir(record), size.data.name)
   lines += _changed(_sought(record.system), _sought(system.describe(directory)))
   fingerprint = dataset.fingerprint(directory)
   if fingerprint != record.data.fingerprint:
@@ -175,21 +176,15 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _data_dir(record: RunRecord) -> str:
-  given = [f for f in record.flags if f.startswith('--data_dir=')]
-  then = given[-1].partition('=')[2] if given else 'data'
-  return FLAGS.data_dir or then
-
-
-def _data(record: RunRecord) -> str:
-  benchmark = benchmark_lib.get(record.benchmark)
-  name = benchmark.size(record.size).data.name
-  return dataset.find(_data_dir(record), name)
+  flag = '--data_dir='
+  given = [f.removeprefix(flag) for f in record.flags if f.startswith(flag)]
+  return FLAGS.data_dir or (given or ['data'])[-1]
 
 
 def _train(record: RunRecord, output: str) -> int:
-  shared = [f for f in record.flags if not f.startswith('--data_dir=')]
   command = [
-    sys.executable, '-m', 'launch.train', *shared,
+    sys.executable, '-m', 'launch.train', *record.flags,
+    # Of a flag that is given twice the last counts.
     f'--data_dir={_data_dir(record)}', f'--seed={record.seed}',
     f'--output={output}',
   ]  # fmt: skip

@@ -44,7 +44,11 @@ def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
     )
   position = checkpoints.newest() if found == _LEFT else None
   if position is None and found == _LEFT:
-    _require_none(checkpoints)
+    if count := checkpoints.count():
+      raise ValueError(
+        f'Expected a checkpoint that can be read in {checkpoints.directory}, '
+        f'got {count} that cannot: delete that folder for a new run.'
+      )
     checkpoints.close()
     hosts.agreed(0)  # all have closed the folder that goes now
     if hosts.is_primary():
@@ -68,15 +72,6 @@ def _look(output: str, run: int) -> int:
     return _LEFT
   left = os.path.exists(files.checkpoints_path(output, run))
   return _NO_LOG if left else _NEW
-
-
-def _require_none(checkpoints: Checkpoints) -> None:
-  count = checkpoints.count()
-  if count:
-    raise ValueError(
-      f'Expected a checkpoint that can be read in {checkpoints.directory}, '
-      f'got {count} that cannot: delete that folder for a new run.'
-    )
 
 
 def require_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from input_pipelines.reading import places
 from launch.support import run_flags
 from suite import benchmark as benchmark_lib
 from suite import hparams
+from suite.results.report.format import columns
 
 
 def benchmarks(data_dir: str) -> str:
@@ -14,11 +15,7 @@ def benchmarks(data_dir: str) -> str:
     for size_name, size in benchmark.sizes.items():
       data = _data(data_dir, size.data.name)
       rows.append((benchmark.label, size_name, str(size.target), data))
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return '\n'.join(
-    '  '.join(f'{c:{w}}' for c, w in zip(row, widths, strict=True)).rstrip()
-    for row in rows
-  )
+  return '\n'.join(columns(rows))
 
 
 def hyperparameters(request: run_flags.Request) -> str:
