@@ -20,7 +20,7 @@ suggests hyperparameters for a batch size, as flags of launch.train. Exit code:
 0 all passed, or it was written, 1 runs that do not pass, 2 refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import datetime
 from typing import Any
 
@@ -37,8 +37,6 @@ from suite.results.audit.runs import COUNT
 from suite.results.convergence import Point, Points, curves, store
 
 FLAGS = absl_flags.FLAGS
-
-Find = Callable[[audit.SetAudit], Points]  # the points for a set of runs
 
 # What logs of benchmarks unknown here say of how they were trained.
 _TRAINED_WITH = ('opt_', 'lars_', 'sgd_', 'lora_', 'model_bn_span',
@@ -94,7 +92,7 @@ def main() -> int:
     return _make_from_flags()
   if FLAGS.runs:
     _refuse_beside('runs', 'curves')
-    return check(FLAGS.runs, points_for(FLAGS.ruleset, FLAGS.rcps))
+    return check(FLAGS.runs, ruleset=FLAGS.ruleset, rcps=FLAGS.rcps)
   raise ValueError(
     'Expected --runs=DIR to check, --make=FILE to make points, or '
     '--global_batch_size=N for hyperparameters; got none of them.'
@@ -103,16 +101,25 @@ def main() -> int:
 
 def check(
   directories: Sequence[str],
-  find: Find,
   *,
+  ruleset: str = '',
+  rcps: str = '',
   get: Lookup = benchmark_lib.get,
 ) -> int:
-  """Prints a verdict on each folder of runs; 0 if all pass, else 1."""
+  """Prints a verdict on each folder of runs; 0 if all pass, else 1.
+
+  The points are those of a file, of a ruleset, or of the logs' own.
+  """
+  if ruleset and rcps:
+    raise ValueError('Expected --ruleset or --rcps, got both.')
   failed = 0
   for directory in directories:
     checked = audit.examine_runs(directory, get)
-    points = find(checked)
     found = reached.of(checked.runs)
+    logged = next(iter(checked.runs.values())).claim.ruleset
+    points = _points(
+      found.benchmark, checked.benchmark, ruleset or logged, rcps
+    )
     verdict = reached.judge(checked.runs, points)
     values = ', '.join(
       'never' if value is None else f'{value:g}'
@@ -129,27 +136,18 @@ def check(
   return 1 if failed else 0
 
 
-def points_for(ruleset: str, rcps: str) -> Find:
-  """Finds the points for a set of runs: as asked, or by their logs."""
-  if ruleset and rcps:
-    raise ValueError('Expected --ruleset or --rcps, got both.')
-
-  def find(checked: audit.SetAudit) -> Points:
-    known = checked.benchmark
-    scored = _scored(known)
-    if rcps:
-      return store.load(rcps, **scored)
-    first = next(iter(checked.runs.values()))
-    name = first.claim.ruleset
-    if not (ruleset or name):
-      raise ValueError(
-        f'The rules of {first.claim.name!r} are unknown here; give '
-        '--ruleset or --rcps.'
-      )
-    benchmark = reached.of(checked.runs).benchmark
-    return store.find(benchmark, ruleset or name, **scored)
-
-  return find
+def _points(
+  name: str, benchmark: Benchmark | None, ruleset: str | None, rcps: str
+) -> Points:
+  """The points of a file, or else of a ruleset."""
+  scored = _scored(benchmark)
+  if rcps:
+    return store.load(rcps, **scored)
+  if not ruleset:
+    raise ValueError(
+      f'The rules of {name!r} are unknown here; give --ruleset or --rcps.'
+    )
+  return store.find(name, ruleset, **scored)
 
 
 def make(
@@ -209,11 +207,7 @@ def print_recipe(
 ) -> int:
   """Prints how to train at a batch size; ValueError where nothing is known."""
   size = benchmark.size(size_name)
-  scored = _scored(benchmark)
-  if rcps:
-    points = store.load(rcps, **scored)
-  else:
-    points = store.find(benchmark.name, ruleset or size.ruleset, **scored)
+  points = _points(benchmark.name, benchmark, ruleset or size.ruleset, rcps)
   if points.benchmark != benchmark.name:
     raise ValueError(
       f'Expected points of {benchmark.name}, got those of {points.benchmark}.'

@@ -10,9 +10,7 @@ no result, 2 no such folder or flag.
 """
 
 from collections.abc import Sequence
-import csv
 import dataclasses
-import io
 import os
 
 from absl import flags as absl_flags
@@ -23,11 +21,9 @@ from suite import files
 from suite.results import records, scoring
 from suite.results.audit.claim import Lookup
 from suite.results.records import Score
+from suite.results.report import export
 
 FLAGS = absl_flags.FLAGS
-
-_TABLE = ('folder', 'benchmark', 'runs', 'converged', 'minutes',
-          'cv_percent', 'reason')  # fmt: skip
 
 
 def define_flags() -> None:
@@ -97,18 +93,16 @@ def run_all(
   ruleset: str = '',
 ) -> int:
   """Prints a line for each folder, and writes them as a CSV if asked."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(_TABLE)
+  rows = []
   code, width = 0, max(len(os.path.relpath(f, root)) for f in folders)
   for folder in folders:
     score = scoring.score(folder, get=get, ruleset=ruleset)
     name = os.path.relpath(folder, root)
     print(f'{name.ljust(width)}  {score_text.brief(score)}', flush=True)
-    writer.writerow(_row(name, score))
+    rows.append(_row(name, score))
     code = 1 if score.reason else code
   if table:
-    files.write_text(table, text.getvalue())
+    files.write_text(table, export.table(rows))
   return code
 
 
@@ -124,17 +118,17 @@ def run_weak(
   return 0 if found.reason is None else 1
 
 
-def _row(name: str, score: Score) -> tuple:
+def _row(name: str, score: Score) -> dict[str, object]:
   seconds, spread = score.score_seconds, score.coefficient_of_variation
-  return (
-    name,
-    score.benchmark,
-    score.runs,
-    score.met,
-    '' if seconds is None else f'{seconds / 60:.3f}',
-    '' if spread is None else f'{100 * spread:.2f}',
-    score.reason or '',
-  )
+  return {
+    'folder': name,
+    'benchmark': score.benchmark,
+    'runs': score.runs,
+    'converged': score.met,
+    'minutes': None if seconds is None else f'{seconds / 60:.3f}',
+    'cv_percent': None if spread is None else f'{100 * spread:.2f}',
+    'reason': score.reason,
+  }
 
 
 if __name__ == '__main__':

@@ -5,7 +5,7 @@ A run leaves run_<i>.json, a `RunRecord`; a folder of runs score.json, a
 be missing from a file; a value of another type is refused.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 import re
@@ -358,13 +358,10 @@ def _record(kind: type, value: Any, name: str) -> Any:
   if missing:
     raise ValueError(f'{name} lacks {", ".join(missing)}.')
   hints = typing.get_type_hints(kind)
+  given = [each.name for each in fields if each.name in value]
   return kind(**{
-    n: typed(hints[n], value[n], f'{name}: {n}') for n in _names(fields, value)
+    n: typed(hints[n], value[n], f'{name}: {n}') for n in given
   })  # fmt: skip
-
-
-def _names(fields: Iterable[dataclasses.Field], value: dict) -> list[str]:
-  return [each.name for each in fields if each.name in value]
 
 
 def _object(path: str | os.PathLike) -> dict[str, Any]:

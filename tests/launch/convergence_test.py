@@ -60,9 +60,7 @@ class CheckTest(parameterized.TestCase):
     return str(folder)
 
   def check(self, *folders, ruleset='', rcps=''):
-    return _printed(
-      convergence.check, folders, convergence.points_for(ruleset, rcps)
-    )
+    return _printed(convergence.check, folders, ruleset=ruleset, rcps=rcps)
 
   def test_tiny_runs_are_held_to_the_points_that_ship(self):
     code, lines = self.check(self.write((13, 12, 14, 13, 15)))

@@ -302,15 +302,18 @@ def _deeper(value: Any, levels: int) -> bool:
   return levels == 0 or any(_deeper(item, levels - 1) for item in items)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """The fields of a JSON object; ValueError where one stands twice."""
   fields = dict(pairs)
   if len(fields) != len(pairs):
-    raise ValueError('a name stands twice in one object')
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f'expected every field once, got {show(twice)} twice')
   return fields
 
 
 # What `JSONDecoder.raw_decode` calls, in C where there is one.
-_SCAN = json.JSONDecoder(object_pairs_hook=_unique).scan_once
+_SCAN = json.JSONDecoder(object_pairs_hook=unique).scan_once
 
 
 class _Builder:

@@ -11,6 +11,7 @@ from typing import Any
 from suite.log_keys import STATUSES
 from suite.results.audit import tree
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
+from suite.results.audit.log import unique
 
 FIELDS = (
   'submitter', 'division', 'status', 'system_name', 'number_of_nodes',
@@ -144,7 +145,7 @@ def _accelerators(
 def parse(content: bytes) -> dict[str, Any]:
   """Parses the fields of a description; ValueError where it is none."""
   try:
-    fields = json.loads(content.decode('utf-8'), object_pairs_hook=_unique)
+    fields = json.loads(content.decode('utf-8'), object_pairs_hook=unique)
   except UnicodeDecodeError as error:
     got = show(content[error.start : error.start + 20])
     raise ValueError(f'expected UTF-8, got {got}') from None
@@ -154,15 +155,6 @@ def parse(content: bytes) -> dict[str, Any]:
     raise ValueError(f'expected a JSON object, got none: {error}') from None
   if not isinstance(fields, dict):
     raise ValueError(f'expected a JSON object, got {show(fields)}')
-  return fields
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  fields = dict(pairs)
-  if len(fields) != len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f'expected every field once, got {show(twice)} twice')
   return fields
 
 

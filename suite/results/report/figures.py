@@ -106,16 +106,7 @@ def times(
   children = []
   if interval:
     left, right = (x(max(bound / size, x.low)) for bound in interval)
-    children.append(
-      svg.tag(
-        'rect',
-        x=left,
-        y=top + 8,
-        width=right - left,
-        height=bottom - top - 8,
-        class_='interval',
-      )
-    )
+    children.append(svg.box(left, top + 8, right, bottom, 'interval'))
   if mean is not None:
     children.append(
       svg.line(x(mean / size), top + 8, x(mean / size), bottom, 'mean')
@@ -140,23 +131,21 @@ def curves(
   name: str,
   lines: Sequence[Line],
   *,
-  width: int,
-  height: int,
-  title: str,
-  description: str,
   x_label: str,
   y_label: str,
+  width: int,
   bound: Bound | None = None,
   band: Band | None = None,
   logarithmic: bool = False,
-  marks: bool = True,
 ) -> Markup:
-  """One curve a run; every curve is labelled where it ends."""
+  """One curve a run, labelled where it ends; with a bound its evals marked."""
+  height = 420 if width > 600 else 330
   drawn = [line for line in lines if line.points]
   words, rows = _label_rows(drawn, width - 30)
   top = _ROW + 4 + rows * _ROW
   x, y = _axes(drawn, bound, band, width, (height, top + 10), logarithmic)
-  y_name = fmt.shorten(y_label, svg.letters(width))
+  y_name = f'{y_label}, logarithmic' if logarithmic else y_label
+  y_name = fmt.shorten(y_name, svg.letters(width))
   children = [svg.text(0, 12, y_name, 'axis-name')]
   children += svg.x_ticks(x, y.start, x_label, grid_top=y.end)
   children += svg.y_axis(x, y)
@@ -170,7 +159,7 @@ def curves(
   )
   if bound:
     children += _bound(bound, x, y, width)
-  children += [_curve(line, x, y, marks) for line in drawn]
+  children += [_curve(line, x, y, bound is not None) for line in drawn]
   if not drawn:
     children.append(
       svg.text(
@@ -186,8 +175,8 @@ def curves(
     *children,
     width=width,
     height=height,
-    title=title,
-    description=description,
+    title=f'{y_label} over {x_label}',
+    description=_curves_in_words(drawn, bound, band, x_label),
   )
 
 
@@ -265,14 +254,7 @@ def _bound(
 def _band(band: Band, x: svg.Scale, y: svg.Scale) -> list[Markup]:
   low, middle = x(max(band.low, x.low)), x(band.middle)
   return [
-    svg.tag(
-      'rect',
-      x=low,
-      y=y.end,
-      width=x(band.high) - low,
-      height=y.start - y.end,
-      class_='interval',
-    ),
+    svg.box(low, y.end, x(band.high), y.start, 'interval'),
     svg.line(middle, y.end, middle, y.start, 'mean'),
     svg.text(
       middle - 6, y.start - 8, band.words, 'band-name', text_anchor='end'
@@ -374,4 +356,19 @@ def _times_in_words(
   if interval:
     low, high = (fmt.duration(bound) for bound in interval)
     words.append(f'confidence interval from {low} to {high}')
+  return '; '.join(words) + '.'
+
+
+def _curves_in_words(
+  lines: Sequence[Line], bound: Bound | None, band: Band | None, unit: str
+) -> str:
+  ends = [
+    f'{line.label} ends at {fmt.quality(line.points[-1][1])} '
+    f'after {fmt.count(round(line.points[-1][0], 1))} {unit}'
+    for line in lines
+  ]
+  words = [bound.level, *ends] if bound else ends
+  if band:
+    low, high = fmt.count(band.low), fmt.count(band.high)
+    words.append(f'the reference took {low} to {high} {unit}')
   return '; '.join(words) + '.'

@@ -98,13 +98,22 @@ def learning_curves(
     found.append(
       Curves(
         name,
-        _curves(
+        figures.curves(
           f'{prefix}clock-{number}',
-          *(clock, name, f'{unit} on the clock', WIDE, goal),
+          clock,
+          x_label=f'{unit} on the clock',
+          y_label=name,
+          width=WIDE,
+          bound=goal,
         ),
-        _curves(
+        figures.curves(
           f'{prefix}progress-{number}',
-          *(epochs, name, progress, HALF, goal, band),
+          epochs,
+          x_label=progress,
+          y_label=name,
+          width=HALF,
+          bound=goal,
+          band=band,
         ),
       )
     )
@@ -129,46 +138,13 @@ def loss_curves(runs: Sequence[Run]) -> Markup | None:
   if not values:
     return None
   steep = min(values) > 0 and max(values) > 30 * min(values)
-  return _curves(
-    'loss', lines, 'training loss', 'steps', HALF, None, logarithmic=steep
-  )
-
-
-def _curves(
-  name: str,
-  lines: Sequence[figures.Line],
-  y_label: str,
-  x_label: str,
-  width: int,
-  bound: figures.Bound | None,
-  band: figures.Band | None = None,
-  *,
-  logarithmic: bool = False,
-) -> Markup:
-  ends = [
-    f'{line.label} ends at {fmt.quality(line.points[-1][1])} '
-    f'after {fmt.count(round(line.points[-1][0], 1))} {x_label}'
-    for line in lines
-    if line.points
-  ]
-  ends = [bound.level, *ends] if bound else ends
-  if band:
-    low, high = fmt.count(band.low), fmt.count(band.high)
-    ends.append(f'the reference took {low} to {high} {x_label}')
-  scale = ', logarithmic' if logarithmic else ''
   return figures.curves(
-    name,
+    'loss',
     lines,
-    width=width,
-    height=420 if width == WIDE else 330,
-    title=f'{y_label} over {x_label}',
-    description='; '.join(ends) + '.',
-    x_label=x_label,
-    y_label=y_label + scale,
-    bound=bound,
-    band=band,
-    logarithmic=logarithmic,
-    marks=bound is not None,
+    x_label='steps',
+    y_label='training loss',
+    width=HALF,
+    logarithmic=steep,
   )
 
 

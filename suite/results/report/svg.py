@@ -64,6 +64,11 @@ def line(x0: float, y0: float, x1: float, y1: float, class_: str) -> Markup:
   return tag('line', x1=x0, y1=y0, x2=x1, y2=y1, class_=class_)
 
 
+def box(x0: float, y0: float, x1: float, y1: float, class_: str) -> Markup:
+  width, height = x1 - x0, y1 - y0
+  return tag('rect', x=x0, y=y0, width=width, height=height, class_=class_)
+
+
 def path(points: Sequence[tuple[float, float]]) -> str:
   """The `d` of a path through points [(x, y)]."""
   return 'M' + 'L'.join(f'{_text(x)} {_text(y)}' for x, y in points)

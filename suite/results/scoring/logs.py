@@ -214,13 +214,9 @@ def _convergence(found: Compared) -> Convergence | None:
     minimum=expected.minimum,
     interpolated=len(expected.sources) > 1,
   )
-  return Convergence(
-    status=found.verdict.status,
-    text=found.verdict.text,
-    batch_size=found.verdict.batch_size,
-    mean=found.verdict.mean,
-    reference=reference,
-  )
+  names = ('status', 'text', 'batch_size', 'mean')
+  told = {name: getattr(found.verdict, name) for name in names}
+  return Convergence(**told, reference=reference)
 
 
 def _values(
