@@ -13,7 +13,7 @@ from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.run import sharding
 from suite.run.program import abstract_state, check
-from tests import tiny_data
+from tests import ids, tiny_data
 
 
 def _task(name, size_name, **how):
@@ -29,12 +29,6 @@ def _facts(name):
     benchmark_lib.get(name).size('tiny').data.name
   )
   return _task(name, 'tiny').inspect(directory)
-
-
-def _all():
-  for name in benchmark_lib.names():
-    for size in benchmark_lib.get(name).sizes:
-      yield name, size
 
 
 def _reads(folder: pathlib.Path) -> Iterator[str]:
@@ -55,17 +49,17 @@ def _reads(folder: pathlib.Path) -> Iterator[str]:
 
 
 class BenchmarksTest(parameterized.TestCase):
-  @parameterized.parameters(*_all())
+  @ids.each_size()
   def test_the_reference_hyperparameters_are_legal_in_closed(self, name, size):
     reference = benchmark_lib.get(name).size(size).hparams
     self.assertEmpty(hparams.closed_faults(reference, reference))
 
-  @parameterized.parameters(*_all())
+  @ids.each_size()
   def test_every_hyperparameter_says_what_it_is(self, name, size):
     for each in hparams.declared(benchmark_lib.get(name).size(size).hparams):
       self.assertRegex(each.help, r'\.$', each.name)
 
-  @parameterized.parameters(*[[name] for name in benchmark_lib.names()])
+  @ids.each(benchmark_lib.names())
   def test_every_hyperparameter_changes_something(self, name):
     module = importlib.import_module(f'suite.benchmarks.{name}')
     read = {*_reads(pathlib.Path(module.__file__).parent)}
@@ -79,24 +73,24 @@ class BenchmarksTest(parameterized.TestCase):
     (folder / 'task.py').write_text('a = self._hp.rate * x.name + hp.steps')
     self.assertEqual(sorted(_reads(folder)), ['rate', 'steps'])
 
-  @parameterized.parameters(*_all())
+  @ids.each_size()
   def test_no_two_hyperparameters_share_a_log_key(self, name, size):
     found = hparams.declared(benchmark_lib.get(name).size(size).hparams)
     keys = [each.key for each in found if each.key]
     self.assertLen(set(keys), len(keys))
 
-  @parameterized.parameters(*_all())
+  @ids.each_size()
   def test_every_partition_rule_matches_a_leaf(self, name, size):
     task = _task(name, size)
     sharding.from_rules(
       abstract_state(task), task.partition_rules, sharding.make_mesh()
     )
 
-  @parameterized.parameters(*_all())
+  @ids.each_size()
   def test_its_batches_split_over_eight_devices(self, name, size):
     check(_task(name, size, devices=8), sharding.make_mesh())
 
-  @parameterized.parameters(*_all())
+  @ids.each_size()
   def test_a_step_keeps_the_shapes_of_the_state(self, name, size):
     task = _task(name, size)
     state = abstract_state(task)
@@ -106,7 +100,7 @@ class BenchmarksTest(parameterized.TestCase):
     self.assertEqual(jax.tree.leaves(after), jax.tree.leaves(state))
     self.assertEqual(metrics['loss'].shape, ())
 
-  @parameterized.parameters(*_all())
+  @ids.each_size()
   def test_its_blocks_follow_each_other_without_a_gap(self, name, size):
     benchmark = benchmark_lib.get(name)
     before = benchmark.starts_after(benchmark.size(size).hparams)
@@ -133,7 +127,7 @@ class BenchmarksTest(parameterized.TestCase):
     places = [end - one for end in ends]
     self.assertEqual([b.at['epoch_num'] for b in blocks], places)
 
-  @parameterized.parameters(*_all())
+  @ids.each_size()
   def test_what_a_data_set_adds_to_a_task_is_in_its_facts_alone(
     self, name, size
   ):

@@ -8,6 +8,7 @@ from studies import curve_table
 from suite import benchmark
 from suite.results.convergence import curves
 from suite.target import Target
+from tests import ids
 
 _FOLDER = pathlib.Path(__file__).parent.parent / 'suite' / 'benchmarks'
 
@@ -18,13 +19,13 @@ def _rows(name):
 
 
 class TargetsTest(parameterized.TestCase):
-  @parameterized.parameters(*[[name] for name in benchmark.finished()])
+  @ids.each(benchmark.finished())
   def test_nearly_every_seed_of_the_reference_reaches_the_target(self, name):
     reference = next(r for r in _rows(name) if r.variant == 'reference')
     self.assertGreaterEqual(reference.seeds, 20)
     self.assertGreaterEqual(len(reference.reached), 0.95 * reference.seeds)
 
-  @parameterized.parameters(*[[name] for name in benchmark.finished()])
+  @ids.each(benchmark.finished())
   def test_a_broken_model_misses_it_or_needs_much_longer(self, name):
     reference, *broken = _rows(name)
     self.assertGreaterEqual(len(broken), 4)

@@ -12,18 +12,10 @@ import types
 from absl.testing import absltest, parameterized
 import pytest
 
-from input_pipelines.movielens import tiny as interactions
 from launch.cluster import resuming
-from tests import tiny_data
 from tests.launch import digits_data, processes
 
 _LONGEST = 300  # seconds that a process may take to come to a checkpoint
-# Of 8 steps an epoch, in blocks of one epoch, as processes.QUICK of 4000.
-_NCF = (
-  '--benchmark=ncf', '--division=open', '--hp=global_batch_size=65536',
-  '--hp=max_epochs=2', '--hp=eval_batch_size=500', '--hp=mlp_layers=16,8',
-  '--hp=mf_width=4',
-)  # fmt: skip
 
 
 class ResumeTestCase(absltest.TestCase):
@@ -31,25 +23,23 @@ class ResumeTestCase(absltest.TestCase):
     super().setUp()
     self.folder = self.create_tempdir().full_path
 
-  def arguments(self, name, *more, what=processes.QUICK, data_dir=None):
+  def arguments(self, name, *more):
     return (
-      *what, f'--output={os.path.join(self.folder, name)}', '--seed=7',
-      f'--data_dir={data_dir or digits_data.data_dir()}',
+      *processes.QUICK, f'--output={os.path.join(self.folder, name)}',
+      f'--data_dir={digits_data.data_dir()}', '--seed=7',
       '--checkpoint_steps=1', *more,
     )  # fmt: skip
 
-  def train(self, name, *more, environment=None, **how):
+  def train(self, name, *more, environment=None):
     return processes.run(
       'launch.train',
-      *self.arguments(name, *more, **how),
+      *self.arguments(name, *more),
       environment=environment,
     )
 
-  def killed_at(self, name, step, *more, **how):
+  def killed_at(self, name, step, *more):
     """Starts a run, and kills it as it begins to write after a step."""
-    process = processes.start(
-      'launch.train', *self.arguments(name, *more, **how)
-    )
+    process = processes.start('launch.train', *self.arguments(name, *more))
     self.addCleanup(process.communicate)
     self.addCleanup(process.kill)
     place = os.path.join(self.folder, name, 'checkpoints_0')
@@ -81,13 +71,13 @@ class ResumeTestCase(absltest.TestCase):
     )
     self.assertEqual(came['seed'], expected['seed'])
 
-  def killed_often(self, steps, **how):
-    done = self.train('whole', **how)
+  def killed_often(self, steps):
+    done = self.train('whole')
     self.assertEqual(done.returncode, 1, done.stderr)  # the target is far away
     for number, step in enumerate(steps):
       resume = ['--resume'] if number else []
-      self.killed_at('killed', step, *resume, **how)
-    done = self.train('killed', '--resume', **how)
+      self.killed_at('killed', step, *resume)
+    done = self.train('killed', '--resume')
     self.assertEqual(done.returncode, 1, done.stderr)
     self.assert_alike('killed', 'whole')
     self.assertLen(self.record('killed')['resumed'], len(steps))
@@ -135,11 +125,6 @@ class SameRunTest(parameterized.TestCase):
 class KilledTest(ResumeTestCase):
   def test_resnet_goes_on_bit_for_bit_after_kill_9(self):
     self.killed_often([random.Random(11).randrange(9, 15)])  # of 2 x 8 steps
-
-  def test_ncf_goes_on_bit_for_bit_after_kill_9(self):
-    data_dir = tiny_data.data_dir(interactions.NAME)
-    how = {'what': _NCF, 'data_dir': data_dir}
-    self.killed_often([random.Random(12).randrange(9, 13)], **how)
 
   @pytest.mark.slow
   def test_many_kills_in_a_row_leave_no_trace_in_the_losses(self):

@@ -9,40 +9,9 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 from input_pipelines.reading import dataset
-from input_pipelines.text import buckets, packing, subwords
-from input_pipelines.translation import corpus, prepare
+from input_pipelines.text import buckets, packing
 from input_pipelines.translation import read as translation
-from input_pipelines.writing import recipe, writer
-
-_WORDS = 'the dog sees a small cat and 3.5 Hunde, die Katze sieht Größe'
-
-
-def lines(count, seed):
-  """Texts of 0 to 14 words."""
-  rng = np.random.default_rng(seed)
-  return [
-    ' '.join(rng.choice(_WORDS.split(), rng.integers(15))) for _ in range(count)
-  ]
-
-
-def write(data_dir, train=200, test=9):
-  """Writes a small data set; returns its directory."""
-  texts = {
-    split: corpus.Texts(lines(n, 2 * n), lines(n, 2 * n + 1))
-    for split, n in (('train', train), ('test', test))
-  }
-  order = recipe.Order(data_dir, '')
-  directory = recipe.place(data_dir, 'pairs', '1.0.0')
-  with writer.begin(directory, {}) as unfinished:
-    return prepare.write(
-      unfinished,
-      texts,
-      subwords.build(subwords.count([_WORDS]), size=0, min_count=1),
-      name='pairs',
-      description='Random words.',
-      shards={'train': 2, 'test': 1},
-      order=order,
-    )
+from tests.input_pipelines.translation.random_pairs import lines, write
 
 
 class TranslationTest(parameterized.TestCase):

@@ -1,11 +1,8 @@
 """Tests of the Transformer benchmark; its table is in transformer_spec_test."""
 
-import collections
 import contextlib
 import dataclasses
 import functools
-import os
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -13,80 +10,28 @@ import jax
 import numpy as np
 
 from input_pipelines.text import subwords
-from input_pipelines.translation import corpus, prepare
 from input_pipelines.translation import read as translation
-from input_pipelines.writing import recipe, writer
 from models import transformer as model
-from suite import benchmark, hparams
+from suite import hparams
 from suite.benchmarks import transformer
 from suite.benchmarks.transformer.task import TransformerTask
 from suite.clock import Clock
 from suite.hparams import Division
 from suite.metrics import bleu
-from suite.results import audit
-from suite.run import loop, program, sharding
+from suite.run import sharding
 from suite.run.feed import Data
-from tests.suite.run import fake_task
+from tests import benchmark_runs
+from tests.suite.benchmarks import transformer_small
 
 REFERENCE = transformer.BENCHMARK.sizes['reference']
 TINY = transformer.BENCHMARK.sizes['tiny']
-WORDS = ['the', 'dog', 'sees', 'a', 'small', 'cat', 'and', '3.5', 'Hunde,',
-         'die', 'Katze', 'sieht', 'Größe']  # fmt: skip
-PAIRS, SENTENCES = 120, 9
-DATA = benchmark.DataSet('pairs', train_samples=PAIRS, eval_samples=SENTENCES)
+SMALL, DATA = transformer_small.SIZE.hparams, transformer_small.SIZE.data
+PAIRS, SENTENCES = DATA.train_samples, DATA.eval_samples
 
 
 def setUpModule():
-  global _folder, DIRECTORY, SMALL
-  _folder = tempfile.TemporaryDirectory()
-  DIRECTORY = _write(_folder.name)
-  SMALL = dataclasses.replace(
-    TINY.hparams,
-    subwords=translation.facts(DIRECTORY)['subwords'],
-    global_batch_size=512,
-    max_sequence_length=16,
-    bucket_first=9,
-    bucket_scale=2.0,
-    packed_row_length=32,
-    eval_batch_size=8,
-    eval_lengths=(4, 48),
-    max_epochs=2,
-    layers=1,
-    width=16,
-    heads=2,
-    ffn=32,
-    extra_length=3,
-  )
-
-
-def tearDownModule():
-  _folder.cleanup()
-
-
-def _write(data_dir):
-  """A small data set of random words; texts of 0 to 14 of them."""
-  draws = np.random.default_rng(5)
-
-  def lines(count):
-    return [
-      ' '.join(draws.choice(WORDS, draws.integers(15))) for _ in range(count)
-    ]
-
-  texts = {
-    split: corpus.Texts(lines(count), lines(count))
-    for split, count in (('train', PAIRS), ('test', SENTENCES))
-  }
-  directory = recipe.place(data_dir, 'pairs', '1.0.0')
-  with writer.begin(directory, {}) as unfinished:
-    return prepare.write(
-      unfinished,
-      texts,
-      subwords.build(subwords.count([' '.join(WORDS)]), size=0, min_count=1),
-      name='pairs',
-      description='Random words.',
-      shards={'train': 1, 'test': 1},
-      order=recipe.Order(data_dir, ''),
-    )
+  global DIRECTORY
+  DIRECTORY = benchmark_runs.small('transformer').directory
 
 
 def _task(**changes):
@@ -160,7 +105,7 @@ class RulesTest(parameterized.TestCase):
     ),
     (
       {'batching': 'packing', 'global_batch_size': 255},
-      'of 256 tokens or more',
+      'of 512 tokens or more',
     ),
   )
   def test_what_does_not_fit_is_refused(self, changes, message):
@@ -184,13 +129,6 @@ class EpochTest(parameterized.TestCase):
     self.assertLess(len(short), PAIRS)
     tokens = sum(batch['weight'].sum() for batch in _batches(task, block.steps))
     self.assertEqual(tokens, short[:, 1].sum())
-
-  def test_a_run_that_goes_on_gets_the_batches_that_it_has_not_seen(self):
-    task = _task()
-    whole = _batches(task, 6)
-    rest = _batches(_task(), 2, position={'step': 4})
-    for batch, expected in zip(rest, whole[4:], strict=True):
-      jax.tree.map(np.testing.assert_array_equal, batch, expected)
 
   @parameterized.parameters('buckets', 'packing')
   def test_eight_devices_train_what_one_trains(self, batching):
@@ -235,16 +173,6 @@ class LossTest(parameterized.TestCase):
     self.assertAlmostEqual(
       self._loss(task, batch, params), float(each[is_token].mean()), places=5
     )
-    # Rows of padding change nothing.
-    padded = {
-      name: np.concatenate([rows, np.zeros_like(rows)])
-      for name, rows in batch.items()
-    }
-    self.assertAlmostEqual(
-      self._loss(task, padded, params),
-      self._loss(task, batch, params),
-      places=5,
-    )
 
   def test_pairs_that_share_rows_have_the_loss_that_they_have_alone(self):
     packed, alone = _task(batching='packing'), _task()
@@ -258,41 +186,6 @@ class LossTest(parameterized.TestCase):
       )
 
     self.assertAlmostEqual(total(packed) / total(alone), 1, places=4)
-
-  def test_a_layout_changes_no_result_but_for_rounding(self):
-    losses = self._trained()
-    self.assertLess(losses[-1], losses[0])
-    for how in ({'parts': 2}, {'parts': 2, 'axis': 2, 'spread': 'parameters'}):
-      with self.subTest(str(how)):
-        found = self._trained(**how)
-        np.testing.assert_allclose(found, losses, rtol=1e-4)
-
-  def _trained(self, parts=1, spread='none', axis=1):
-    """Losses of three steps without dropout; a batch has padded rows."""
-    hp = dataclasses.replace(
-      SMALL,
-      dropout=0.0,
-      width=64,
-      ffn=512,
-      bucket_first=30,  # one shape
-      row_multiple=16,
-      subword_multiple=2,
-      base_learning_rate=0.05,
-      warmup_steps=2,
-    )
-    batches = _batches(TransformerTask(hp, DATA), 8)
-    batches = [*batches[:2], batches[-1]]
-    hp = dataclasses.replace(hp, gradient_accumulation_steps=parts)
-    task, mesh = TransformerTask(hp, DATA), sharding.make_mesh(axis)
-    build = program.Build(spread=spread)
-    program.check(task, mesh, build)
-    lowered = program.lower(task, mesh, build)
-    (step,) = [each.compile() for each in lowered['train_step']]
-    state, losses = lowered['init'].compile()(np.uint32(3)), []
-    for batch in batches:
-      state, metrics = step(state, sharding.put_rows(batch, mesh))
-      losses.append(float(metrics['loss']))
-    return losses
 
 
 class ScoreTest(parameterized.TestCase):
@@ -361,55 +254,6 @@ class ScoreTest(parameterized.TestCase):
     first['id'] = np.where(first['id'] == 3, 5, first['id'])
     with self.assertRaisesRegex(RuntimeError, '9 sentences, got 9 of'):
       self.score([first], [second])
-
-
-class RunTest(absltest.TestCase):
-  """The real task and pipeline through the real loop, on eight devices."""
-
-  def test_nothing_compiles_on_the_clock_with_all_shapes(self):
-    size = dataclasses.replace(
-      TINY,
-      hparams=SMALL,
-      data=DATA,
-      target=dataclasses.replace(TINY.target, at_least={'BLEU': 1e-9}),
-    )
-    declared = dataclasses.replace(transformer.BENCHMARK, sizes={'tiny': size})
-    path = os.path.join(self.create_tempdir().full_path, 'result_0.txt')
-    mesh, clock = sharding.make_mesh(), Clock()
-    log = fake_task.begun_log(path, clock, declared, size)
-    task = _task()
-    facts = task.inspect(DIRECTORY)
-    seen = collections.Counter()
-    loss = task.predict
-
-    def predict(state, batch):
-      seen[batch['source'].shape] += 1  # once a compile
-      return loss(state, batch)
-
-    task.predict = predict
-    with fake_task.recorded_compiles(lambda: clock.running) as compiles:
-      result = loop.run(
-        task,
-        facts,
-        size.target,
-        _data(clock, mesh),
-        mesh=mesh,
-        seed=0,
-        log=log,
-        clock=clock,
-      )
-    log.close()
-    self.assertEqual(result.status, 'success')
-    self.assertEqual(dict(seen), {(8, 4): 1, (8, 48): 1})
-    steps = facts.plan.steps_of_shape
-    self.assertGreater(np.count_nonzero(steps), 1)  # several shapes came
-    self.assertLen(result.losses, steps.sum())
-    self.assertEqual(result.samples, _blocks(task)[0].samples)
-    self.assertGreater(result.flops_per_step, 0)
-    self.assertNotEmpty(compiles)
-    self.assertEqual([event for running, event in compiles if running], [])
-    findings = audit.examine_log(path, get=lambda name: declared).findings
-    self.assertEmpty([str(f) for f in audit.errors(findings)])
 
 
 if __name__ == '__main__':

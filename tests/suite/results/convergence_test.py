@@ -20,6 +20,7 @@ from suite.results import audit, convergence
 from suite.results.audit import reached
 from suite.results.audit.compared import Compared
 from suite.results.convergence import Point, Points, curves, store
+from tests import ids
 from tests.suite.results.audit import audit_logs
 
 _ROOT = pathlib.Path(__file__).parents[3]
@@ -43,10 +44,12 @@ _SPREAD = (-2, -1, -1, 0, 0, 0, 0, 1, 1, 2)
 
 
 def _files():
-  """Every file of points in the official package, by round and benchmark."""
+  """Every file of points in the official package, a name for tests first."""
   for path in sorted(_OFFICIAL.glob('*/rcps_*.json')):
     usage, ruleset = path.parent.name.split('_')
-    yield usage, ruleset, path.stem.removeprefix('rcps_')
+    benchmark = path.stem.removeprefix('rcps_')
+    name = f'{benchmark}_{usage}_{ruleset.replace(".", "_")}'
+    yield name, usage, ruleset, benchmark
 
 
 def _ours(usage, ruleset, benchmark):
@@ -112,7 +115,7 @@ def _submission(points, expected, rng):
 class OfficialTest(parameterized.TestCase):
   """The same points and verdicts as the official checker's."""
 
-  @parameterized.parameters(*_files())
+  @parameterized.named_parameters(*_files())
   def test_points_and_limits_are_the_official_ones(self, *named):
     checker = _official(*named)
     if checker is None:
@@ -134,7 +137,7 @@ class OfficialTest(parameterized.TestCase):
       [record['BS'] for record in checker.pruned_rcp_data.values()],
     )
 
-  @parameterized.parameters(*_files())
+  @parameterized.named_parameters(*_files())
   def test_verdicts_and_factors_are_the_official_ones(self, *named):
     checker = _official(*named)
     if checker is None:
@@ -188,7 +191,7 @@ class OfficialTest(parameterized.TestCase):
     slow = [points.at(32768).mean + 0.01] * 5
     self.assertEqual(points.judge(32768, slow).status, convergence.PASSES)
 
-  @parameterized.parameters(*_files())
+  @parameterized.named_parameters(*_files())
   def test_what_is_written_is_read_as_it_was(self, *named):
     points = _ours(*named)
     path = self.create_tempfile().full_path
@@ -505,7 +508,7 @@ class TinyTest(parameterized.TestCase):
       dropped=benchmark.dropped,
     )
 
-  @parameterized.parameters(*[[name] for name in benchmark_lib.finished()])
+  @ids.each(benchmark_lib.finished())
   def test_every_tiny_benchmark_ships_points_of_at_least_20_runs(self, name):
     benchmark = benchmark_lib.get(name)
     points = self.points(name)
@@ -513,7 +516,7 @@ class TinyTest(parameterized.TestCase):
       self.assertGreaterEqual(len(point.values), max(20, 2 * benchmark.runs))
       self.assertContainsSubset(('Creator', 'When', 'Platform'), point.origin)
 
-  @parameterized.parameters(*[[name] for name in benchmark_lib.finished()])
+  @ids.each(benchmark_lib.finished())
   def test_one_of_them_is_of_the_hyperparameters_that_ship(self, name):
     reference = benchmark_lib.get(name).size('tiny').hparams
     logged = json.loads(json.dumps(hparams.logged(reference)))

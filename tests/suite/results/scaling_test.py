@@ -15,6 +15,7 @@ from suite.results import convergence, scaling
 from suite.results.report import published, trends
 from suite.results.report import scaling as page
 from suite.results.scaling import Point, Run
+from tests import ids
 from tests.suite.results import sample_results
 
 
@@ -135,7 +136,7 @@ class RecipeTest(parameterized.TestCase):
     found = scaling.recipe(self.reference, 72, 0.5)
     self.assertEqual(found['model_bn_span'], 24)
 
-  @parameterized.parameters(*benchmark.names())
+  @ids.each(benchmark.names())
   def test_every_benchmark_has_a_recipe_that_closed_allows(self, name):
     size = benchmark.get(name).size('tiny')
     usual = hparams.batch(size.hparams)

@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 from suite import benchmark
 from suite.results import audit
 from suite.results.audit import timing
+from tests import ids
 from tests.suite.results.audit import audit_logs
 from tests.suite.results.audit.audit_logs import find, move
 
@@ -316,7 +317,7 @@ class LogTest(audit_logs.LogTestCase):
     events = audit_logs.good(size=size, division=division, hparams=hparams)
     self.assert_nothing(self.check(events))
 
-  @parameterized.parameters(*((name,) for name in benchmark.names()))
+  @ids.each(benchmark.names())
   def test_a_good_log_of_every_benchmark_has_no_findings(self, name):
     declared = benchmark.get(name)
     for size in declared.sizes:
