@@ -145,9 +145,6 @@ def _signals_to(children: Sequence[subprocess.Popen]):
     for child in children:
       child.send_signal(number)  # nothing, if it has ended
 
-  if threading.current_thread() is not threading.main_thread():
-    yield  # only the main thread is told of signals
-    return
   before = {
     n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)
   }

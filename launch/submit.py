@@ -42,7 +42,7 @@ def define_flags() -> None:
 def main() -> int:
   """Prints, writes or submits; see the module."""
   job = description.read(FLAGS.job, FLAGS.set)
-  target = jobs.target(FLAGS.target)
+  target = jobs.TARGETS[FLAGS.target]
   text = target.write(job)
   if not FLAGS.submit and not FLAGS.write:
     print(text, end='')
@@ -65,7 +65,7 @@ def _require_programs(target: jobs.Target) -> None:
 
 
 def _submit(target: jobs.Target, path: str) -> int:
-  command = [*target.submit, path, *target.argument]
+  command = [*target.submit, path]
   print(shlex.join(command), file=sys.stderr, flush=True)
   code = subprocess.run(command, check=False, env=os.environ).returncode
   return code if code >= 0 else 128 - code

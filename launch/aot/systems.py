@@ -162,6 +162,9 @@ def _slice(name: str, kind: str, size: int, slices: int) -> System:
     raise ValueError(f'Expected 1 to {MAX_SLICES} slices, not {slices}.')
   topology = tuple(int(axis) for axis in entry['slices'][size].split('x'))
   chips = math.prod(topology)
+  # A slice of eight v5e or v6e chips is one machine; larger ones are made of
+  # machines with four.
+  one_machine = len(topology) == 2 and entry['counts'] == 'chips' and chips <= 8
   return System(
     name=name,
     kind=kind,
@@ -169,22 +172,15 @@ def _slice(name: str, kind: str, size: int, slices: int) -> System:
     slices=slices,
     topology=topology,
     chips=chips * slices,
-    chips_per_host=_chips_per_host(entry, topology),
+    chips_per_host=chips
+    if one_machine
+    else min(chips, entry['chips_per_host']),
     devices_per_chip=entry['devices_per_chip'],
     wraps=_wraps(topology, entry['wraps_at']),
     compiler_name=entry['compiler_name'],
     chip_config=entry.get('chip_config', ''),
     **_rates(entry),
   )
-
-
-def _chips_per_host(entry: Mapping, topology: Sequence[int]) -> int:
-  chips = math.prod(topology)
-  # A slice of eight v5e or v6e chips is one machine; larger ones are made of
-  # machines with four.
-  if len(topology) == 2 and entry['counts'] == 'chips' and chips <= 8:
-    return chips
-  return min(chips, entry['chips_per_host'])
 
 
 def _wraps(topology: Sequence[int], at: int) -> tuple[bool, ...]:

@@ -1,6 +1,5 @@
 """Settings that all ranks of a job must share, as text to compare."""
 
-import glob
 import hashlib
 import os
 import platform
@@ -34,15 +33,13 @@ def settings(request: run_flags.Request) -> dict[str, str]:
   }
 
 
-def source_hash(root: str = str(ROOT)) -> str:
+def source_hash() -> str:
   """Hash of our modules as they are on this disk, changes included."""
   found = hashlib.sha256()
   for folder in PACKAGES:
-    pattern = os.path.join(root, folder, '**', '*.py')
-    for path in sorted(glob.glob(pattern, recursive=True)):
-      found.update(os.path.relpath(path, root).encode() + b'\0')
-      with open(path, 'rb') as file:
-        found.update(file.read() + b'\0')
+    for path in sorted((ROOT / folder).rglob('*.py')):
+      name = str(path.relative_to(ROOT)).encode()
+      found.update(name + b'\0' + path.read_bytes() + b'\0')
   return found.hexdigest()[:12]
 
 

@@ -10,7 +10,6 @@ import dataclasses
 
 from launch.jobs import manifests, scripts
 from launch.jobs.description import Job
-from suite import hparams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +20,13 @@ class Target:
   suffix: str
   submit: Sequence[str]  # the command, before the file's path
   needs: str = ''  # a program that the file calls, beside that of `submit`
-  argument: Sequence[str] = ()  # after the path
 
 
 TARGETS: Mapping[str, Target] = {
   'local': Target(scripts.local, '.sh', ('bash',)),
   'slurm': Target(scripts.slurm, '.sbatch', ('sbatch',)),
   'mpirun': Target(scripts.mpirun, '.sh', ('bash',), 'mpirun'),
-  'tpu_vm': Target(scripts.tpu_vm, '.sh', ('bash',), 'gcloud', ('run',)),
+  'tpu_vm': Target(scripts.tpu_vm, '.sh', ('bash',), 'gcloud'),
   'jobset_tpu': Target(
     manifests.jobset_tpu, '.yaml', ('kubectl', 'create', '-f')
   ),
@@ -37,13 +35,3 @@ TARGETS: Mapping[str, Target] = {
   ),
   'sky': Target(manifests.sky, '.yaml', ('sky', 'launch')),
 }
-
-
-def target(name: str) -> Target:
-  """The target of that name; ValueError, with the nearest, if there is none."""
-  if name not in TARGETS:
-    raise ValueError(
-      f'There is no target {name!r}{hparams.nearest(name, TARGETS)}; there are '
-      f'{", ".join(TARGETS)}.'
-    )
-  return TARGETS[name]

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 class OpenMpiTest(parameterized.TestCase):
   def _call(self, job, folder):
     script = pathlib.Path(folder, 'job.sh')
-    script.write_text(jobs.target('mpirun').write(job))
+    script.write_text(jobs.TARGETS['mpirun'].write(job))
     as_root = {f'OMPI_ALLOW_RUN_AS_ROOT{end}': '1' for end in ('', '_CONFIRM')}
     return subprocess.run(
       ['bash', script],

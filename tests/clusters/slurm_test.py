@@ -23,7 +23,7 @@ class SlurmTest(parameterized.TestCase):
   def _submit(self, job, folder, **variables):
     """sbatch's exit code, which is the job's, and what the job printed."""
     script = pathlib.Path(folder, 'job.sbatch')
-    script.write_text(jobs.target('slurm').write(job))
+    script.write_text(jobs.TARGETS['slurm'].write(job))
     coordinator = f'{slurm.address()}:{local.free_ports()}'
     done = subprocess.run(
       ['sbatch', '--wait', '--quiet', script],

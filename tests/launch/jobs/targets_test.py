@@ -77,7 +77,7 @@ class ShellTest(parameterized.TestCase):
     if several and target == 'mpirun':
       values |= {'hosts': 2, 'mpirun': {'hostfile': 'a b', 'options': ['-q']}}
     job = description.job(values)
-    text = jobs.target(target).write(job)
+    text = jobs.TARGETS[target].write(job)
     if target.startswith('jobset') or target == 'sky':
       text = '#!/bin/bash\n' + embedded(text, target)
     shellcheck(self, text)
@@ -103,7 +103,7 @@ class LocalTest(parameterized.TestCase):
     )
     environment = self.stand_ins.environment(CODES=code or '')
     return subprocess.run(
-      ['bash', '-c', jobs.target(target).write(job)],
+      ['bash', '-c', jobs.TARGETS[target].write(job)],
       env=environment,
       capture_output=True,
       text=True,
@@ -166,7 +166,7 @@ class LocalTest(parameterized.TestCase):
     self.assertLen(self._runs(), 1)
 
   def test_one_process_is_left_to_launch_benchmark(self):
-    text = jobs.target('local').write(description.job(_CPUS))
+    text = jobs.TARGETS['local'].write(description.job(_CPUS))
     self.assertIn('launch.benchmark', text)
     self.assertIn('--runs=3', text)
     self.assertNotIn('launch.local', text)
@@ -209,7 +209,7 @@ class CommandsTest(parameterized.TestCase):
 
 class SlurmTest(parameterized.TestCase):
   def _options(self, **changes):
-    text = jobs.target('slurm').write(with_changes(GPUS, **changes))
+    text = jobs.TARGETS['slurm'].write(with_changes(GPUS, **changes))
     lines = [
       line[8:] for line in text.splitlines() if line.startswith('#SBATCH')
     ]
@@ -254,7 +254,7 @@ class TpuVmTest(absltest.TestCase):
 
   def _call(self, *arguments, code=''):
     script = self.create_tempfile(
-      'job.sh', jobs.target('tpu_vm').write(self.job)
+      'job.sh', jobs.TARGETS['tpu_vm'].write(self.job)
     )
     return subprocess.run(
       ['bash', script.full_path, *arguments],
@@ -315,7 +315,7 @@ class HostScriptTest(parameterized.TestCase):
     self.stand_ins = StandIns(self.create_tempdir().full_path)
 
   def _host(self, target, job, code='', **variables):
-    script = embedded(jobs.target(target).write(job), target)
+    script = embedded(jobs.TARGETS[target].write(job), target)
     return subprocess.run(
       ['bash', '-c', script],
       env=self.stand_ins.environment(CODES=code, **variables),
@@ -417,7 +417,7 @@ class JobSetTest(parameterized.TestCase):
     cls.validator = jsonschema.Draft202012Validator(schema)
 
   def _jobset(self, target, base, **changes):
-    text = jobs.target(target).write(with_changes(base, **changes))
+    text = jobs.TARGETS[target].write(with_changes(base, **changes))
     jobset = yaml.safe_load(text)
     self.validator.validate(jobset)
     return jobset
@@ -501,11 +501,7 @@ class RefusedTest(parameterized.TestCase):
   )
   def test_a_job_that_a_target_cannot_launch(self, target, base, more, message):
     with self.assertRaisesRegex(ValueError, message):
-      jobs.target(target).write(with_changes(base, **more))
-
-  def test_an_unknown_target_is_told_with_the_nearest(self):
-    with self.assertRaisesRegex(ValueError, "'slum'.*mean 'slurm'"):
-      jobs.target('slum')
+      jobs.TARGETS[target].write(with_changes(base, **more))
 
 
 class SkyTest(absltest.TestCase):
@@ -514,7 +510,7 @@ class SkyTest(absltest.TestCase):
       GPUS, container='org/image:1', sky={'cloud': 'aws', 'region': 'east',
                                           'mounts': {'/data': 's3://d'}}
     )  # fmt: skip
-    task = yaml.safe_load(jobs.target('sky').write(job))
+    task = yaml.safe_load(jobs.TARGETS['sky'].write(job))
     self.assertEqual(task['num_nodes'], 2)
     self.assertEqual(
       task['resources'],
