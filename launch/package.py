@@ -21,12 +21,10 @@ from launch import check
 from launch.support import cli, sources
 from suite import benchmark as benchmark_lib
 from suite.results import audit, submission
-from suite.results.audit import system, tree
+from suite.results.audit import system
 from suite.results.audit.claim import Lookup
 
 FLAGS = absl_flags.FLAGS
-
-_MAX_BYTES = 1 << 20
 
 
 def define_flags() -> None:
@@ -81,7 +79,7 @@ def given_fields(path: str, texts: Sequence[str]) -> dict[str, str]:
   fields = {}
   if path:
     try:
-      fields = system.parse(tree.read_bytes(path, _MAX_BYTES))
+      fields = system.parse(path)
     except (OSError, ValueError) as error:
       raise ValueError(f'--description={path}: {error}') from None
   for name, value in fields.items():

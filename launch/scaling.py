@@ -99,7 +99,8 @@ def main() -> int:
   """Makes the study, or what was asked of it; see the module."""
   if FLAGS.collect:
     return _conclude(_collected(FLAGS.collect), FLAGS.output or FLAGS.collect)
-  request = run_flags.request()
+  # What --hp says must fit the batch of each point, not that of the reference.
+  request = run_flags.request(hp=())
   places = scaling_plan.places(request, _asked())
   if FLAGS.jobs:
     places = [scaling_jobs.placed(place, FLAGS.jobs) for place in places]

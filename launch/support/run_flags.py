@@ -235,13 +235,18 @@ class Request:
     }
 
 
-def request() -> Request:
-  """Reads the shared flags; ValueError, in one line, for what cannot be had."""
+def request(hp: Sequence[str] | None = None) -> Request:
+  """Reads the shared flags; ValueError, in one line, for what cannot be had.
+
+  `hp` stands in for --hp, where a program applies that itself.
+  """
   values = flags.FLAGS
   benchmark = benchmark_lib.get(values.benchmark)
   size = benchmark.size(values.size)
   division = Division(values.division)
-  hparams = hparams_lib.override(size.hparams, changes(values.hp), division)
+  hparams = hparams_lib.override(
+    size.hparams, changes(values.hp if hp is None else hp), division
+  )
   profile = profiles.with_options(
     profiles.load(values.profile), values.compiler_option
   )

@@ -22,6 +22,7 @@ from suite.results.audit import compared, one, rounds, runs, system, tree
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.power import check as check_power
+from suite.results.convergence import store
 
 LOG, SET, SETS = 'log', 'set', 'sets'
 SUBMISSION, DESCRIPTION = 'submission', 'description'
@@ -363,7 +364,7 @@ class _Audit:
     if self._ruleset and self._ruleset not in known:
       text = f'expected a benchmark of ruleset {self._ruleset}'
       self._error(kept.path, f'{text}, got {kept.name}', 'ruleset')
-    elif not known and rounds.runs(kept.name) is None:
+    elif not known and store.official_runs(kept.name) is None:
       text = f'expected a benchmark of an official round, got {show(kept.name)}'
       self._warning(kept.path, f'{text}: no official tool checks it', 'ruleset')
 

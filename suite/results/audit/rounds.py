@@ -6,7 +6,6 @@ import functools
 from mlperf_logging import benchmark_meta
 
 from suite.results.audit.official import order, rulesets
-from suite.results.convergence.store import DROPPED, official_runs
 
 
 @functools.cache
@@ -24,16 +23,6 @@ def common(benchmarks: Iterable[str]) -> tuple[str, ...]:
 def at_least(ruleset: str, other: str) -> bool:
   """Returns whether an official ruleset is `other` or newer."""
   return ruleset in rulesets() and order(ruleset) >= order(other)
-
-
-def runs(benchmark: str) -> int | None:
-  """Runs that make a result; None for names that no round knows."""
-  return official_runs(benchmark)
-
-
-def dropped(benchmark: str) -> int:
-  """The fastest runs, and as many slowest, that a mean leaves out."""
-  return DROPPED.get(benchmark, 1)
 
 
 @functools.cache

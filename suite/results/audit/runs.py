@@ -20,6 +20,7 @@ from suite.results.audit.compared import Compared, compare
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import same
 from suite.results.audit.quality import CONVERGED
+from suite.results.convergence import store
 
 # Keys that look like settings but are counts of the run: the convergence check
 # may take BERT's samples to its target from there (--rcp-bert-train-samples).
@@ -140,7 +141,7 @@ class _Folder:
     """Runs that may fail to converge: as many as count as the slowest."""
     if self.benchmark:
       return self.benchmark.dropped
-    return rounds.dropped(self.named or '')
+    return store.official_dropped(self.named or '')
 
   def numbers(self, weak_scaling: bool) -> Iterator[Finding]:
     """As many runs as the benchmark asks for, numbered 0, 1, 2 ..."""
@@ -155,7 +156,7 @@ class _Folder:
       text = f'expected runs numbered from 0 without a gap, got no {some}'
       yield self._error(text, 'names of logs')
     required = self.benchmark.runs if self.benchmark else None
-    required = required or rounds.runs(self.named or '')
+    required = required or store.official_runs(self.named or '')
     if required and weak_scaling and count < required:
       text = f'expected at least {required} runs, got {count}'
       yield self._error(text, COUNT)

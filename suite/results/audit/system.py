@@ -70,14 +70,12 @@ def read(path: str | os.PathLike, shown: str | None = None) -> Description:
   path = pathlib.Path(path)
   shown = shown or path.name
   try:
-    fields = parse(tree.read_bytes(path, _MAX_BYTES))
-  except OSError as error:
-    why = f'cannot be read: {error.strerror}'
+    fields = parse(path)
+  except (OSError, ValueError, RecursionError) as error:
+    why = str(error)
+    if isinstance(error, OSError):
+      why = f'cannot be read: {error.strerror}'
     return Description(path.stem, {}, [Finding(ERROR, shown, None, why, _RULE)])
-  except (ValueError, RecursionError) as error:
-    return Description(
-      path.stem, {}, [Finding(ERROR, shown, None, str(error), _RULE)]
-    )
   findings = [
     Finding(severity, shown, None, text, _RULE)
     for severity, text in _faults(fields)
@@ -142,8 +140,12 @@ def _accelerators(
     yield WARNING, f'{text}, got {show(platform)}'
 
 
-def parse(content: bytes) -> dict[str, Any]:
-  """Parses the fields of a description; ValueError where it is none."""
+def parse(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads the fields of a description.
+
+  OSError where it cannot be read, ValueError where it is none.
+  """
+  content = tree.read_bytes(path, _MAX_BYTES)
   try:
     fields = json.loads(content.decode('utf-8'), object_pairs_hook=unique)
   except UnicodeDecodeError as error:

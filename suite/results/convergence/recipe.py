@@ -76,38 +76,48 @@ def suggest(points: Points, batch_size: int, reference: Any) -> Recipe:
       f'points go from {sizes[0]} to {sizes[-1]}.'
     )
   high = next(p for p in points.points if p.batch_size >= batch_size)
+  warnings = []
   if high.batch_size == batch_size:
-    return _exact(points, high, reference)
-  low = [p for p in points.points if p.batch_size < batch_size][-1]
-  return _interpolated(points, batch_size, low, high, reference)
-
-
-def _exact(points: Points, point: Point, reference: Any) -> Recipe:
-  base = _with_batch(reference, point.batch_size)
-  ours, left_out = _ours(point, base)
-  chosen = {
-    d.name: (_cast(value, d.value), f'as in {point.name}') for d, value in ours
-  }
-  chosen = {**_asked(reference, point.batch_size), **chosen}
-  chosen |= _budget(points, (point,), reference)
+    sources = (high,)
+    chosen, left_out = _exact(high, reference)
+  else:
+    low = [p for p in points.points if p.batch_size < batch_size][-1]
+    sources = (low, high)
+    chosen, left_out = _interpolated(batch_size, low, high, reference)
+    warnings.append(
+      f'Interpolated between batches {low.batch_size} and {high.batch_size}: '
+      'nobody has published a run with these.'
+    )
+  chosen |= _budget(points, sources, reference)
+  warnings += [text for point in sources for text in _slow(points, point)]
   return Recipe(
-    batch_size=point.batch_size,
+    batch_size=batch_size,
     changes={name: value for name, (value, _) in chosen.items()},
     reasons={name: reason for name, (_, reason) in chosen.items()},
     left_out=left_out,
-    warnings=tuple(_slow(points, point)),
-    sources=(point,),
+    warnings=tuple(warnings),
+    sources=sources,
   )
+
+
+def _exact(point: Point, reference: Any) -> tuple[_Chosen, dict[str, Any]]:
+  ours, left_out = _ours(point, _with_batch(reference, point.batch_size))
+  chosen = _asked(reference, point.batch_size)
+  for declared, value in ours:
+    chosen[declared.name] = (
+      _cast(value, declared.value),
+      f'as in {point.name}',
+    )
+  return chosen, left_out
 
 
 def _interpolated(
-  points: Points, batch_size: int, low: Point, high: Point, reference: Any
-) -> Recipe:
-  near = min(
+  batch_size: int, low: Point, high: Point, reference: Any
+) -> tuple[_Chosen, dict[str, Any]]:
+  near, far = sorted(
     (low, high),
     key=lambda p: abs(math.log(p.batch_size) - math.log(batch_size)),
   )
-  far = high if near is low else low
   base = _with_batch(reference, batch_size)
   ours, left_out = _ours(near, base)
   others = {d.name: v for d, v in _ours(far, base)[0]}
@@ -115,30 +125,14 @@ def _interpolated(
   for declared, value in ours:
     other = others.get(declared.name)
     middle = _middle(declared.scales, batch_size, (near, value), (far, other))
-    chosen[declared.name] = _allowed(
-      declared,
-      (
-        middle,
-        (value, f'as in {near.name}, the nearer'),
-        (declared.value if other is None else other, f'as in {far.name}'),
-        (declared.value, 'as in the reference'),
-      ),
-      base,
-      chosen,
+    candidates = (
+      middle,
+      (value, f'as in {near.name}, the nearer'),
+      (declared.value if other is None else other, f'as in {far.name}'),
+      (declared.value, 'as in the reference'),
     )
-  chosen |= _budget(points, (low, high), reference)
-  warning = (
-    f'Interpolated between batches {low.batch_size} and {high.batch_size}: '
-    'nobody has published a run with these.'
-  )
-  return Recipe(
-    batch_size=batch_size,
-    changes={name: value for name, (value, _) in chosen.items()},
-    reasons={name: reason for name, (_, reason) in chosen.items()},
-    left_out=left_out,
-    warnings=(warning, *_slow(points, low), *_slow(points, high)),
-    sources=(low, high),
-  )
+    chosen[declared.name] = _allowed(declared, candidates, base, chosen)
+  return chosen, left_out
 
 
 def _middle(

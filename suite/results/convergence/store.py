@@ -24,7 +24,7 @@ _EPOCHS, _SAMPLES = 'Epochs to converge', 'samples to converge'
 # The checker reads the samples of these under a key that says so, ...
 _SAMPLES_KEY = frozenset({'flux1', 'llama2_70b_lora'})
 # ... and drops more runs, or takes off something, of these.
-DROPPED = {'unet3d': 4}
+_DROPPED = {'unet3d': 4}
 _SLACK = {'llama31_405b': 46_080.0}
 _ALIASES = {'sd': 'stable_diffusion'}
 # Whose logs say after how many samples they met the target; others say epochs,
@@ -127,6 +127,11 @@ def official_runs(benchmark: str) -> int | None:
   return counts.get(benchmark)
 
 
+def official_dropped(benchmark: str) -> int:
+  """The fastest runs, and as many slowest, that a mean leaves out."""
+  return _DROPPED.get(benchmark, 1)
+
+
 def assemble(
   benchmark: str,
   points: Iterable[Point],
@@ -150,7 +155,7 @@ def assemble(
     benchmark=benchmark,
     points=points,
     runs=runs,
-    dropped=DROPPED.get(benchmark, 1) if dropped is None else dropped,
+    dropped=official_dropped(benchmark) if dropped is None else dropped,
     unit=unit or _unit(benchmark, points),
     slack=_SLACK.get(benchmark, 0.0),
   )

@@ -67,11 +67,6 @@ class Run:
     return os.path.basename(files.log_path('', self.index))
 
   @property
-  def excess(self) -> float:
-    """Startup beyond the allowance, in seconds; it is added to the time."""
-    return self.result.startup.excess
-
-  @property
   def tooltip(self) -> str:
     seed = f'{self.label}, seed {self.result.seed}'
     if self.seconds is None:

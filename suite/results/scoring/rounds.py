@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from suite.results.audit import rounds
+from suite.results.convergence import store
 
 # Rounds v0.5 and v0.6 launched a hundred runs of this one, of which many never
 # converge, and kept the first fifty that did.
@@ -24,4 +24,4 @@ def convention(benchmark: str | None) -> Convention:
   if benchmark in _FIRST_CONVERGED:
     return Convention(_FIRST_CONVERGED[benchmark], 1, only_converged=True)
   name = benchmark or ''
-  return Convention(rounds.runs(name), rounds.dropped(name))
+  return Convention(store.official_runs(name), store.official_dropped(name))

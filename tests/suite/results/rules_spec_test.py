@@ -9,7 +9,8 @@ from absl.testing import absltest, parameterized
 from suite import rounds as limits
 from suite.hparams import Division
 from suite.results import convergence, scoring
-from suite.results.audit import rounds, system
+from suite.results.audit import system
+from suite.results.convergence import store
 
 # Benchmark -> runs of a result.
 RUNS = {
@@ -37,10 +38,10 @@ POINTS = (
 
 class RunsTest(parameterized.TestCase):
   def test_runs_of_a_result(self):
-    self.assertEqual({name: rounds.runs(name) for name in RUNS}, RUNS)
+    self.assertEqual({name: store.official_runs(name) for name in RUNS}, RUNS)
 
   def test_the_fastest_and_the_slowest_are_left_out(self):
-    dropped = {name: rounds.dropped(name) for name in RUNS}
+    dropped = {name: store.official_dropped(name) for name in RUNS}
     self.assertEqual(dropped.pop('unet3d'), 4)
     self.assertEqual({*dropped.values()}, {1})
     score = scoring.olympic([3.0, 1.0, 9.0, 4.0, 5.0])
