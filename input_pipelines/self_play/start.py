@@ -2,8 +2,8 @@
 
 A TFDS data set `minigo_start/<side>x<side>`, a configuration for each board.
 Its weights (`reading.arrays`) are leaves of the state of a run: `step`,
-`params/conv/kernel`, `frozen/stats/target/params/...`, `opt/...`; where nothing
-but a target is given, only that. It has one split:
+`params/conv/kernel`, `stats/target/params/...`, `opt/...`; where nothing but a
+target is given, only that. It has one split:
 
   games    a game a record: 'generation', 'outcome' and the fields of its
            recorded positions, none of a game without any
@@ -27,7 +27,7 @@ from input_pipelines.writing import weights as weights_lib
 from input_pipelines.writing import work, writer
 
 NAME = 'minigo_start'
-VERSION = '2.0.0'
+VERSION = '3.0.0'
 GAMES = 'games'
 # Who made it: the value of `ORIGIN`. All but the official is ours.
 ORIGIN, OFFICIAL, OURS = 'origin', 'official', 'ours'

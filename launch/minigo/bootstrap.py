@@ -372,7 +372,7 @@ def _seed(seed: int, generation: int) -> int:
 def _target(state: State) -> dict[str, np.ndarray]:
   """Net and moments, by the paths that they have as those of the target."""
   net = {'params': state.params, 'stats': state.stats['net']}
-  return _by_path({'frozen': {'stats': {'target': net}}})
+  return _by_path({'stats': {'target': net}})
 
 
 def _by_path(tree: Any) -> dict[str, np.ndarray]:

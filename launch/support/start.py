@@ -20,7 +20,7 @@ def weights(size: Size, task: Task, data_dir: str) -> arrays.Arrays | None:
     found = arrays.of_data_set(dataset.find(data_dir, size.start.name))
     if size.start.sha256:
       arrays.require(found, size.start.sha256)
-  if task.given:
+  if found is not None or task.given:
     start.check(found, program.abstract_state(task), task.given)
   return found
 

@@ -17,20 +17,27 @@ def matches(path: str, patterns: Sequence[str]) -> bool:
   return any(re.search(pattern, path) for pattern in patterns)
 
 
-def take(tree: Any, patterns: Sequence[str]) -> tuple[Any, Any]:
-  """Splits a tree -> the rest, and the leaves whose paths match.
-
-  ValueError for a pattern that matches no leaf.
-  """
-  paths = [
-    path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-  ]
+def require_use(patterns: Sequence[str], paths: Sequence[str]) -> None:
+  """ValueError for a pattern that matches no path, or one that is no list."""
+  if isinstance(patterns, str):
+    raise ValueError(f'Expected a list of patterns, got the str {patterns!r}.')
   idle = [p for p in patterns if not any(re.search(p, path) for path in paths)]
   if idle:
     raise ValueError(
       f'Expected patterns that match a leaf, got {idle}; leaves are '
       f'{", ".join(paths)}.'
     )
+
+
+def take(tree: Any, patterns: Sequence[str]) -> tuple[Any, Any]:
+  """Splits a tree -> the rest, and the leaves whose paths match.
+
+  Raises as `require_use` does.
+  """
+  require_use(
+    patterns,
+    [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)],
+  )
 
   def taken(path, leaf):
     return leaf if matches(path_of(path), patterns) else None

@@ -1,4 +1,9 @@
-"""Start weights: leaves of a run's state that are read and not initialised."""
+"""Start weights: leaves of a run's state that are read and not initialised.
+
+A leaf has the same name whether it is frozen or trained, that of the path that
+`Task.init_model` gives it: `frozen/params/embedding` is `params/embedding`. So
+weights do not depend on what a recipe freezes.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -34,25 +39,32 @@ def made(state: Any, patterns: Sequence[str]) -> Any:
 
 
 def check(weights: Weights | None, state: Any, patterns: Sequence[str]) -> None:
-  """Raises ValueError unless the weights hold what a state of shapes needs."""
-  held.take(state, patterns)  # all of them match
-  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    name = path_of(path)
-    if not is_given(name, patterns):
-      continue
+  """ValueError unless the weights are what a state of shapes needs, no more."""
+  leaves = [
+    (_source(path_of(path)), leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+  ]
+  held.require_use(patterns, [name for name, _ in leaves])
+  leaves = [each for each in leaves if held.matches(each[0], patterns)]
+  for name, leaf in leaves:
     if weights is None:
       raise ValueError(
         f'Expected start weights with {name} and others, got none: the size '
         'declares none.'
       )
-    found = weights.entries.get(_source(name))
+    found = weights.entries.get(name)
     wanted = f'{leaf.dtype} {leaf.shape}'
     got = f'{found.dtype} {tuple(found.shape)}' if found else 'none'
     if got != wanted:
       raise ValueError(
-        f'Expected an array {_source(name)!r} {wanted} in {weights.path}, got '
-        f'{got}.'
+        f'Expected an array {name!r} {wanted} in {weights.path}, got {got}.'
       )
+  unread = sorted(weights.entries.keys() - dict(leaves)) if weights else ()
+  if unread:
+    raise ValueError(
+      f'Expected arrays in {weights.path} that the task reads, got '
+      f'{", ".join(unread)}, which no pattern of `Task.given` matches.'
+    )
 
 
 def fill(state: Any, spec: Any, weights: Weights | None) -> Any:
@@ -81,9 +93,9 @@ def span(indices: Iterable[tuple[slice, ...]], rows: int) -> tuple[int, int]:
 
 
 def _source(path: str) -> str:
-  """The leaf that a leaf begins as: averages begin as the parameters."""
+  """The name in the weights: averages begin as the parameters."""
   head, _, rest = path.partition('/')
-  return f'params/{rest}' if head == 'average' else path
+  return {'average': f'params/{rest}', 'frozen': rest}.get(head, path)
 
 
 def _zeros(spec: jax.ShapeDtypeStruct) -> jax.Array:

@@ -117,8 +117,9 @@ class Task(abc.ABC):
       `predict` and staged functions get it in its place nevertheless.
     average: share of the running mean of the parameters that a step keeps, by
       the step's number from 0. Evals use that mean. None: there is none.
-    given: regexes of paths of the state that a run starts from weights with,
-      as '^(params|frozen)/'. These leaves are read and not initialised.
+    given: regexes of paths of leaves that a run starts from weights with, as
+      '^(params|stats)/'; frozen or not, a leaf has its path in `init_model`.
+      These leaves are read and not initialised, and the weights hold no others.
     parts: a train step is done in so many; see `suite.run.accumulation`.
     row_group: consecutive rows of a training batch that belong together, as
       those that batch norm normalises by moments of their own.
@@ -212,6 +213,10 @@ class Task(abc.ABC):
     model, frozen = {'params': params, 'stats': stats}, {}
     if self.frozen:
       model, frozen = held.take(model, self.frozen)
+      if not jax.tree.leaves(model['params']):
+        raise ValueError(
+          f'Expected parameters to train, got none: {self.frozen} freezes all.'
+        )
     return State(
       step=jax.numpy.zeros((), jax.numpy.int32),
       key=run_key,

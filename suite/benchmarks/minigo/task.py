@@ -52,7 +52,7 @@ class MinigoTask(Task):
     self.optimizer = optax.sgd(_schedule(hp), momentum=hp.momentum)
     self.partition_rules = minigo.PARTITION_RULES
     if hp.opponent == 'target':
-      self.frozen, self.given = ['^stats/target/'], ['^frozen/']
+      self.frozen = self.given = ['^stats/target/']
     if hp.start_generation:
       self.given = ['^(?!key$)']
     self.parts = hp.gradient_accumulation_steps

@@ -68,7 +68,7 @@ class MinigoStartTest(parameterized.TestCase):
   def test_it_is_found_as_a_data_set_by_its_board(self):
     directory = self.written()
     self.assertEqual(dataset.find(self.data_dir, 'minigo_start/3x3'), directory)
-    self.assertEqual(os.listdir(os.path.dirname(directory)), ['2.0.0'])
+    self.assertEqual(os.listdir(os.path.dirname(directory)), ['3.0.0'])
 
   def test_weights_come_back_to_the_bit(self):
     found = arrays.of_data_set(self.written())

@@ -32,9 +32,10 @@ WEIGHTS = {
 class FromWeights(fake_task.FakeTask):
   """Starts from what `given` says; everything is random otherwise."""
 
-  def __init__(self, given=('^params/', '^step$'), rules=WHOLE):
+  def __init__(self, given=('^params/', '^step$'), rules=WHOLE, frozen=()):
     super().__init__([0.9])
     self.given, self.partition_rules = given, rules
+    self.frozen = frozen
     self.optimizer = optax.adam(1e-3)
     self.average = optax.constant_schedule(0.9)
 
@@ -150,6 +151,32 @@ class StartTest(parameterized.TestCase):
   def test_a_run_that_needs_weights_does_not_start_without(self):
     with self.assertRaisesRegex(ValueError, 'start weights with .* got none'):
       self.run_loop(FromWeights(), None)
+
+  def test_weights_do_not_depend_on_what_is_frozen(self):
+    task = FromWeights(frozen=['^params/kernel$'])
+    built = Program.build(task, sharding.make_mesh(), fake_task.ready()[0])
+    start.check(self.weights, built.state, task.given)
+    state = built.fresh_state(3, self.weights)
+    kernel = state.frozen['params']['kernel']
+    np.testing.assert_array_equal(kernel, WEIGHTS['params/kernel'])
+    self.assertIsNone(state.params['kernel'])
+
+  def test_arrays_that_nothing_reads_are_refused(self):
+    for given in ([], ['^params/']):
+      state = program.abstract_state(FromWeights(given))
+      with self.assertRaisesRegex(ValueError, r'the task reads, got .*step, '):
+        start.check(self.weights, state, given)
+
+  def test_a_str_in_place_of_a_list_is_refused(self):
+    state = program.abstract_state(FromWeights())
+    with self.assertRaisesRegex(ValueError, r"the str '\^params/'"):
+      start.check(self.weights, state, '^params/')
+    with self.assertRaisesRegex(ValueError, r"the str '\^params/last'"):
+      program.abstract_state(FromWeights(frozen='^params/last'))
+
+  def test_a_task_that_freezes_all_parameters_is_refused(self):
+    with self.assertRaisesRegex(ValueError, 'parameters to train, got none'):
+      program.abstract_state(FromWeights(frozen=['^params/']))
 
   def test_a_pattern_that_matches_nothing_is_refused(self):
     with self.assertRaisesRegex(
