@@ -12,6 +12,7 @@ Exit code: 0 all compile and fit, 1 not all do, 2 it can't be tried.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import functools
 import json
 import os
 import pathlib
@@ -98,7 +99,7 @@ def main() -> int:
 
 
 def job(request: run_flags.Request, system: systems.System) -> dict[str, Any]:
-  """What the worker is asked for; ValueError for a batch given twice."""
+  """The worker's job; ValueError for a batch given twice."""
   hp = run_flags.changes(FLAGS.hp)
   if FLAGS.per_chip_batch:
     name = hparams.batch(request.hparams).name
@@ -145,7 +146,8 @@ def compile_for(
   it ends without an answer; what it said before goes to standard error.
   """
   line = LiveLine(sys.stdout)
-  with _file() as given, _file() as errors:
+  open_file = functools.partial(tempfile.TemporaryFile, 'w+', encoding='utf-8')
+  with open_file() as given, open_file() as errors:
     given.write(json.dumps(asked))
     given.seek(0)
     with _worker(system, given, errors) as child:
@@ -182,10 +184,6 @@ def fill(document: str, section: str, text: str) -> str:
   return f'{before}{begin}\n\n{text}\n\n{end}{after}'
 
 
-def _file():
-  return tempfile.TemporaryFile('w+', encoding='utf-8')
-
-
 def _worker(system: systems.System, given, errors) -> subprocess.Popen:
   return subprocess.Popen(
     [sys.executable, '-m', 'launch.aot.worker'],
@@ -198,7 +196,7 @@ def _worker(system: systems.System, given, errors) -> subprocess.Popen:
 
 
 def _events(child, system, line) -> Iterator[Mapping[str, Any]]:
-  """What the worker says, shown on the way."""
+  """Events of the worker, shown on the way."""
   began = time.monotonic()
   for text in child.stdout:
     if not text.startswith('{'):
@@ -216,7 +214,7 @@ def _events(child, system, line) -> Iterator[Mapping[str, Any]]:
 
 
 def _shown(reports: Sequence[Mapping[str, Any]], *, details: bool) -> list[str]:
-  """What a sweep, or a document, shows of the reports."""
+  """Parts of the reports that a sweep, or a document, shows."""
   if len(reports) == 1:
     return [tables.one(reports[0])]
   short = filter(None, [tables.sweep(reports), tables.breaking_point(reports)])
@@ -245,7 +243,7 @@ def _write(request, reports) -> None:
 
 
 def _arguments() -> list[str]:
-  """What the program was called with, without where it writes."""
+  """Arguments of this command, without those that say where it writes."""
   where = ('--json', '--document', '--section', '--details',
            '--compile_cache')  # fmt: skip
   return [a for a in sys.argv[1:] if a.partition('=')[0] not in where]

@@ -4,7 +4,7 @@ python -m launch.local --processes=4 --devices=2 -- launch.train --output=DIR
 
 Each has so many devices: CPU devices, or its share of the GPUs. What they
 print is shown with their ranks. Exit code: 0 if all end with 0, else that of
-the first that does not, those apart that were ended because of another.
+the first that does not, not counting those ended because of another.
 """
 
 from collections.abc import Mapping, Sequence

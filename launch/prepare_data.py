@@ -298,7 +298,7 @@ def _write_manifest(directory: str) -> None:
 
 
 def _made() -> dict[str, Any]:
-  """How the data set is made, for its manifest."""
+  """Settings that the data set is made with, for its manifest."""
   return {
     'recipe': FLAGS.dataset,
     'restart_markers': FLAGS.restart_markers,

@@ -53,7 +53,7 @@ class Beats:
       self.stage('starting')
 
   def stage(self, text: str) -> None:
-    """Startup has come to `text`."""
+    """Startup has reached stage `text`."""
     self._stages += 1
     _BEAT.pack_into(self._map, _BEAT_AT, self._stages, False, text.encode())
 

@@ -1,4 +1,4 @@
-"""The processes of a run: how they find each other, and who does what."""
+"""Processes of a run: finding each other, devices, who writes results."""
 
 from collections.abc import Sequence
 import errno
