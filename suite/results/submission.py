@@ -213,8 +213,8 @@ def _fill(
   for result in results:
     logs = root / 'results' / system / result.folder
     logs.mkdir(parents=True)
-    for run in result.checked.runs:
-      name = os.path.basename(files.log_path('', run))
+    for run in result.checked.runs.values():
+      name = run.log.name
       shutil.copyfile(
         result.directory / name, logs / name, follow_symlinks=False
       )

@@ -48,8 +48,8 @@ class CheckTest(absltest.TestCase):
     self.assertEqual(
       text.splitlines(),
       [
-        'error result_0.txt:1: expected cache_clear = true, got False '
-        '[cold caches]',
+        'error result_0.txt:1: expected cache_clear = true before the run, got '
+        'False [cold caches]',
         f'FAILED: 1 error, no warnings in {self.path}',
       ],
     )

@@ -18,7 +18,6 @@ import re
 from typing import NamedTuple
 
 from suite import benchmark as benchmark_lib
-from suite import files
 from suite.results.audit import compared, one, rounds, runs, system, tree
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
@@ -104,6 +103,9 @@ def note(checked: runs.SetAudit, place: str) -> str:
   """A line on a set of runs: what it is and what was compared."""
   text = f'{place}: {len(checked.runs)} runs of {checked.name or "?"}'
   text += f', ruleset {checked.ruleset or "unknown"}'
+  names = [audit.log.name for audit in checked.runs.values()]
+  if names and names[0] != 'result_0.txt':
+    text += f', {names[0]} to {names[-1]}'
   verdict = checked.compared.verdict
   return f'{text}. {verdict}' if verdict else text
 
@@ -324,12 +326,11 @@ class _Audit:
     self._params(path)
     kept = _kept(path, checked)
     self._named(kept, checked)
-    first = next(iter(checked.runs.items()), None)
+    first = next(iter(checked.runs.values()), None)
     if first and description:
-      number, audit = first
-      values = {k: s.first.value for k, s in audit.log.settings.items()}
+      values = {k: s.first.value for k, s in first.log.settings.items()}
       for severity, text in system.against(description, values):
-        log = f'{path}/result_{number}.txt'
+        log = f'{path}/{first.log.name}'
         self._found(severity, log, text, 'system description')
     self._sets.append(kept)
     return kept
@@ -411,9 +412,7 @@ class _Audit:
     if path not in self.tree.files:
       return
     try:
-      content = files.read_bytes(
-        self.tree.root / path, _MAX_PARAMS, links=False
-      )
+      content = tree.read_bytes(self.tree.root / path, _MAX_PARAMS)
     except (OSError, ValueError) as error:
       text = getattr(error, 'strerror', None) or error
       self._error(path, f'cannot be read: {text}', 'readable')
@@ -450,8 +449,8 @@ class _Audit:
 
 def _kept(path: str, checked: runs.SetAudit) -> _Set:
   digests, courses, seeds = {}, {}, set()
-  for number, audit in checked.runs.items():
-    log = f'{path}/result_{number}.txt'
+  for audit in checked.runs.values():
+    log = f'{path}/{audit.log.name}'
     if audit.log.records:
       digests[audit.log.digest] = log
     if course := runs.course(audit):

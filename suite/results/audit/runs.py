@@ -28,6 +28,7 @@ _COUNTED = {'bert': ('train_samples',)}
 # Rules that a killed run breaks, besides its missing end.
 _CUT_OFF = ('required event', 'intervals')
 COUNT = 'number of runs'  # the rule of it
+NAMES = 'names of logs'
 _MOST = 1000  # runs that are read
 
 
@@ -52,7 +53,7 @@ def examine_set(
   weak_scaling: bool = False,
   tell: Callable[[str], None] = lambda text: None,
 ) -> SetAudit:
-  """Audits every `result_<i>.txt` of a folder, and all of them as a set.
+  """Audits every `result_*.txt` of a folder, and all of them as a set.
 
   Args:
     directory: the folder.
@@ -92,27 +93,34 @@ def examine_runs(
 
 
 def _files(directory: pathlib.Path) -> tuple[dict[int, pathlib.Path], list]:
-  found, findings = {}, []
+  findings = []
   try:
-    paths = sorted(directory.iterdir())
+    logs, named = files.logs(directory)
+    others = sorted(
+      path.name
+      for path in directory.iterdir()
+      if path.name.startswith('result')
+      and path.suffix in ('.txt', '.log')
+      and not files.is_log(path.name)
+    )
   except OSError as error:
     text = f'cannot be read: {error.strerror}'
     return {}, [Finding(ERROR, directory.name, None, text, 'readable')]
-  for path in paths:
-    number = files.log_number(path.name)
-    if number is not None:
-      if tree.is_plain(path):
-        found[number] = path
-      else:
-        text = 'expected a file, got a link or another kind: it was not read'
-        findings.append(Finding(ERROR, path.name, None, text, 'links'))
-    elif path.name.startswith('result') and path.suffix in ('.txt', '.log'):
-      text = 'expected the name result_<number>.txt, got another'
-      findings.append(Finding(ERROR, path.name, None, text, 'names of logs'))
+  for name in others:
+    text = 'expected the name result_<number>.txt, got another: it was not read'
+    findings.append(Finding(ERROR, name, None, text, NAMES))
+  if not named:
+    text = 'expected a number in the name of each log; they were numbered in'
+    text += f' the order of their names: {logs[0].name} is run 0'
+    findings.append(Finding(WARNING, directory.name, None, text, NAMES))
+  found = {n: path for n, path in logs.items() if tree.is_plain(path)}
+  for path in (path for n, path in logs.items() if n not in found):
+    text = 'expected a file, got a link or another kind: it was not read'
+    findings.append(Finding(ERROR, path.name, None, text, 'links'))
   if len(found) > _MOST:
     text = f'expected at most {_MOST} runs, got {len(found)}: not all were read'
-    findings.append(Finding(ERROR, directory.name, None, text, 'names of logs'))
-  return dict(sorted(found.items())[:_MOST]), findings
+    findings.append(Finding(ERROR, directory.name, None, text, NAMES))
+  return dict(list(found.items())[:_MOST]), findings
 
 
 class _Folder:
@@ -144,17 +152,23 @@ class _Folder:
     return store.official_dropped(self.named or '')
 
   def numbers(self, weak_scaling: bool) -> Iterator[Finding]:
-    """As many runs as the benchmark asks for, numbered 0, 1, 2 ..."""
+    """Checks for as many runs as are asked for, numbered without a gap."""
     count = len(self._runs)
     if not count:
       yield self._error('expected logs named result_<number>.txt, got none',
                         COUNT)  # fmt: skip
       return
-    missing = set(range(max(self._runs) + 1)) - set(self._runs)
+    # Others number from 1, too; ours begin at 0, so a first one was removed.
+    ours = all(audit.claim.ours for audit in self._runs.values())
+    first = 0 if ours else min(self._runs)
+    missing = set(range(first, max(self._runs) + 1)) - set(self._runs)
     if missing:
       some = ', '.join(f'result_{i}.txt' for i in sorted(missing)[:5])
-      text = f'expected runs numbered from 0 without a gap, got no {some}'
-      yield self._error(text, 'names of logs')
+      text = f'expected runs numbered from {first} without a gap, got no {some}'
+      yield self._error(text, NAMES)
+    elif first > 1:
+      text = f'expected runs numbered from 0 or 1, got {first} first'
+      yield Finding(WARNING, self._name, None, text, NAMES)
     required = self.benchmark.runs if self.benchmark else None
     required = required or store.official_runs(self.named or '')
     if required and weak_scaling and count < required:
@@ -174,7 +188,7 @@ class _Folder:
     for runs in by_seed.values():
       for number, record in runs[1:]:
         text = f'expected a seed of its own, got {show(record.value)}, that of'
-        text += f' result_{runs[0][0]}.txt'
+        text += f' {self._log(runs[0][0])}'
         yield self._in(ERROR, number, record.line, text, 'seed')
 
   def clones(self) -> Iterator[Finding]:
@@ -192,7 +206,7 @@ class _Folder:
       digests.setdefault(audit.log.digest, number)
       courses.setdefault(times, number)
       if other is not None:
-        text = f'expected a run of its own, got {what} as in result_{other}.txt'
+        text = f'expected a run of its own, got {what} as in {self._log(other)}'
         yield self._in(ERROR, number, None, text, 'clones')
 
   def mixed(self) -> Iterator[Finding]:
@@ -206,7 +220,7 @@ class _Folder:
         if ours is None and theirs is None:
           continue
         text = (
-          f'expected {key} {_shown(theirs)} as in result_{first_number}.txt'
+          f'expected {key} {_shown(theirs)} as in {self._log(first_number)}'
         )
         line = ours.first.line if ours else None
         yield self._in(
@@ -243,7 +257,10 @@ class _Folder:
     return Finding(ERROR, self._name, None, text, rule)
 
   def _in(self, severity, number, line, text, rule) -> Finding:
-    return Finding(severity, f'result_{number}.txt', line, text, rule)
+    return Finding(severity, self._log(number), line, text, rule)
+
+  def _log(self, number: int) -> str:
+    return self._runs[number].log.name
 
 
 def _agreed(values: Iterable[Any]) -> Any:

@@ -96,8 +96,7 @@ def find(
   if path is None or not path.is_file():
     raise ValueError(
       f'There are no convergence points of {benchmark!r} in ruleset '
-      f'{ruleset!r}: launch.convergence --make=FILE makes them; a draft '
-      'needs none.'
+      f'{ruleset!r}.'
     )
   return load(path, runs=runs, dropped=dropped)
 

@@ -99,7 +99,7 @@ def folders(root: str) -> list[str]:
   """The folders of runs in `root`, or itself; links are not followed."""
   found = []
   for folder, inside, names in os.walk(root):
-    if any(files.log_number(name) is not None for name in names):
+    if any(map(files.is_log, names)):
       found.append(folder)
       inside.clear()  # attempts that were interrupted make no set
   return sorted(found)
@@ -109,12 +109,7 @@ def logs_in(directory: str) -> dict[int, pathlib.Path]:
   """The logs in a folder by their numbers."""
   if not os.path.isdir(directory):
     raise ValueError(f'Expected a folder of logs, got {directory!r}.')
-  found = {
-    number: path
-    for path in pathlib.Path(directory).iterdir()
-    if (number := files.log_number(path.name)) is not None
-  }
-  return dict(sorted(found.items()))
+  return files.logs(directory)[0]
 
 
 def _read(directory: str, get: Lookup, ruleset: str = '') -> _Set:

@@ -75,11 +75,40 @@ class SetTest(parameterized.TestCase):
     audit_logs.write(self.path(2), slow)
     self.assert_nothing()
 
-  @parameterized.parameters('result_05.txt', 'result_x.txt', 'result_1.log',
-                            'result.txt')  # fmt: skip
+  @parameterized.parameters('result_1.log', 'result.txt')
   def test_a_log_of_another_name_is_found(self, name):
     shutil.copy(self.path(0), self.directory / name)
     self.assert_found('names of logs', name)
+
+  @parameterized.parameters('result_05.txt', 'result_x.txt')
+  def test_a_log_with_any_number_or_none_is_read(self, name):
+    shutil.copy(self.path(0), self.directory / name)
+    self.assert_found('number of runs', 'expected 5 runs, got 6')
+    self.assert_found('clones', name)
+
+  def rename(self, names):
+    for run, name in reversed([*enumerate(names)]):
+      audit_logs.write(self.path(run), audit_logs.good(run=run, ours=False))
+      self.path(run).rename(self.directory / name)
+
+  @parameterized.parameters('result_{}.txt', 'result_{:02}.txt')
+  def test_others_number_from_0_or_1_and_pad_with_zeros(self, form):
+    self.rename([form.format(1 + run) for run in range(5)])
+    found = audit.examine_set(self.directory, get=audit_logs.get)
+    rules = {finding.rule for finding in found.findings}
+    self.assertEmpty(rules & {'names of logs', 'number of runs'})
+    self.assertEqual([*found.runs], [1, 2, 3, 4, 5])
+
+  def test_logs_without_numbers_are_read_in_the_order_of_their_names(self):
+    names = [f'result_{letter}.txt' for letter in 'abcde']
+    self.rename(names)
+    found = audit.examine_set(self.directory, get=audit_logs.get)
+    self.assertEqual([run.log.name for run in found.runs.values()], names)
+    self.assert_found('names of logs', 'result_a.txt is run 0', audit.WARNING)
+
+  def test_a_hole_in_others_numbers_is_found(self):
+    self.rename([f'result_{run}.txt' for run in (1, 2, 3, 5, 6)])
+    self.assert_found('names of logs', 'got no result_4.txt')
 
   def test_too_few_too_many_and_gaps_are_found(self):
     self.path(4).unlink()

@@ -1,29 +1,27 @@
-"""Mean of a quantity over the eval examples, each seen once."""
+"""Share of the eval examples that a model gets right, each seen once."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def over_examples(
+def of_all(
   predictions: Iterable[Mapping[str, Any]],
-  total: str,
+  right: str,
   seen: str,
   *,
   examples: int,
   what: str,
 ) -> float:
-  """Sums by batch, named `total`, and weights, named `seen` -> their mean.
-
-  Of the number of right answers that is the fraction of right ones.
+  """Weighted counts by batch, named `right` and `seen` -> a fraction.
 
   RuntimeError, which calls them `what`, unless `examples` were seen in all.
   """
-  summed = counted = 0.0
+  hits = counted = 0.0
   for each in predictions:
-    summed += float(each[total])
+    hits += float(each[right])
     counted += float(each[seen])
   if counted != examples:
     raise RuntimeError(
       f'Expected an eval over {examples} {what}, each once, got {counted:g}.'
     )
-  return summed / counted
+  return hits / counted
