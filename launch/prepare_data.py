@@ -21,7 +21,7 @@ from etils import epath
 import tensorflow_datasets as tfds
 
 from input_pipelines.images import restart_markers
-from input_pipelines.reading import dataset, tfrecord
+from input_pipelines.reading import arrays, dataset, tfrecord
 from input_pipelines.writing import convert, examples, manifest, recipe, verify
 from launch.support import cli, stages, tfds_environment
 from suite import hparams
@@ -142,6 +142,9 @@ def _prepare(wanted: recipe.Recipe, data_dir: str) -> int:
   _verify(wanted, directory)
   print(f'{wanted.name}: {done}: {directory}')
   print(f'{wanted.name}: fingerprint {dataset.fingerprint(directory)}')
+  if (epath.Path(directory) / arrays.WEIGHTS).exists():
+    digest = arrays.of_data_set(directory).digest
+    print(f'{wanted.name}: start weights {digest}')
   return 0
 
 

@@ -4,6 +4,9 @@ python -m launch.reproduce results/first/run_0.json
 
 The same flags, seed and environment variables go to a new `launch.train`; what
 differs from the machine, versions, source and data of the record is told first.
+A record may be somebody else's: flags and variables are taken from it only if
+they can neither load code nor name a file. Others are shown; give such a flag
+with --flag, and set such a variable, where the run needs it.
 Then every loss and every eval is compared. Exit code: 0 they agree bit for bit,
 or within --tolerance; 1 they do not, or the run failed; 2 refused.
 """
@@ -12,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +24,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from input_pipelines.reading import dataset
+from launch import profiles
 from launch.support import cli, environment, system
 from suite import benchmark as benchmark_lib
 from suite import files
@@ -30,6 +35,14 @@ FLAGS = absl_flags.FLAGS
 
 # Facts of the system that no result depends on, or that are set again.
 _OTHERS = ('host', 'xla_flags', 'devices', 'devices_per_process')
+# Flags that are taken from a record: they choose among what is here.
+_HARMLESS = re.compile(
+  '--(benchmark|size|division|hp|profile|model_axis|spread|platform'
+  '|skip_corrupt_records|expect_devices|submission_org|submission_platform'
+  '|submission_status)=.*|--(no)?groups_across_hosts'
+)
+# An option of XLA with a number or a switch; a text may name a file.
+_OPTION = re.compile('--compiler_option=([a-z0-9_]+)=(-?[0-9.]+|true|false)')
 
 
 def define_flags() -> None:
@@ -46,6 +59,12 @@ def define_flags() -> None:
   )
   absl_flags.DEFINE_string(
     'data_dir', '', 'Where the data sets lie, if not where they lay then.'
+  )
+  absl_flags.DEFINE_multi_string(
+    'flag',
+    [],
+    'A flag of launch.train beside those taken from the record, as '
+    '--flag=--compile_cache=DIR; may be given again.',
   )
 
 
@@ -85,6 +104,8 @@ class Comparison:
 def main(path: str) -> int:
   """Repeats the run of a record; returns the exit code."""
   before = _read(path)
+  for text in left_out(before):
+    print(f'not taken from the record: {text}')
   for line in _differences(before):
     print(f'differs: {line}')
   with tempfile.TemporaryDirectory() as scratch:
@@ -99,6 +120,35 @@ def main(path: str) -> int:
   bound = f' within {FLAGS.tolerance:g}' if FLAGS.tolerance else ''
   print(f'{"Reproduced" if agrees else "Not reproduced"}{bound}: {found}.')
   return 0 if agrees else 1
+
+
+def left_out(record: RunRecord) -> list[str]:
+  """Flags and variables of a record that are given by hand or not at all."""
+  taken = (*harmless(record.flags), *FLAGS.flag)
+  rest = [
+    ascii(flag)
+    for flag in record.flags
+    if flag not in taken and not flag.startswith('--data_dir=')
+  ]
+  ours = profiles.load(record.profile).environment  # launch.train sets these
+  return rest + [
+    f'{name!a}, which was {value!a}'
+    for name, value in environment.left_out(record.environment).items()
+    if ours.get(name) != value
+  ]
+
+
+def harmless(flags: Sequence[str]) -> list[str]:
+  """Flags of launch.train that can neither load code nor name a file."""
+  return [
+    flag
+    for flag in flags
+    if _HARMLESS.fullmatch(flag)
+    or (
+      (option := _OPTION.fullmatch(flag))
+      and option[1] in profiles.known_options()
+    )
+  ]
 
 
 def compare(before: RunRecord, after: RunRecord) -> Comparison:
@@ -183,7 +233,7 @@ def _data_dir(record: RunRecord) -> str:
 
 def _train(record: RunRecord, output: str) -> int:
   command = [
-    sys.executable, '-m', 'launch.train', *record.flags,
+    sys.executable, '-m', 'launch.train', *harmless(record.flags), *FLAGS.flag,
     # Of a flag that is given twice the last counts.
     f'--data_dir={_data_dir(record)}', f'--seed={record.seed}',
     f'--output={output}',

@@ -119,7 +119,7 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
     if end.saved is not None and hosts.is_primary():
       print(f'saved after step {end.saved}: --resume goes on', file=sys.stderr)
     return me.finished(128 + end.number)
-  except checkpoint.Failed as error:
+  except (checkpoint.Failed, arrays.CorruptArrayError) as error:
     print(f'error: {error}', file=sys.stderr)
     me.failed(error)
     return 1

@@ -1,15 +1,25 @@
-"""Files of a result: names, whole writes, checked JSON."""
+"""Files of a result: names, whole writes, and one reader for files of others.
 
+A file of somebody else may be a pipe, a device, endless or nested without end;
+`read_bytes`, `read_text` and `read_json` refuse it in bounded time and memory.
+"""
+
+import contextlib
 import json
 import os
 import pathlib
 import re
+import secrets
+import stat
 import tempfile
 from typing import Any
 
 # The folder that holds our packages, and these.
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ('input_pipelines', 'launch', 'models', 'suite')
+MAX_RECORD = 64 << 20  # bytes; a run of a million steps has less
+MAX_DEPTH = 50  # of values within values
+_TOO_DEEP = f'expected values nested at most {MAX_DEPTH} deep, got deeper ones'
 _LOG = re.compile(r'result_(.*)\.txt', re.DOTALL)
 _NUMBER = re.compile(r'[0-9]{1,6}')
 
@@ -63,12 +73,27 @@ def claim_directory(path: str) -> None:
 
 def write_text(path: str, text: str) -> None:
   """Moves the whole file into place, so that no reader sees half of it."""
-  partial = f'{path}.partial'
-  with open(partial, 'w', encoding='utf-8') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+  """Moves the whole file into place; see `write_text`."""
+  partial = partial_path(path)
+  # 'x' follows no link and opens no pipe that somebody put there.
+  with open(partial, 'xb') as file:
+    try:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+      os.replace(partial, path)
+    finally:
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(partial)
+
+
+def partial_path(path: str | os.PathLike) -> str:
+  """Path beside `path`, which nobody can guess, to write it at first."""
+  return f'{os.fspath(path)}.{secrets.token_hex(8)}.partial'
 
 
 def write_json(path: str, value: Any) -> None:
@@ -76,13 +101,61 @@ def write_json(path: str, value: Any) -> None:
   write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
 
 
-def read_json(path: str) -> Any:
-  """Reads a JSON file; ValueError naming it if it is missing or broken."""
+def read_bytes(
+  path: str | os.PathLike, limit: int, *, links: bool = True
+) -> bytes:
+  """Reads a regular file, through links only where `links` says so.
+
+  OSError if it can't be read, ValueError if it is none or larger than `limit`.
+  """
+  follow = 0 if links else os.O_NOFOLLOW
+  # Without O_NONBLOCK, opening a pipe waits for a writer.
+  handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | follow)
   try:
-    with open(path, encoding='utf-8') as file:
-      return json.load(file)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+      raise ValueError('expected a regular file, got none')
+    with open(handle, 'rb', closefd=False) as file:
+      content = file.read(limit + 1)
+  finally:
+    os.close(handle)
+  if len(content) > limit:
+    raise ValueError(f'expected at most {limit} bytes, got more')
+  return content
+
+
+def read_text(path: str | os.PathLike, limit: int = MAX_RECORD) -> str:
+  """Reads a file of UTF-8; ValueError naming it if it is missing or none."""
+  try:
+    return read_bytes(path, limit).decode()
   except (OSError, ValueError) as error:
     raise ValueError(f'Cannot read {path}: {error}') from None
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads a JSON file; ValueError naming it if it is missing or broken."""
+  text = read_text(path)
+  try:
+    value = json.loads(text, parse_constant=_refuse_constant)
+    _require_shallow(value)
+    return value
+  except RecursionError:
+    raise ValueError(f'Cannot read {path}: {_TOO_DEEP}') from None
+  except ValueError as error:
+    raise ValueError(f'Cannot read {path}: {error}') from None
+
+
+def _refuse_constant(name: str) -> None:
+  raise ValueError(f'expected numbers of JSON, got {name}')
+
+
+def _require_shallow(value: Any) -> None:
+  level = [value] if isinstance(value, dict | list) else []
+  for _ in range(MAX_DEPTH):
+    inside = (v.values() if isinstance(v, dict) else v for v in level)
+    level = [v for each in inside for v in each if isinstance(v, dict | list)]
+    if not level:
+      return
+  raise ValueError(_TOO_DEEP)
 
 
 def is_number(value: Any) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 import gzip
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
 import zlib
+
+from suite import files
 
 
 def key(*parts: Any) -> str:
@@ -43,11 +44,9 @@ class Cache:
     if not self._directory:
       return
     path = self._path(name)
-    partial = path.with_suffix('.partial')
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({'name': name, 'facts': facts})
-    partial.write_bytes(gzip.compress(text.encode(), mtime=0))
-    os.replace(partial, path)
+    files.write_bytes(path, gzip.compress(text.encode(), mtime=0))
 
   def _path(self, name: str) -> pathlib.Path:
     return pathlib.Path(self._directory, name[:2], f'{name}.gz')

@@ -13,6 +13,7 @@ import yaml
 from launch import profiles
 from launch.aot import systems
 from suite import benchmark as benchmark_lib
+from suite import files
 from suite import hparams as hparams_lib
 from suite.hparams import Division
 from suite.log_keys import STATUSES
@@ -20,6 +21,7 @@ from suite.log_keys import STATUSES
 GPUS, TPUS = tuple(systems.kinds('gpu')), tuple(systems.kinds('tpu'))
 HARDWARE = ('cpu', *GPUS, *TPUS)
 
+_MAX_BYTES = 256 << 10  # of a file
 _NAME = re.compile(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?')
 _TIME = re.compile(r'(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)')
 _VARIABLE = re.compile(r'[A-Za-z_]\w*')
@@ -150,19 +152,25 @@ def read(path: str, changes: Sequence[str] = ()) -> Job:
 
   A name inside a section has a dot: slurm.partition.
   """
-  with open(path, encoding='utf-8') as file:
-    try:
-      values = yaml.safe_load(file)
-    except yaml.YAMLError as error:
-      raise ValueError(f'{path} is no YAML: {_one_line(error)}') from None
-  if not isinstance(values, dict):
-    raise ValueError(f'{path}: expected a job, fields with values.')
+  values = read_fields(path)
   for change in changes:
     _change(values, change)
   try:
     return job(values)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
+
+
+def read_fields(path: str) -> dict[str, Any]:
+  """The fields of a YAML file, not checked; ValueError where it has none."""
+  text = files.read_text(path, _MAX_BYTES)
+  try:
+    values = _parse(text)
+  except ValueError as error:
+    raise ValueError(f'{path} is no YAML: {error}') from None
+  if not isinstance(values, dict):
+    raise ValueError(f'{path}: expected a job, fields with values.')
+  return values
 
 
 def job(values: Mapping[str, Any]) -> Job:
@@ -339,10 +347,27 @@ def _change(values: dict[str, Any], text: str) -> None:
     if not isinstance(values, dict):
       raise ValueError(f'--set={text}: {section} holds no fields.')
   try:
-    values[field] = yaml.safe_load(value) if value else ''
+    values[field] = _parse(value) if value else ''
+  except ValueError as error:
+    raise ValueError(f'--set={text}: {error}') from None
+
+
+def _parse(text: str) -> Any:
+  """Value of YAML; aliases, which expand without bound, are refused."""
+  try:
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):  # does not recurse
+      depth += isinstance(event, yaml.CollectionStartEvent)
+      depth -= isinstance(event, yaml.CollectionEndEvent)
+      if isinstance(event, yaml.AliasEvent):
+        raise ValueError(
+          f'expected values written out, got the alias *{event.anchor} in '
+          f'line {event.start_mark.line + 1}'
+        )
+      if depth > files.MAX_DEPTH:
+        raise ValueError(
+          f'expected values at most {files.MAX_DEPTH} deep, got deeper ones'
+        )
+    return yaml.safe_load(text)
   except yaml.YAMLError as error:
-    raise ValueError(f'--set={text}: {_one_line(error)}') from None
-
-
-def _one_line(error: Exception) -> str:
-  return ' '.join(str(error).split())
+    raise ValueError(' '.join(str(error).split())) from None

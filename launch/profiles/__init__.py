@@ -70,6 +70,11 @@ def names() -> Sequence[str]:
   return sorted(_files())
 
 
+def known_options() -> set[str]:
+  """Names of the compiler options that any profile sets."""
+  return {key for name in names() for key in load(name).compiler_options}
+
+
 def with_options(profile: Profile, texts: Sequence[str]) -> Profile:
   """The profile with compiler options given as name=value in place of its."""
   given: dict[str, Value] = {}

@@ -44,13 +44,14 @@ def _define_program() -> None:
     flags.DEFINE_string(
       'benchmark', 'resnet', f'What to train: {", ".join(sizes)}.'
     )
-    known = {size: None for each in sizes.values() for size in each}
+    more = {size for each in sizes.values() for size in each}
+    more -= {'tiny', 'reference'}
     flags.DEFINE_string(
       'size',
       'tiny',
       'reference: exactly the rules, on the full data set. tiny: the same code '
       'with smaller numbers, on embedded data, with a target of its own. Some '
-      f'benchmarks have more (--list): {", ".join(known)}.',
+      f'benchmarks have more (--list): {", ".join(sorted(more))}.',
     )
     flags.DEFINE_enum(
       'division',

@@ -30,8 +30,7 @@ def job(place: Place, path: str, runs: int) -> dict[str, Any]:
         f'Expected {path} with {name} {asked[name]}, as --{name} says, got '
         f'{getattr(base, name)}.'
       )
-  with open(path, encoding='utf-8') as file:
-    values = yaml.safe_load(file)
+  values = description.read_fields(path)
   values.pop('batch', None)
   values |= {
     **_hosts(place, base),

@@ -17,7 +17,10 @@ import unittest
 from unittest import mock
 
 from absl.testing import absltest
+import numpy as np
 
+from input_pipelines.reading import arrays
+from input_pipelines.writing import weights
 from launch import report, score
 from launch.support import listing
 from suite import benchmark, benchmarks, files, hparams
@@ -151,6 +154,28 @@ class DraftTest(absltest.TestCase):
     page = pathlib.Path(report.write(output)).read_text()
     self.assertIn('<span>draft benchmark</span>', page)
 
+  def test_a_changed_byte_of_its_start_weights_ends_a_run_in_one_line(self):
+    declared = _DECLARATION.replace('Size\n', 'Size, Start\n', 1)
+    declared = declared.replace(' data=', " start=Start('start'), data=")
+    (self.folder / 'line' / '__init__.py').write_text(declared)
+    task = _TASK + "\n\nFakeTask.given = ('^params/',)\n"
+    (self.folder / 'line' / 'task.py').write_text(task)
+    directory = weights.write(
+      self.folder, 'start', '1.0.0', {'params/slope': np.float32(2)}, {},
+      summary='A slope to start from.',
+    )  # fmt: skip
+    path = pathlib.Path(directory, arrays.WEIGHTS)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    ran = self.python(
+      _TRAIN, '--benchmark=line', f'--output={self.folder}/runs',
+      f'--data_dir={self.folder}', '--progress=none',
+    )  # fmt: skip
+    self.assertEqual(ran.returncode, 1, ran.stderr)
+    self.assertRegex(ran.stderr, r"error: Expected the SHA-256 .*params/slope'")
+    self.assertNotIn('Traceback', ran.stderr)
+
   def test_it_passes_what_is_tested_of_every_benchmark(self):
     self.found()
     with mock.patch.object(benchmark, 'names', return_value=['line']):
@@ -175,8 +200,11 @@ class DraftTest(absltest.TestCase):
   def test_the_readme_has_every_benchmark_and_marks_drafts(self):
     text = (processes.ROOT / 'README.md').read_text()
     for name in benchmark.names():
-      (row,) = re.findall(rf'^\| `{name}` \|.*$', text, re.MULTILINE)
-      self.assertEqual('draft' in row, benchmark.get(name).draft, row)
+      rows = re.findall(rf'^\| `{name}` \|.*$', text, re.MULTILINE)
+      self.assertLen(
+        rows, 1, f'Expected one row of `{name}` in the tables of README.md.'
+      )
+      self.assertEqual('draft' in rows[0], benchmark.get(name).draft, rows[0])
 
 
 if __name__ == '__main__':

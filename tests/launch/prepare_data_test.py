@@ -6,11 +6,13 @@ import signal
 import tempfile
 
 from absl.testing import absltest
+import numpy as np
 import tensorflow_datasets as tfds
 
 from input_pipelines.imagenet import read as imagenet
 from input_pipelines.imagenet import tiny as digits
-from input_pipelines.reading import dataset, tfrecord
+from input_pipelines.reading import arrays, dataset, tfrecord
+from input_pipelines.self_play import start as minigo_start
 from input_pipelines.writing import manifest
 from tests.input_pipelines.imagenet import fake_imagenet
 from tests.input_pipelines.reading import fake_tfds
@@ -40,6 +42,15 @@ class PrepareDataTest(absltest.TestCase):
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn(f'already there, verified: {directory}', again.stdout)
     self.assertEqual(dataset.fingerprint(directory), fingerprint)
+
+  def test_the_digest_of_start_weights_is_told(self):
+    weights = {'stats/target/bias': np.zeros(3, np.float32)}
+    about = {minigo_start.ORIGIN: minigo_start.OURS}
+    directory = minigo_start.write(self.data_dir, '9x9', weights, (), about)
+    done = self.prepare(f'{minigo_start.NAME}/9x9')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    digest = arrays.of_data_set(directory).digest
+    self.assertIn(f'minigo_start/9x9: start weights {digest}\n', done.stdout)
 
   def test_a_damaged_data_set_is_refused_in_one_line(self):
     fake_imagenet.write(self.data_dir, {'train': 2, 'validation': 2})

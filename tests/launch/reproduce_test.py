@@ -69,6 +69,24 @@ class ReproduceTest(absltest.TestCase):
     self.folder = self.create_tempdir().full_path
     self.path = os.path.join(self.folder, 'run_0.json')
 
+  def test_code_that_a_record_names_does_not_run(self):
+    planted = self.create_tempdir()
+    ran = os.path.join(self.folder, 'ran')
+    planted.create_file('sitecustomize.py', f'open({ran!r}, "w").close()')
+    record = sample_results.result(
+      0,
+      flags=['--benchmark=resnet', '--size=no_such', '--compile_cache=/theirs'],
+      environment={'PYTHONPATH': planted.full_path, 'XLA_FLAGS': '--theirs'},
+    )
+    with open(self.path, 'w', encoding='utf-8') as file:
+      json.dump(record, file)
+    done = self.reproduce(f'--data_dir={digits_data.data_dir()}')
+    self.assertEqual(done.returncode, 1, done.stderr)  # there is no such size
+    self.assertIn('no_such', done.stderr)
+    self.assertFalse(os.path.exists(ran))
+    for text in (planted.full_path, '--compile_cache=/theirs', '--theirs'):
+      self.assertRegex(done.stdout, f'not taken from the record: .*{text}')
+
   def edit(self, **changes):
     with open(self.path, encoding='utf-8') as file:
       record = json.load(file)
@@ -123,17 +141,66 @@ class ReproduceTest(absltest.TestCase):
     self.assertIn('got 4', done.stderr)
 
 
+class HarmlessTest(parameterized.TestCase):
+  """What a record of somebody else may set."""
+
+  def test_flags_that_choose_among_what_is_here_are_taken(self):
+    flags = [
+      '--benchmark=resnet', '--hp=max_epochs=2', '--division=open',
+      '--groups_across_hosts', '--nogroups_across_hosts',
+      '--profile=gpu_deterministic',
+      '--compiler_option=xla_gpu_autotune_level=0',
+    ]  # fmt: skip
+    self.assertEqual(reproduce.harmless(flags), flags)
+
+  @parameterized.parameters(
+    '--compile_cache=/tmp/theirs', '--flagfile=/tmp/flags', '--output=/tmp/x',
+    '--compiler_option=xla_dump_to=/tmp/x', '--compiler_option=xla_dump_to=1',
+    '--hp', '--keep_checkpoints', '--hp=a=b\n--flagfile=x', 'suite', '--',
+  )  # fmt: skip
+  def test_other_flags_are_not(self, flag):
+    self.assertEmpty(reproduce.harmless([flag]))
+
+  @parameterized.parameters(
+    ('PYTHONPATH', '/tmp/theirs'),
+    ('LD_PRELOAD', '/tmp/theirs.so'),
+    ('PATH', '/tmp/theirs'),
+    ('XLA_FLAGS', '--xla_dump_to=/tmp/x'),
+    ('TPU_LIBRARY_PATH', '/tmp/theirs.so'),
+    ('NCCL_NET_PLUGIN', '/tmp/theirs.so'),
+    ('JAX_COMPILATION_CACHE_DIR', '/tmp/theirs'),
+    ('JAX_PLATFORMS', 'theirs'),
+    ('CUDA_VISIBLE_DEVICES', '/tmp/theirs'),
+    ('OMP_NUM_THREADS', '1\n'),
+  )
+  def test_variables_that_may_load_or_name_something_are_not(self, name, value):
+    self.assertEmpty(environment.harmless({name: value}))
+    self.assertNotIn(
+      (name, value), environment.with_only({name: value}).items()
+    )
+
+  def test_what_is_not_taken_is_shown_unless_it_is_given_by_hand(self):
+    recorded = {'XLA_FLAGS': '--one', 'LIBTPU_INIT_ARGS': '--two'}
+    self.enter_context(
+      absltest.mock.patch.dict(os.environ, {'XLA_FLAGS': '--one'})
+    )
+    self.assertEqual(
+      environment.left_out(recorded), {'LIBTPU_INIT_ARGS': '--two'}
+    )
+    self.assertEqual(environment.with_only(recorded)['XLA_FLAGS'], '--one')
+
+
 class EnvironmentTest(absltest.TestCase):
   def test_a_runs_variables_take_the_place_of_ours(self):
     self.enter_context(
       absltest.mock.patch.dict(
-        os.environ, {'JAX_ENABLE_X64': '1', 'PATH_OF_MINE': 'kept'}
+        os.environ, {'JAX_DEBUG_NANS': '1', 'PATH_OF_MINE': 'kept'}
       )
     )
-    self.assertEqual(environment.variables()['JAX_ENABLE_X64'], '1')
-    given = environment.with_only({'XLA_FLAGS': '--of_the_run'})
-    self.assertNotIn('JAX_ENABLE_X64', given)
-    self.assertEqual(given['XLA_FLAGS'], '--of_the_run')
+    self.assertEqual(environment.variables()['JAX_DEBUG_NANS'], '1')
+    given = environment.with_only({'JAX_ENABLE_X64': 'true'})
+    self.assertNotIn('JAX_DEBUG_NANS', given)
+    self.assertEqual(given['JAX_ENABLE_X64'], 'true')
     self.assertEqual(given['PATH_OF_MINE'], 'kept')
 
 

@@ -11,7 +11,7 @@ from models.minigo import go, self_play
 from suite.benchmarks.minigo import METRIC
 from suite.benchmarks.minigo.hparams import Hparams
 from suite.log_keys import MADE
-from suite.metrics import share
+from suite.metrics import mean
 from suite.run import program
 from suite.run.feed import Data, put_ahead
 
@@ -101,7 +101,7 @@ class SelfPlayFeed:
   def score(self, predictions, maker):
     """Share of all games of the match that were won; see Feed."""
     del maker
-    rate = share.of_all(
+    rate = mean.over_examples(
       predictions,
       'wins',
       'games',

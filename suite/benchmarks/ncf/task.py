@@ -15,7 +15,7 @@ from models import ncf
 from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.ncf import Hparams
-from suite.metrics import share
+from suite.metrics import mean
 from suite.run import accumulation, blocks, optimizers
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.task import Batch, Facts, PyTree, State, Task, batch_spec
@@ -111,7 +111,7 @@ class NcfTask(Task):
 
   def _hit_rate(self, predictions: Iterable[PyTree]) -> dict[str, float]:
     """Hit rate, a fraction; RuntimeError unless every user was seen."""
-    rate = share.of_all(
+    rate = mean.over_examples(
       predictions,
       'hits',
       'users',

@@ -13,7 +13,7 @@ from models import resnet
 from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.resnet import Hparams
-from suite.metrics import share
+from suite.metrics import mean
 from suite.run import blocks, optimizers
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.task import Batch, Facts, PyTree, State, Task, batch_spec
@@ -72,7 +72,7 @@ class ResNetTask(Task):
 
   def _accuracy(self, predictions: Iterable[PyTree]) -> dict[str, float]:
     """Top-1 accuracy, a fraction; RuntimeError unless every image was seen."""
-    accuracy = share.of_all(
+    accuracy = mean.over_examples(
       predictions,
       'correct',
       'seen',
@@ -167,8 +167,8 @@ def _preprocessing(hp: Hparams) -> imagenet.Preprocessing:
 
 def _pixels(batch: Batch) -> jax.Array:
   """uint8 [N, H, W, 3] -> float32 less the mean, still on the 0-255 scale."""
-  mean = jnp.asarray(imagenet.MEAN_RGB, jnp.float32)
-  return batch['image'].astype(jnp.float32) - mean.reshape(1, 1, 1, 3)
+  rgb = jnp.asarray(imagenet.MEAN_RGB, jnp.float32)
+  return batch['image'].astype(jnp.float32) - rgb.reshape(1, 1, 1, 3)
 
 
 make_task = ResNetTask

@@ -18,6 +18,7 @@ import re
 from typing import NamedTuple
 
 from suite import benchmark as benchmark_lib
+from suite import files
 from suite.results.audit import compared, one, rounds, runs, system, tree
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
@@ -412,7 +413,8 @@ class _Audit:
     if path not in self.tree.files:
       return
     try:
-      content = tree.read_bytes(self.tree.root / path, _MAX_PARAMS)
+      where = self.tree.root / path
+      content = files.read_bytes(where, _MAX_PARAMS, links=False)
     except (OSError, ValueError) as error:
       text = getattr(error, 'strerror', None) or error
       self._error(path, f'cannot be read: {text}', 'readable')

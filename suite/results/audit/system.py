@@ -8,8 +8,8 @@ import pathlib
 import re
 from typing import Any
 
+from suite import files
 from suite.log_keys import STATUSES
-from suite.results.audit import tree
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import unique
 
@@ -145,7 +145,7 @@ def parse(path: str | os.PathLike) -> dict[str, Any]:
 
   OSError where it cannot be read, ValueError where it is none.
   """
-  content = tree.read_bytes(path, _MAX_BYTES)
+  content = files.read_bytes(path, _MAX_BYTES, links=False)
   try:
     fields = json.loads(content.decode('utf-8'), object_pairs_hook=unique)
   except UnicodeDecodeError as error:

@@ -80,21 +80,6 @@ def is_plain(path: str | os.PathLike) -> bool:
   return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
-def read_bytes(path: str | os.PathLike, limit: int) -> bytes:
-  """A small file's content; waits for no pipe and follows no link.
-
-  OSError if it can't be read, ValueError if it is none or too large.
-  """
-  handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-  with open(handle, 'rb') as file:
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-      raise ValueError('expected a regular file, got none')
-    content = file.read(limit + 1)
-  if len(content) > limit:
-    raise ValueError(f'expected at most {limit} bytes, got more')
-  return content
-
-
 class _Walk:
   """One listing, in the order of names."""
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
+import io
 import os
 
+from suite import files
 from suite.target import Target
 
 # Column of the place of an eval -> the same in the metadata of a log.
@@ -38,8 +40,8 @@ def read(path: str | os.PathLike, metrics: Sequence[str]) -> list[Curve]:
   ValueError where it lacks them.
   """
   curves: dict[tuple[str, str], list] = {}
-  with open(path, encoding='utf-8', newline='') as file:
-    reader = csv.DictReader(file)
+  reader = csv.DictReader(io.StringIO(files.read_text(path), newline=''))
+  try:
     given = set(reader.fieldnames or ())
     place = next((name for name in PLACES if name in given), 'epoch')
     if missing := {'variant', 'seed', place, *metrics} - given:
@@ -50,6 +52,8 @@ def read(path: str | os.PathLike, metrics: Sequence[str]) -> list[Curve]:
     for row in reader:
       found = _eval(f'line {reader.line_num} of {path}', row, place, metrics)
       curves.setdefault((row['variant'], row['seed']), []).append(found)
+  except csv.Error as error:
+    raise ValueError(f'Cannot read {path}: {error}') from None
   return [Curve(*key, tuple(evals)) for key, evals in curves.items()]
 
 

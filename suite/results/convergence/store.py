@@ -96,7 +96,8 @@ def find(
   if path is None or not path.is_file():
     raise ValueError(
       f'There are no convergence points of {benchmark!r} in ruleset '
-      f'{ruleset!r}.'
+      f'{ruleset!r}: launch.convergence --make=FILE makes them; a draft '
+      'needs none.'
     )
   return load(path, runs=runs, dropped=dropped)
 

@@ -34,8 +34,7 @@ def write(
   directory = os.fspath(directory)
   if os.path.lexists(directory):
     _require_ours(directory)
-  partial = f'{directory}.partial'
-  shutil.rmtree(partial, ignore_errors=True)
+  partial = files.partial_path(directory)
   os.makedirs(partial)
   for name, drawing in figures.items():
     files.write_text(os.path.join(partial, f'{name}.svg'), figure(drawing))

@@ -161,15 +161,9 @@ def curves(
     children += _bound(bound, x, y, width)
   children += [_curve(line, x, y, bound is not None) for line in drawn]
   if not drawn:
-    children.append(
-      svg.text(
-        (x.start + x.end) / 2,
-        (y.start + y.end) / 2,
-        'nothing was recorded',
-        'empty',
-        text_anchor='middle',
-      )
-    )
+    middle = (x.start + x.end) / 2, (y.start + y.end) / 2
+    words = 'nothing was recorded'
+    children.append(svg.text(*middle, words, 'empty', text_anchor='middle'))
   return svg.figure(
     name,
     *children,

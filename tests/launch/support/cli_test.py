@@ -65,6 +65,8 @@ class HelpTest(parameterized.TestCase):
       self.assertNotRegex(out, rf'--(\[no\])?{name}:')
     self.assertRegex(out, r'--system:')
     self.assertRegex(out, r'--hp:')
+    more = r'have more \(--list\): 9x9, expanded, v0\.6\.'
+    self.assertRegex(' '.join(out.split()), more)
 
   def test_ways_to_spread_are_those_of_the_program(self):
     self.assertEqual(run_flags.SPREADS, program.SPREADS)
@@ -76,9 +78,9 @@ class ListTest(absltest.TestCase):
       'launch.train', '--list', f'--data_dir={digits_data.data_dir()}'
     )
     self.assertEqual((code, heavy), (0, []))
-    rows = [line.split()[:2] for line in out.splitlines()[1:]]
+    rows = [re.split(' {2,}', line)[:2] for line in out.splitlines()[1:]]
     sizes = [
-      [name, size]
+      [benchmark.get(name).label, size]
       for name in benchmark.names()
       for size in benchmark.get(name).sizes
     ]

@@ -16,7 +16,7 @@ from input_pipelines.imagenet import read as imagenet
 from models import resnet
 from models.parts import layers
 from suite.benchmarks.resnet import task as resnet_task
-from suite.metrics import share
+from suite.metrics import mean
 from suite.run.task import Facts
 from tests.suite.benchmarks import spec_table
 
@@ -295,7 +295,7 @@ class ResNetSpecTest(spec_table.SpecTest, absltest.TestCase):
     self.assertEqual(steps[1], -(-7 * 1_281_167 // 4096))
     seen = [{'correct': 37_950, 'seen': 50_000}]
     how = {'examples': 50_000, 'what': 'images'}
-    self.assertEqual(share.of_all(seen, 'correct', 'seen', **how), 0.759)
+    self.assertEqual(mean.over_examples(seen, 'correct', 'seen', **how), 0.759)
 
 
 if __name__ == '__main__':

@@ -1,27 +1,29 @@
-"""Share of the eval examples that a model gets right, each seen once."""
+"""Mean of a quantity over the eval examples, each seen once."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def of_all(
+def over_examples(
   predictions: Iterable[Mapping[str, Any]],
-  right: str,
+  total: str,
   seen: str,
   *,
   examples: int,
   what: str,
 ) -> float:
-  """Weighted counts by batch, named `right` and `seen` -> a fraction.
+  """Sums by batch, named `total`, and weights, named `seen` -> their mean.
+
+  Of the number of right answers that is the fraction of right ones.
 
   RuntimeError, which calls them `what`, unless `examples` were seen in all.
   """
-  hits = counted = 0.0
+  summed = counted = 0.0
   for each in predictions:
-    hits += float(each[right])
+    summed += float(each[total])
     counted += float(each[seen])
   if counted != examples:
     raise RuntimeError(
       f'Expected an eval over {examples} {what}, each once, got {counted:g}.'
     )
-  return hits / counted
+  return summed / counted
