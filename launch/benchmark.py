@@ -12,11 +12,13 @@ failed, 2 refused, 128 + n ended by signal n.
 import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
+import fcntl
 import glob
 import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,6 +38,8 @@ from suite.run import run_log
 from suite.run.blocks import where
 
 FLAGS = absl_flags.FLAGS
+
+_LOCK = 'lock'  # in the directory of a set
 
 
 def define_flags() -> None:
@@ -65,8 +69,8 @@ def main() -> int:
   request = run_flags.request()
   runs = FLAGS.runs or request.benchmark.runs
   output = FLAGS.output or _new_output(request)
-  claim(output, settings(request, runs))
-  runner = Runner(request, output, runs, resume=FLAGS.resume)
+  lock = claim(output, settings(request, runs))
+  runner = Runner(request, output, runs, lock=lock, resume=FLAGS.resume)
   print(
     f'{runs} runs of {request.benchmark.name}, size {request.size_name}, until '
     f'{request.size.target}; logs in {output}',
@@ -108,15 +112,20 @@ def settings(request: run_flags.Request, runs: int) -> dict[str, Any]:
   }
 
 
-def claim(output: str, settings: dict[str, Any]) -> None:
-  """Makes the set's directory, or finds the same set there, to continue it."""
+def claim(output: str, settings: dict[str, Any]) -> int:
+  """Makes the set's directory, or finds the same set there, to continue it.
+
+  Returns the descriptor of its lock: see `_lock`.
+  """
   files.claim_directory(output)
   path = os.path.join(output, 'set.json')
+  others = set(os.listdir(output)) - {_LOCK}
+  if others and not os.path.exists(path):
+    raise ValueError(f'{output} holds other files and no set.json.')
+  lock = _lock(output)
   if not os.path.exists(path):
-    if os.listdir(output):
-      raise ValueError(f'{output} holds other files and no set.json.')
     files.write_json(path, settings)
-    return
+    return lock
   before = files.read_json(path)
   changed = [name for name in settings if before.get(name) != settings[name]]
   if changed:
@@ -124,6 +133,30 @@ def claim(output: str, settings: dict[str, Any]) -> None:
       f'{output} holds a set with other settings ({", ".join(changed)}); runs '
       'of one set share their settings: give another --output.'
     )
+  return lock
+
+
+def _lock(output: str) -> int:
+  """Locks a set; ValueError where another process makes runs of it.
+
+  The system frees the lock when this process, and a run of it that lives on,
+  have ended in whatever way; runs inherit the descriptor.
+  """
+  flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+  handle = os.open(os.path.join(output, _LOCK), flags, 0o666)
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    holder = os.pread(handle, 200, 0).decode('ascii', 'replace')
+    os.close(handle)
+    raise ValueError(
+      f'Expected an --output where nothing runs, got {output}: process '
+      f'{holder} is at work there, or a run that it started. Wait until it has '
+      'ended, or give another --output.'
+    ) from None
+  os.ftruncate(handle, 0)
+  os.pwrite(handle, f'{os.getpid()} on {socket.gethostname()}'.encode(), 0)
+  return handle
 
 
 class Pace:
@@ -158,6 +191,7 @@ class Runner:
     output: str,
     runs: int,
     *,
+    lock: int,
     arguments: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
     start: Sequence[str] = ('launch.train',),
@@ -171,6 +205,7 @@ class Runner:
       request: what is run.
       output: directory of the set.
       runs: how many make it.
+      lock: descriptor that `claim` gave, which runs inherit.
       arguments: the shared flags, as launch.train takes them.
       environment: variables beside those of this process.
       start: module, and its arguments, that launch.train is started by.
@@ -181,6 +216,7 @@ class Runner:
     self._target = request.size.target
     self._output = output
     self._runs = runs
+    self._lock = lock
     if arguments is None:
       arguments = run_flags.as_arguments()
     self._arguments = arguments
@@ -237,6 +273,7 @@ class Runner:
         stderr=errors,
         env=self._environment,
         text=True,
+        pass_fds=(self._lock,),
         start_new_session=True,  # signals reach it through us, once
       )
       restore = self._pass_signals_on(child)

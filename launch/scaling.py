@@ -160,13 +160,14 @@ def _run(places: Sequence[Place], output: str) -> int:
     variables = scaling_plan.variables(place, kind)
     folder = os.path.join(output, place.name)
     like = benchmark.settings(place.request, FLAGS.runs)
-    benchmark.claim(folder, {
+    lock = benchmark.claim(folder, {
       **like, 'devices': place.devices, 'processes': place.processes
     })  # fmt: skip
     runners.append(
       benchmark.Runner(
         place.request, folder, FLAGS.runs, arguments=place.arguments,
         environment=variables, start=place.start, name=place.name, pace=pace,
+        lock=lock,
       )
     )  # fmt: skip
   for run in range(FLAGS.runs):

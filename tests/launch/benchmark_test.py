@@ -4,9 +4,12 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 
 from absl.testing import absltest
 
+from launch import benchmark
 from tests.launch import digits_data, processes
 
 
@@ -77,8 +80,44 @@ class BenchmarkTest(absltest.TestCase):
     self.assertRegex(
       done.stderr, r'error: .*other settings \(size, division, hyper'
     )
-    self.assertEqual(os.listdir(self.output), ['set.json'])
+    self.assertCountEqual(os.listdir(self.output), ['lock', 'set.json'])
     self.assertEqual(_digest(self.path('set.json')), before)
+
+  def test_one_process_at_a_time_makes_runs_of_a_set(self):
+    program = (
+      'import sys, time\n'
+      'from launch import benchmark\n'
+      'benchmark.claim(sys.argv[1], {"runs": 1})\n'
+      'print("claimed", flush=True)\n'
+      'time.sleep(600)\n'
+    )
+    first = subprocess.Popen(
+      [sys.executable, '-c', program, self.output],
+      cwd=processes.ROOT,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    self.addCleanup(first.wait)
+    self.addCleanup(first.kill)
+    self.assertEqual(first.stdout.readline(), 'claimed\n')
+    with self.assertRaisesRegex(
+      ValueError, f'{self.output}: process {first.pid} on .* is at work there'
+    ):
+      benchmark.claim(self.output, {'runs': 1})
+
+    first.kill()
+    first.wait()
+    lock = benchmark.claim(self.output, {'runs': 1})
+    # A run that outlives the process that started it holds the set.
+    run = subprocess.Popen(['sleep', '600'], pass_fds=(lock,))
+    self.addCleanup(run.wait)
+    self.addCleanup(run.kill)
+    os.close(lock)
+    with self.assertRaisesRegex(ValueError, f'process {os.getpid()} on '):
+      benchmark.claim(self.output, {'runs': 1})
+    run.kill()
+    run.wait()
+    os.close(benchmark.claim(self.output, {'runs': 1}))
 
   def test_a_folder_with_other_files_is_refused_and_left_alone(self):
     os.makedirs(self.output)
