@@ -137,6 +137,8 @@ def read_json(path: str | os.PathLike) -> Any:
   try:
     value = json.loads(text, parse_constant=_refuse_constant)
     _require_shallow(value)
+    if '\\ud' in text.lower():  # half a character, which no file can hold
+      json.dumps(value, ensure_ascii=False).encode()
     return value
   except RecursionError:
     raise ValueError(f'Cannot read {path}: {_TOO_DEEP}') from None

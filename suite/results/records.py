@@ -11,7 +11,7 @@ import os
 import re
 import types
 import typing
-from typing import Any
+from typing import Any, Literal
 
 from suite import files
 from suite.files import is_number
@@ -145,7 +145,7 @@ class Value:
   unit: str | None  # ... in epoch_num, samples_count or step_num
   quality: Mapping[str, float]
   batch_size: int | None
-  dropped: str | None  # 'fastest', 'slowest', 'window'; None: it counts
+  dropped: Literal['fastest', 'slowest', 'window'] | None  # None: it counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,13 +323,22 @@ def typed(kind: Any, value: Any, name: str) -> Any:
   origin, inner = typing.get_origin(kind), typing.get_args(kind)
   if kind is Any:
     return value
-  if origin is types.UnionType:  # X | None
+  if origin in (types.UnionType, typing.Union):  # X | None
     return None if value is None else typed(inner[0], value, name)
   if kind is Target:
     bounds = typed(Mapping[str, Mapping[str, float]], value, name)
+    if not any(
+      {'at_least', 'at_most'} & each.keys() for each in bounds.values()
+    ):
+      raise ValueError(f'Expected at least one bound in {name}, got none.')
     return Target.of(bounds)
   if dataclasses.is_dataclass(kind):
     return _record(kind, value, name)
+  if origin is typing.Literal:
+    if value in inner:
+      return value
+    known = ', '.join(inner)
+    raise ValueError(f'Expected {known} in {name}, got {_short(value)}.')
   if origin is Mapping and isinstance(value, dict):
     return {n: typed(inner[1], v, f'{name}: {n}') for n, v in value.items()}
   if origin is Sequence and isinstance(value, list):

@@ -63,7 +63,8 @@ class RecordsTest(parameterized.TestCase):
     ({'startup': {'seconds': 1.0}}, ': startup lacks parts, allowance'),
     ({'timed': {'seconds': 1.0, 'parts': {'a': '1'}}}, ': timed: parts: a'),
     ({'data': 'digits'}, 'Expected an object in .*: data'),
-    ({'target': {}}, 'at least one bound'),
+    ({'target': {}}, 'at least one bound in .*run_0.json: target'),
+    ({'target': {'accuracy': {}}}, 'at least one bound in .*: target'),
     ({'format': 2}, 'Expected format 1 .* got 2'),
   )
   def test_a_value_of_another_type_is_refused_with_its_place(
