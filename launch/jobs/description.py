@@ -237,6 +237,8 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     _require(isinstance(value, dict), name, 'names with values', value)
     for each in value.values():
       _require(isinstance(each, str | int | float), name, 'plain values', each)
+    for each in (*value, *value.values()):
+      _line(name, 'texts', str(each))
     return {str(key): each for key, each in value.items()}
   if origin is Sequence:
     _require(isinstance(value, list), name, 'a list of texts', value)
@@ -261,8 +263,8 @@ def _require(holds: bool, name: str, expected: str, value: Any) -> None:
 
 def _line(name: str, expected: str, value: Any) -> str:
   _require(isinstance(value, str), name, expected, value)
-  whole = all(ord(c) >= 32 for c in value)
-  _require(whole, name, 'one line of text', value)
+  # YAML and shells know line breaks beyond ASCII's; none is printable.
+  _require(value.isprintable(), name, 'one line of text', value)
   return value
 
 

@@ -127,6 +127,10 @@ class DescriptionTest(parameterized.TestCase):
     ('own', {'flags': ['--output=x']}, '--output: it follows'),
     ('list', {'flags': '--a=b'}, 'flags is a list of texts'),
     ('lines', {'output': 'a\nb'}, 'output is one line'),
+    ('break', {'python': 'a\u2028b'}, 'python is one line'),
+    ('option', {'mpirun': {'options': ['a\x85b']}}, 'options is one line'),
+    ('end', {'environment': {'A': 'a\nPODIUM\nb'}}, 'environment is one line'),
+    ('key', {'hparams': {'a\nb': 1}}, 'hparams is one line'),
     ('home', {'data': '~/data'}, "'~/data'"),
     ('tpu', {'gcloud': {'tpu': 'my tpu'}}, "'my tpu'"),
   )  # fmt: skip
