@@ -18,6 +18,7 @@ from typing import Any
 from suite import files
 
 _FOLDER = pathlib.Path(__file__).parent
+_FORMULA = ('=', '+', '-', '@', '\t', '\n')
 _NAMESPACE = 'http://www.w3.org/2000/svg'
 
 
@@ -59,7 +60,7 @@ def table(rows: Sequence[Mapping]) -> str:
   columns = list(dict.fromkeys(name for row in rows for name in row))
   text = io.StringIO()
   writer = csv.DictWriter(text, columns, lineterminator='\n', restval='')
-  writer.writeheader()
+  writer.writerow({name: _cell(name) for name in columns})
   writer.writerows(
     {name: _cell(value) for name, value in row.items()} for row in rows
   )
@@ -81,10 +82,11 @@ def _style() -> str:
 def _cell(value: Any) -> Any:
   if isinstance(value, list | dict):
     return json.dumps(value)
-  # A spreadsheet would run such a text as a formula.
-  if isinstance(value, str) and value.startswith(('=', '+', '-', '@', '\t')):
-    return f"'{value}"
-  return value
+  if not isinstance(value, str):
+    return value
+  value = value.replace('\r', '\n')  # which csv does not quote
+  # A spreadsheet would run such a text as a formula, after line breaks too.
+  return f"'{value}" if value.startswith(_FORMULA) else value
 
 
 def _plain(value: Any) -> Any:

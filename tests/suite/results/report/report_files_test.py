@@ -220,6 +220,9 @@ class ExportTest(parameterized.TestCase):
   def test_a_text_is_no_formula(self):
     text = export.table([{'name': '=1+1', 'value': -1.5}])
     self.assertEqual(text, "name,value\n'=1+1,-1.5\n")
+    text = export.table([{'@name': '\n=1+1', '-x': '\r=1+1'}])
+    (row,) = csv.DictReader(io.StringIO(text, newline=''))
+    self.assertEqual(row, {"'@name": "'\n=1+1", "'-x": "'\n=1+1"})
 
   def test_an_earlier_report_is_replaced_whole(self):
     self.write()
