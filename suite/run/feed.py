@@ -49,6 +49,16 @@ class Data:
     return (self.position or {}).get(STEP, 0)
 
   @property
+  def training(self) -> dict[str, Any]:
+    """Arguments of a pipeline of training batches: order, place, threads."""
+    return {
+      'seed': self.seed,
+      'first_step': self.first_step,
+      'threads': self.threads,
+      **self.share,
+    }
+
+  @property
   def directory(self) -> str:
     """The data set's directory; RuntimeError unless the clock is running."""
     self.clock.require_running(f'data set {self.location} was opened')

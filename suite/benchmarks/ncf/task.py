@@ -160,13 +160,7 @@ class NcfTask(Task):
       interactions, seed=EVAL_SEED, negatives=hp.eval_negatives
     )
     return _Feed(
-      self._train_rows(
-        interactions,
-        data.first_step,
-        seed=data.seed,
-        threads=data.threads,
-        **data.share,
-      ),
+      self._train_rows(interactions, **data.training),
       lambda: movielens.eval_batches(
         interactions,
         candidates,

@@ -16,18 +16,17 @@ from suite.benchmarks.resnet import Hparams
 from suite.metrics import mean
 from suite.run import blocks, optimizers
 from suite.run.feed import Data, Feed, SupervisedFeed
-from suite.run.task import Batch, Facts, PyTree, State, Task, batch_spec
+from suite.run.supervised import SupervisedTask
+from suite.run.task import Batch, Facts, PyTree, State, batch_spec
 
 
-class ResNetTask(Task):
+class ResNetTask(SupervisedTask):
   """Label-smoothed classification; accuracy over every held-out image."""
 
   def __init__(self, hp: Hparams, data: DataSet):
-    self._hp = hp
-    self._data = data
     self._steps_per_epoch = max(1, data.train_samples // hp.global_batch_size)
     size = resnet.Size(hp.stage_blocks, hp.stage_width, hp.classes)
-    self._model = Functional.of(
+    model = Functional.of(
       lambda rngs: resnet.ResNet(
         size,
         bn_span=hp.model_bn_span,
@@ -35,6 +34,7 @@ class ResNetTask(Task):
         rngs=rngs,
       )
     )
+    super().__init__(hp, data, model)
     self.optimizer = self._optimizer()
     self.partition_rules = resnet.PARTITION_RULES
     self.parts = hp.gradient_accumulation_steps
@@ -45,10 +45,6 @@ class ResNetTask(Task):
       [batch_spec(rows, image=image, label=np.int32)]
       for rows in (hp.global_batch_size, hp.eval_batch_size)
     )
-
-  def init_model(self, key):
-    """See Task."""
-    return self._model.init(key)
 
   def loss(self, params, stats, batch, key):
     """Mean cross entropy against smoothed labels, in float32; see Task."""

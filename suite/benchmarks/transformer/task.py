@@ -18,15 +18,8 @@ from suite.benchmarks.transformer import METRIC, Hparams
 from suite.metrics import bleu
 from suite.run import blocks, optimizers, sharding
 from suite.run.feed import Data, Feed, SupervisedFeed
-from suite.run.task import (
-  Batch,
-  Facts,
-  PyTree,
-  Spec,
-  State,
-  Task,
-  batch_spec,
-)
+from suite.run.supervised import SupervisedTask
+from suite.run.task import Batch, Facts, PyTree, Spec, State, batch_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +33,10 @@ class PairFacts(Facts):
 _OPTIMIZERS = {'adam': optimizers.adam_tf, 'lazy_adam': optimizers.adam_tf}
 
 
-class TransformerTask(Task):
+class TransformerTask(SupervisedTask):
   """Translation; BLEU of the translations that beam search finds."""
 
   def __init__(self, hp: Hparams, data: DataSet):
-    self._hp = hp
-    self._data = data
     multiple = hp.subword_multiple
     size = transformer.Size(
       vocabulary=-(-hp.subwords // multiple) * multiple,
@@ -57,9 +48,10 @@ class TransformerTask(Task):
     compute = attention.Compute(
       jnp.dtype(hp.compute_dtype), hp.dropout, hp.remat, hp.unroll
     )
-    self._model = Functional.of(
+    model = Functional.of(
       lambda rngs: transformer.Transformer(size, compute=compute, rngs=rngs)
     )
+    super().__init__(hp, data, model)
     self.optimizer = _OPTIMIZERS[hp.opt_name](
       optimizers.inverse_sqrt_warmup(
         base=hp.base_learning_rate,
@@ -86,10 +78,6 @@ class TransformerTask(Task):
     task = copy.copy(self)
     task._share_by(devices)
     return task
-
-  def init_model(self, key):
-    """See Task."""
-    return self._model.init(key)
 
   def loss(self, params, stats, batch, key):
     """Smoothed cross entropy, the mean over the target's tokens; see Task.
@@ -172,11 +160,8 @@ class TransformerTask(Task):
       translation.train_batches(
         pairs,
         facts.plan,
-        seed=data.seed,
-        first_step=data.first_step,
         row_multiple=self._row_multiple,
-        threads=data.threads,
-        **data.share,
+        **data.training,
       ),
       lambda: translation.eval_batches(
         source,
