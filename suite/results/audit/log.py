@@ -69,7 +69,8 @@ class Log:
   ruled: list[Record] = dataclasses.field(default_factory=list)
   findings: list[Finding] = dataclasses.field(default_factory=list)
   digest: str = ''
-  odd_time: Record | None = None  # the first that is not ms since 1970
+  # The first that is not ms since 1970, of the timeline if one of it is.
+  odd_time: Record | None = None
   backwards: list[tuple[Record, Record]] = dataclasses.field(
     default_factory=list
   )  # (the latest before, one that is earlier), the first few
@@ -398,7 +399,10 @@ class _Builder:
 
   def _watch_time(self, record: Record) -> None:
     low, high = self._MILLISECONDS
-    if not low <= record.time_ms < high and self._log.odd_time is None:
+    odd = self._log.odd_time
+    if not low <= record.time_ms < high and (
+      odd is None or (odd.key not in TIMELINE and record.key in TIMELINE)
+    ):
       self._log.odd_time = record
     latest = self._latest
     if latest is None or record.time_ms >= latest.time_ms:

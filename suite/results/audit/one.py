@@ -40,6 +40,8 @@ class LogAudit:
   @property
   def status(self) -> str | None:
     """'success' or 'aborted'."""
+    if order.aborted(self.log):
+      return 'aborted'
     stop = self.log.first('run_stop')
     status = stop and stop.metadata.get('status')
     return status if isinstance(status, str) else None
@@ -68,6 +70,8 @@ def examine_log(
   """
   log = read(path, official.keys())
   claim, findings = claims.resolve(log, get, ruleset)
+  if not claim.ours:  # evals may be scored apart and logged afterwards
+    log.timeline.sort(key=lambda record: record.time_ms)
   claim = dataclasses.replace(claim, hparams=settings.rebuild(log, claim))
   found = quality.evals(log, claim)
   if log.records:

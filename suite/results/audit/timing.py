@@ -6,14 +6,11 @@ from typing import NamedTuple
 
 from suite.files import is_number
 from suite.log_keys import RESUMED
-from suite.results.audit import resumes
+from suite.results.audit import order, resumes
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding
-from suite.results.audit.log import Log, Record
+from suite.results.audit.log import TIMELINE, Log, Record
 
-# Events from several threads may swap by less than this; a changed clock or
-# unit moves them by more.
-_JITTER_MS = 1000.0
 _GAP_MS = 60_000.0  # between startup and clock; the hosts only meet there
 # Cold caches make a run's first epochs its slowest, not twice as fast.
 _TOO_FAST = 0.5
@@ -22,8 +19,8 @@ _TOO_FAST = 0.5
 def check(log: Log, claim: Claim) -> Iterator[Finding]:
   """Finds faults of the times of a log."""
   if log.odd_time:
-    yield _unit(log, log.odd_time)
-  yield from _backwards(log)
+    yield _unit(log, log.odd_time, claim)
+  yield from _backwards(log, claim)
   yield from _durations(log)
   yield from _startup(log, claim)
   yield from _late_clock(log)
@@ -37,24 +34,28 @@ def startup_ms(log: Log) -> float | None:
   return run.time_ms - min(start.time_ms for start in starts)
 
 
-def _unit(log: Log, record: Record) -> Finding:
+def _unit(log: Log, record: Record, claim: Claim) -> Finding:
   units = ((1e9, 1e10, 'seconds'), (1e15, 1e16, 'microseconds'),
            (1e18, 1e19, 'nanoseconds'))  # fmt: skip
   unit = next(
     (f' (are these {u}?)' for a, b, u in units if a <= record.time_ms < b), ''
   )
   text = f'expected time_ms in milliseconds since 1970, got {record.time_ms}'
-  return log.error(record.line, text + unit, 'time unit')
+  decides = claim.ours or record.key in TIMELINE
+  make = log.error if decides else log.warning
+  return make(record.line, text + unit, 'time unit')
 
 
-def _backwards(log: Log) -> Iterator[Finding]:
+def _backwards(log: Log, claim: Claim) -> Iterator[Finding]:
+  # Others' records are in the order of their times, wherever they stand.
   for latest, record in log.backwards:
     back = latest.time_ms - record.time_ms
     text = (
       f'expected a time after that of line {latest.line}, '
       f'got one {back:g} ms before it'
     )
-    make = log.error if back > _JITTER_MS else log.warning
+    far = claim.ours and back > order.JITTER_MS
+    make = log.error if far else log.warning
     yield make(record.line, text, 'time goes forward')
 
 

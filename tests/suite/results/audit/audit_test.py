@@ -1,5 +1,6 @@
 """Every fault that a log can have is found, and nothing else is."""
 
+import copy
 import dataclasses
 import functools
 
@@ -418,7 +419,51 @@ class LogTest(audit_logs.LogTestCase):
     event.time_ms = block.time_ms
     self.assert_nothing(self.check(events))
     move(events, 'train_samples', None)
-    self.assert_found(self.check(events), 'settings first', 'train_samples')
+    findings = self.check(events)
+    self.assert_found(
+      findings, 'settings first', 'train_samples', audit.WARNING
+    )
+    self.assertEmpty(audit.errors(findings))
+
+  def test_what_others_log_outside_the_clock_voids_no_time(self):
+    events = audit_logs.good(size='reference', ours=False)
+    find(events, 'submission_org').time_ms = 0
+    for key in ('block_start', 'block_stop', 'cache_clear', 'seed'):
+      event = copy.copy(find(events, key))
+      events.append(event)
+      event.time_ms = find(events, 'run_stop').time_ms + 2 * audit_logs.MINUTE
+    audit_logs.write(self.path, events)
+    found = audit.examine_log(self.path, get=audit_logs.get)
+    self.assertEmpty(audit.errors(found.findings))
+    self.assertTrue(found.converged)
+
+  def test_others_evals_count_by_their_times_not_by_their_lines(self):
+    events = audit_logs.good(size='reference', ours=False)
+    for event in [e for e in events if e.key == 'eval_accuracy']:
+      events.remove(event)
+      events.insert(0, event)
+    audit_logs.write(self.path, events)
+    found = audit.examine_log(self.path, get=audit_logs.get)
+    self.assertEmpty(audit.errors(found.findings))
+    self.assertTrue(found.converged)
+    last = found.evals[-1]
+    self.assertEqual(last.time_ms, max(one.time_ms for one in found.evals))
+
+  @parameterized.parameters(('minigo', False), ('resnet', True))
+  def test_only_some_may_be_scored_after_the_clock(self, name, found):
+    events = audit_logs.good(size='reference', ours=False)
+    find(events, 'submission_benchmark').value = name
+    for event in events:
+      if event.key.startswith('eval_') and event.kind != 'INTERVAL_END':
+        event.time_ms += 500 * audit_logs.MINUTE
+    rules = {f.rule for f in audit.errors(self.check(events))}
+    self.assertEqual('order' in rules, found)
+
+  def test_others_clock_that_starts_or_stops_within_training_is_found(self):
+    for key, place in (('run_start', 'eval_stop'), ('run_stop', 'block_start')):
+      events = audit_logs.good(size='reference', ours=False)
+      find(events, key).time_ms = find(events, place, 2).time_ms + 5000
+      self.assert_found(self.check(events), 'order', 'run_')
 
   def test_the_first_eval_of_others_may_have_any_offset(self):
     for offset in range(4):
