@@ -22,9 +22,14 @@ from suite.results.audit.log import same
 from suite.results.audit.quality import CONVERGED
 from suite.results.convergence import store
 
-# Keys that look like settings but are counts of the run: the convergence check
-# may take BERT's samples to its target from there (--rcp-bert-train-samples).
-_COUNTED = {'bert': ('train_samples',)}
+# Others log here how many samples a run took until its end.
+_COUNTED = dict.fromkeys(
+  ('bert', 'dlrm', 'dlrm_dcnv2', 'gpt3', 'llama2_70b_lora', 'llama31_405b',
+   'llama31_8b'),
+  ('train_samples',),
+)  # fmt: skip
+_MANY = 3  # fine qualities, or runs, that are not equal by chance
+_COARSE = 5  # decimals of a quality that small numbers of samples share
 # Rules that a killed run breaks, besides its missing end.
 _CUT_OFF = ('required event', 'intervals')
 COUNT = 'number of runs'  # the rule of it
@@ -195,16 +200,26 @@ class _Folder:
     """No log is a copy of another, nor one with its seed or times rewritten."""
     digests: dict[str, int] = {}
     courses: dict[str | None, int] = {}
+    scored: dict[tuple[float, ...], int] = {}
+    several = collections.Counter(map(_qualities, self._runs.values()))
     for number, audit in self._runs.items():
-      times = course(audit)
+      times, qualities = course(audit), _qualities(audit)
       if audit.log.digest and audit.log.digest in digests:
         other, what = digests[audit.log.digest], 'a copy'
       elif times and times in courses:
         other, what = courses[times], 'the same times and qualities'
+      elif qualities in scored and (
+        _fine(qualities) >= _MANY
+        or several[qualities] == len(self._runs) >= _MANY
+      ):
+        other = scored[qualities]
+        what = 'the same qualities to the last digit'
       else:
         other = None
       digests.setdefault(audit.log.digest, number)
       courses.setdefault(times, number)
+      if qualities:
+        scored.setdefault(qualities, number)
       if other is not None:
         text = f'expected a run of its own, got {what} as in {self._log(other)}'
         yield self._in(ERROR, number, None, text, 'clones')
@@ -312,10 +327,21 @@ def course(audit: one.LogAudit) -> str | None:
   return digest.hexdigest()
 
 
+def _qualities(audit: one.LogAudit) -> tuple[float, ...]:
+  """The qualities of a run; () where chance may make them equal."""
+  found = tuple(v for each in audit.evals for v in each.quality.values())
+  return found if len({*found}) >= _MANY and _fine(found) >= 2 else ()
+
+
+def _fine(values: Iterable[float]) -> int:
+  """Number of different values with more decimals than small counts have."""
+  return len({value for value in values if value != round(value, _COARSE)})
+
+
 def _setting_keys(first: one.LogAudit, other: one.LogAudit) -> list[str]:
   keys = {**first.log.settings, **other.log.settings}
   claims = (first.claim, other.claim)
-  counted = _COUNTED.get(first.claim.name, ())
+  counted = _COUNTED.get(first.claim.name, ()) if not first.claim.ours else ()
   return [
     key
     for key in keys

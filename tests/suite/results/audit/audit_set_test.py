@@ -155,6 +155,23 @@ class SetTest(parameterized.TestCase):
     self.assert_found('clones', 'the same times')
 
   @parameterized.parameters(
+    ((0.3714285714, 0.5428571428, 0.9791234567), True),
+    ((0.37, 0.54, 0.98), False),  # chance may make these equal
+  )
+  def test_equal_qualities_of_other_seeds_and_times_are_found(
+    self, qualities, found
+  ):
+    for run in range(5):
+      self.logs[run] = audit_logs.good(run=run, minutes_per_epoch=2 + run)
+      evals = [e for e in self.logs[run] if e.key == 'eval_accuracy']
+      for event, quality in zip(evals, qualities, strict=True):
+        event.value = quality if run in (1, 3) else quality + 1e-7 * (run + 1)
+      self.write(run)
+    texts = [str(f) for f in self.check() if f.rule == 'clones']
+    self.assertEqual(any('result_1.txt' in text for text in texts), found)
+    self.assertLen(texts, int(found))
+
+  @parameterized.parameters(
     ('global_batch_size', 256),
     ('lars_opt_base_learning_rate', 9.0),
     ('podium_label_smoothing', 0.0),
