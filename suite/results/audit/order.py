@@ -28,6 +28,8 @@ _METADATA = {
 }  # fmt: skip
 # The rules let these score saved checkpoints after the clock has stopped.
 SCORED_AFTERWARDS = ('stable_diffusion',)
+# Others play the games of an eval apart, with a model as it was.
+_SCORED_APART = ('minigo',)
 
 
 def check(log: Log, claim: Claim) -> Iterator[Finding]:
@@ -109,8 +111,7 @@ def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
 
 def _is_training(key: str, claim: Claim) -> bool:
   if key.startswith('eval_'):
-    # Others' MiniGo plays the games of an eval apart, with a model as it was.
-    apart = claim.name == 'minigo' and not claim.ours
+    apart = not claim.ours and claim.name in _SCORED_APART
     return not apart and claim.name not in SCORED_AFTERWARDS
   return key.startswith(('block_', 'epoch_', 'podium_'))
 
