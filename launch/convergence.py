@@ -44,6 +44,8 @@ _TRAINED_WITH = ('opt_', 'lars_', 'sgd_', 'lora_', 'model_bn_span',
 # Rules of the audit that runs of the reference need not keep: they are more
 # than a result, and it is they that say what fast is.
 _OF_RESULTS = (COUNT, compared.RULE)
+# Share of the reference's seeds that may miss a target of our own.
+_MOST_MISSED = 0.03
 
 
 def define_flags() -> None:
@@ -179,13 +181,21 @@ def make(
 def make_from_curves(
   path: str, benchmark: Benchmark, size: Size, *, origin: Mapping[str, str]
 ) -> Points:
-  """The point of a size's reference, of a table of whole curves."""
-  values = curves.reached(path, size.target)
-  if None in values:
+  """The point of a size's reference, of a table of whole curves.
+
+  Seeds that missed the target are left out, if they are as few as a target may
+  lose. So the point is earlier, and what it finds too early surely is.
+  """
+  found = curves.reached(path, size.target)
+  values = [value for value in found if value is not None]
+  missed = len(found) - len(values)
+  if missed > _MOST_MISSED * len(found):
     raise ValueError(
-      f'Expected every reference run in {path} to meet {size.target}; '
-      f'{values.count(None)} of {len(values)} did not.'
+      f'Expected at least {1 - _MOST_MISSED:.0%} of the reference runs in '
+      f'{path} to meet {size.target}, got {len(values)} of {len(found)}.'
     )
+  if missed:
+    print(f'left out: {missed} of {len(found)} runs, which missed the target')
   settings, batch_size = _settings(size.hparams)
   point = Point(
     name=f'{benchmark.name}_ref_{batch_size}',

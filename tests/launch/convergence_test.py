@@ -156,6 +156,30 @@ class CheckTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'batch 128; .*decay_steps differ'):
       make(ten, self.write((13,) * 10, name='other', decay_steps=621))
 
+  def test_a_seed_in_forty_may_miss_the_target_and_is_left_out(self):
+    benchmark = benchmark_lib.get('resnet')
+    size = benchmark.size('tiny')
+
+    def make(missed):
+      rows = [
+        f'reference,{seed},{epoch},{epoch},1.0,{quality}'
+        for seed in range(40)
+        for epoch, quality in ((7, 0.5), (8, 0.5 if seed < missed else 0.99))
+      ]
+      path = audit_logs.directory(self) / f'{missed}.csv'
+      path.write_text(
+        '\n'.join(('variant,seed,epoch,step,seconds,accuracy', *rows))
+      )
+      return convergence.make_from_curves(
+        str(path), benchmark, size, origin=_ORIGIN
+      )
+
+    made, lines = _printed(make, 1)
+    self.assertEqual(made.points[0].values, (8,) * 39)
+    self.assertEqual(lines[0].split(':')[0], 'left out')
+    with self.assertRaisesRegex(ValueError, 'at least 97% .* got 38 of 40'):
+      make(2)
+
 
 class RecipeTest(parameterized.TestCase):
   """Recipes that are printed."""
