@@ -97,7 +97,7 @@ def main() -> int:
     return check(FLAGS.runs, ruleset=FLAGS.ruleset, rcps=FLAGS.rcps)
   raise ValueError(
     'Expected --runs=DIR to check, --make=FILE to make points, or '
-    '--global_batch_size=N for hyperparameters; got none of them.'
+    '--global_batch_size=N for hyperparameters, got none of them.'
   )
 
 

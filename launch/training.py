@@ -317,7 +317,7 @@ def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
 
 
 def settings(request: run_flags.Request, seed: int) -> dict[str, Any]:
-  """What the log says between init_start and init_stop, by key."""
+  """Settings for the log, between init_start and init_stop, by key."""
   versions = system.versions()
   return {
     'submission_benchmark': request.benchmark.name,
@@ -370,7 +370,7 @@ class _Signals:
       raise self._got
 
   def at_tick(self, tick: int) -> loop.Interrupted | None:
-    """What ends the run, in order, at this tick; see loop.Watcher."""
+    """Cause that ends the run, in order, at this tick; see loop.Watcher."""
     del tick
     self._training = True
     return self._got

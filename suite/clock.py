@@ -51,7 +51,7 @@ class Clock:
 
   @property
   def running(self) -> bool:
-    """Whether the timed run is on."""
+    """Says that the timed run is on."""
     return self._started is not None and self._stopped is None
 
   def require_running(self, what: str) -> None:
@@ -68,7 +68,7 @@ class Clock:
     return self._started
 
   def moment(self) -> Moment:
-    """What the clock holds now; the run must be on."""
+    """Snapshot of the clock; the run must be on."""
     self.require_running('The clock was asked for its moment')
     startup, timed = ({**parts} for parts in self._parts)
     return Moment(self.created, self._started, self.now(), startup, timed)
@@ -84,7 +84,7 @@ class Clock:
     lost = self.now() - moment.at
     if lost < 0:
       raise ValueError(
-        f'Expected a time after that of the checkpoint, came one {-lost:.1f} s '
+        f'Expected a time after that of the checkpoint, got one {-lost:.1f} s '
         'before it: set the clock of this machine.'
       )
     self.created, self._started = moment.created, moment.started

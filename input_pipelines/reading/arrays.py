@@ -129,7 +129,7 @@ class Arrays(Mapping[str, np.ndarray]):
       if found != entry.sums[at // entry.piece]:
         raise CorruptArrayError(
           f'Expected the SHA-256 {entry.sums[at // entry.piece]} of {name!r} '
-          f'in {entry.path}, from byte {at} on; got {found}.'
+          f'in {entry.path}, from byte {at} on, got {found}.'
         )
     values = np.frombuffer(data[start - low : stop - low], entry.dtype)
     shape = (last - first, *entry.shape[1:]) if entry.shape else ()
@@ -298,7 +298,7 @@ def _read_header(path: str) -> tuple[dict[str, Entry], dict[str, Any]]:
     ) from None
   if end != size:
     raise ValueError(
-      f'Expected {end} bytes in {path}, as its header says; got {size}.'
+      f'Expected {end} bytes in {path}, as its header says, got {size}.'
     )
   return entries, about
 

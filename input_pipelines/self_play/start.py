@@ -92,7 +92,7 @@ def about(directory: str | os.PathLike) -> dict[str, Any]:
       raise ValueError(f'got {sorted(found)}')
   except (ValueError, AttributeError) as error:
     raise ValueError(
-      f'Expected {directory} to say what it is about, as {NAME} does; got '
+      f'Expected {directory} to say what it is about, as {NAME} does, got '
       f'{info.full_name}: {error}.'
     ) from None
   found['generations'] = {
@@ -136,13 +136,13 @@ def verify(
   if lack:
     raise ValueError(
       f'Expected {games} games or more of the generations {generations} in '
-      f'{directory}; got {found["generations"]}, by generation.'
+      f'{directory}, got {found["generations"]}, by generation.'
     )
   for name, (dtype, shape) in (fields or {}).items() if generations else ():
     if (of_name := found['fields'].get(name)) != [dtype, list(shape)]:
       raise ValueError(
         f'Expected a field {name!r} {dtype} {tuple(shape)} of positions in '
-        f'{directory}; got {of_name or "none"}.'
+        f'{directory}, got {of_name or "none"}.'
       )
 
 
@@ -187,11 +187,11 @@ def _described(about, weights, played) -> dict[str, Any]:
   """
   if about.get(ORIGIN) not in (OFFICIAL, OURS):
     raise ValueError(
-      f'Expected {ORIGIN!r} to be {OFFICIAL!r} or {OURS!r}; got '
+      f'Expected {ORIGIN!r} to be {OFFICIAL!r} or {OURS!r}, got '
       f'{about.get(ORIGIN)!r}.'
     )
   if not weights:
-    raise ValueError('Expected weights, the target at least; got none.')
+    raise ValueError('Expected weights, the target at least, got none.')
   numbers = [int(game[_GENERATION]) for game in played]
   if numbers != sorted(numbers):
     raise ValueError('Expected games by generation, the oldest first.')
@@ -199,7 +199,7 @@ def _described(about, weights, played) -> dict[str, Any]:
   fields = next((each for each in fields if each), {})
   for game in played:
     if _fields(game) not in ({}, fields):
-      raise ValueError(f'Expected games of {fields}; got {_fields(game)}.')
+      raise ValueError(f'Expected games of {fields}, got {_fields(game)}.')
   return {
     **about,
     'fields': fields,

@@ -249,7 +249,7 @@ def pytorch(path: str) -> Published:
     TypeError, ValueError, struct.error, zipfile.BadZipFile,
   ) as error:  # fmt: skip
     raise ValueError(
-      f'Expected a file of tensors, as torch.save writes it, in {path}; got '
+      f'Expected a file of tensors, as torch.save writes it, in {path}, got '
       f'{error!r}.'
     ) from None
   return Published(
@@ -258,7 +258,7 @@ def pytorch(path: str) -> Published:
 
 
 def _pickled(path: str) -> tuple[Any, dict[str, int]]:
-  """What a file of before 1.6 holds, and where each storage begins."""
+  """Content of a file from before 1.6, and where each storage begins."""
   with open(path, 'rb') as file:
     if _Unpickler(file).load() != _TORCH_MAGIC:
       raise ValueError('another file')

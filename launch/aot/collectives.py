@@ -115,7 +115,7 @@ def parse_groups(text: str, devices: int) -> np.ndarray:
     if not lists:
       return np.arange(devices)[None]
     return np.array([hlo.numbers(part) for part in lists])
-  raise ValueError(f'Expected groups of devices; got {text!r}.')
+  raise ValueError(f'Expected groups of devices, got {text!r}.')
 
 
 def _kind(each: hlo.Executed) -> str | None:
@@ -183,7 +183,7 @@ def _iota(text: str) -> np.ndarray:
   """'[4,2]T(1,0)' -> numbers from 0 on, reshaped, transposed and laid flat."""
   match = re.fullmatch(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
   if not match:
-    raise ValueError(f'Expected numbers such as [4,2]T(1,0); got {text!r}.')
+    raise ValueError(f'Expected numbers such as [4,2]T(1,0), got {text!r}.')
   dims, order = map(hlo.numbers, match.groups())
   ids = np.arange(math.prod(dims)).reshape(dims)
   return (ids.transpose(order) if order else ids).reshape(-1)
@@ -197,7 +197,7 @@ def _mesh_groups(text: str) -> np.ndarray:
     text,
   )
   if not match:
-    raise ValueError(f'Expected groups along axes of a mesh; got {text!r}.')
+    raise ValueError(f'Expected groups along axes of a mesh, got {text!r}.')
   sizes = {
     name: int(size)
     for name, size in re.findall(r"'?([\w.\-]+)'?=(\d+)", match['axes'])

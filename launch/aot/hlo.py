@@ -206,7 +206,7 @@ def parse_shape(text: str) -> Shape:
     return tuple(parse_shape(part) for part in split(inner) if part.strip())
   match = _ARRAY.match(text)
   if not match:
-    raise ValueError(f'Expected a shape such as f32[8,128]; got {text!r}.')
+    raise ValueError(f'Expected a shape such as f32[8,128], got {text!r}.')
   # A dimension may be bounded ('<=8'), which is the most that it can be.
   dims = numbers(match['dims'])
   return Array(match['dtype'], dims, *_layout(text[match.end() :]))
@@ -294,7 +294,7 @@ def _last_name(argument: str) -> str:
   """'f32[8]{0} %x' or '%x' -> 'x'."""
   match = _NAME.search(argument.strip())
   if not match:
-    raise ValueError(f'Expected an operand; got {argument!r}.')
+    raise ValueError(f'Expected an operand, got {argument!r}.')
   return match[1]
 
 

@@ -1,1 +1,1 @@
-"""What several commands need: flags, progress, facts about the system."""
+"""Pieces that several commands share: flags, progress, facts of the system."""

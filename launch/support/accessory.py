@@ -1,4 +1,4 @@
-"""What must never end a measurement: its terminal, lines it cannot print."""
+"""Accessories never end a measurement: a terminal, lines nobody can see."""
 
 import io
 import os

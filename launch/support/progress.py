@@ -1,4 +1,4 @@
-"""What a person sees while runs work: text, or JSON for a parent process."""
+"""Progress of runs: text for a person, or JSON for a parent process."""
 
 from collections.abc import Callable, Mapping, Sequence
 import json

@@ -214,7 +214,7 @@ def _define_run() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What the shared flags ask for."""
+  """Request that the shared flags make."""
 
   benchmark: benchmark_lib.Benchmark
   size_name: str

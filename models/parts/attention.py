@@ -35,7 +35,7 @@ class Compute:
 
   def __post_init__(self):
     if not 0 <= self.dropout < 1:
-      raise ValueError(f'Expected a dropout in [0, 1); got {self.dropout}.')
+      raise ValueError(f'Expected a dropout in [0, 1), got {self.dropout}.')
 
 
 @jax.tree_util.register_dataclass

@@ -140,7 +140,7 @@ def search(
   """
   if beams < 1 or max_length < 1 or alpha < 0:
     raise ValueError(
-      'Expected beams and max_length of at least 1 and alpha >= 0; got '
+      'Expected beams and max_length of at least 1 and alpha >= 0, got '
       f'{beams}, {max_length} and {alpha}.'
     )
   limits = jnp.minimum(max_length if limits is None else limits, max_length)
@@ -216,7 +216,7 @@ def _continue(log_probs: jax.Array, logits: jax.Array):
   vocabulary = logits.shape[-1]
   if vocabulary < 2:
     raise ValueError(
-      f'Expected logits of two tokens or more; got {vocabulary}.'
+      f'Expected logits of two tokens or more, got {vocabulary}.'
     )
   # Of each beam its own best first: no more is needed of the others than the
   # sum that makes probabilities of logits.

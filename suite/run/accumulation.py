@@ -21,7 +21,7 @@ def in_parts(
   parts: int,
   layout: Layout,
 ) -> tuple[PyTree, PyTree]:
-  """What `function(batch, key)` returns, found part by part.
+  """Results of `function(batch, key)`, found part by part.
 
   It returns means over the rows of a batch, and values [N, ...] of each row
   that are terms of such a mean. Of the parts, the means are averaged by the sum

@@ -69,7 +69,7 @@ def polynomial_warmup(
   """
   if warmup_steps < 0 or decay_steps < 1:
     raise ValueError(
-      'Expected warmup_steps >= 0 and decay_steps >= 1; came '
+      'Expected warmup_steps >= 0 and decay_steps >= 1, got '
       f'{warmup_steps} and {decay_steps}.'
     )
 
@@ -101,7 +101,7 @@ def inverse_sqrt_warmup(
   """
   if warmup_steps < 1 or width < 1:
     raise ValueError(
-      'Expected warmup_steps and width of at least 1; came '
+      'Expected warmup_steps and width of at least 1, got '
       f'{warmup_steps} and {width}.'
     )
 
@@ -305,7 +305,7 @@ def _momentum(schedule, velocity, skip: str | None):
   def update(grads, state, params=None):
     if params is None:
       raise ValueError(
-        'Expected the parameters beside the gradients; came None.'
+        'Expected the parameters beside the gradients, got None.'
       )
     rate = schedule(state.count)
     new = jax.tree.map(
@@ -351,7 +351,7 @@ def _skipped(skip: str | None, params):
 def _check(*, momentum: float, weight_decay: float):
   if not 0 <= momentum < 1 or weight_decay < 0:
     raise ValueError(
-      'Expected momentum in [0, 1) and weight_decay >= 0; came '
+      'Expected momentum in [0, 1) and weight_decay >= 0, got '
       f'{momentum} and {weight_decay}.'
     )
 
@@ -359,6 +359,6 @@ def _check(*, momentum: float, weight_decay: float):
 def _check_adam(*, beta_1: float, beta_2: float, epsilon: float):
   if not (0 <= beta_1 < 1 and 0 <= beta_2 < 1 and epsilon > 0):
     raise ValueError(
-      'Expected beta_1 and beta_2 in [0, 1) and epsilon > 0; came '
+      'Expected beta_1 and beta_2 in [0, 1) and epsilon > 0, got '
       f'{beta_1}, {beta_2} and {epsilon}.'
     )

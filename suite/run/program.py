@@ -71,7 +71,7 @@ class ByShape:
     if found is None:
       known = ', '.join(label(spec) for spec in self.specs)
       raise ValueError(
-        f'Expected a batch of one of the shapes {known}; came {label(batch)}.'
+        f'Expected a batch of one of the shapes {known}, got {label(batch)}.'
       )
     return found
 

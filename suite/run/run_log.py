@@ -70,12 +70,12 @@ class RunLog:
 
   @property
   def stopped(self) -> bool:
-    """Whether run_stop was written."""
+    """True once run_stop is written."""
     return self._stage == 'stopped'
 
   @property
   def suspended(self) -> bool:
-    """Whether the run of the log has not gone on yet."""
+    """True until the run of the log is resumed."""
     return self._stage == 'suspended'
 
   def resume(self, metadata: Mapping[str, Any], *, at: float) -> None:
@@ -190,7 +190,7 @@ def ending(path: str) -> Mapping[str, Any] | None:
 
 
 def resumes(path: str) -> list[Mapping[str, Any]]:
-  """What a log says of every time that its run went on."""
+  """Facts about each resumption of a log's run."""
   with open(path, encoding='utf-8', errors='replace') as file:
     records = [_record(line) for line in file if RESUMED in line]
   return [
@@ -228,9 +228,7 @@ def mend(path: str) -> dict[str, str]:
 
 def _taken_back(path: str, line: str, record: Mapping[str, Any]) -> str:
   if record['metadata'].get('status') != ABORTED:
-    raise ValueError(
-      f'Expected a run to go on with, came a finished one: {path}.'
-    )
+    raise ValueError(f'Expected a run to resume, got a finished one: {path}.')
   changed = {**record, 'key': INTERRUPTED, 'event_type': POINT}
   return line[: line.index('{')] + json.dumps(changed) + '\n'
 

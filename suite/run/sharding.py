@@ -43,7 +43,7 @@ def make_mesh(
   sizes = {len(each) for each in slices}
   if len(sizes) > 1:
     raise ValueError(
-      'Expected slices of one size; came some of '
+      'Expected slices of one size, got some of '
       f'{", ".join(map(str, sorted(sizes)))} devices.'
     )
   if len(slices[0]) % model:
@@ -202,7 +202,7 @@ class Layout:
     return _constrained(params, self.gathered, part)
 
   def frozen_for_loss(self, frozen: Any) -> Any:
-    """What is frozen, as the loss takes it: fetched where it was spread."""
+    """Frozen arrays as the loss takes them: fetched where they were spread."""
     return _constrained(frozen, self.frozen, None)
 
   def for_update(self, tree: Any, part: str | None = None) -> Any:
@@ -217,7 +217,7 @@ def put_rows(rows: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
 
 
 def put_same(array: np.ndarray, mesh: Mesh) -> jax.Array:
-  """What every host holds alike -> one global array, on every device."""
+  """Equal arrays of all hosts -> one global array, on every device."""
   return _put(array, replicated(mesh))
 
 

@@ -252,7 +252,7 @@ class TFRecordTest(absltest.TestCase):
     )
     self.assertEqual(done.returncode, 2)
     self.assertIn("{'train': 1281167, 'validation': 50000}", done.stderr)
-    self.assertIn('came digits/1.0.0', done.stderr)
+    self.assertIn('got digits/1.0.0', done.stderr)
 
 
 if __name__ == '__main__':

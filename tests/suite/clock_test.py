@@ -64,7 +64,7 @@ class ClockTest(absltest.TestCase):
       public,
       {
         'moment', 'require_running', 'resume', 'running', 'spent_on', 'start',
-        'startup', 'startup_parts', 'stop', 'time_to_quality', 'timed',
+        'started', 'startup', 'startup_parts', 'stop', 'time_to_quality', 'timed',
         'timed_parts',
       },
     )  # fmt: skip

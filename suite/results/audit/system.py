@@ -193,7 +193,7 @@ def _value_faults(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
   division = fields.get('division')
   if isinstance(division, str) and division not in DIVISIONS:
     text = "expected division as 'closed' or 'open', in these letters: others"
-    yield ERROR, f'{text} turn checks off; got {show(division)}'
+    yield ERROR, f'{text} turn checks off, got {show(division)}'
 
 
 def _count(value: Any) -> int | None:

@@ -226,7 +226,7 @@ class MinigoStartTest(parameterized.TestCase):
       list(minigo_start.games(directory))
 
   @parameterized.parameters(
-    ({'about': {'origin': 'mine'}}, "'official' or 'ours'; got 'mine'"),
+    ({'about': {'origin': 'mine'}}, "'official' or 'ours', got 'mine'"),
     ({'games': [*played(2), (2, game(1))]}, 'the oldest first'),
     (
       {'games': [(3, game(1)), (3, replay.Game(

@@ -215,7 +215,7 @@ class PolynomialWarmupTest(parameterized.TestCase):
 
   @parameterized.parameters((-1, 5), (0, 0), (3, -2))
   def test_impossible_lengths_are_refused(self, warmup, decay):
-    with self.assertRaisesRegex(ValueError, f'came {warmup} and {decay}'):
+    with self.assertRaisesRegex(ValueError, f'got {warmup} and {decay}'):
       optimizers.polynomial_warmup(
         base=1.0, end=0.0, power=2, warmup_steps=warmup, decay_steps=decay
       )
@@ -351,13 +351,13 @@ class EitherTest(parameterized.TestCase):
 
   def test_an_update_needs_the_parameters(self, optimizer):
     made, params = self._make(optimizer), nested(WEIGHTS)
-    with self.assertRaisesRegex(ValueError, 'came None'):
+    with self.assertRaisesRegex(ValueError, 'got None'):
       made.update(params, made.init(params))
 
   def test_impossible_constants_are_refused(self, optimizer):
-    with self.assertRaisesRegex(ValueError, r'came 1\.0 and 0\.1'):
+    with self.assertRaisesRegex(ValueError, r'got 1\.0 and 0\.1'):
       self._make(optimizer, momentum=1.0)
-    with self.assertRaisesRegex(ValueError, r'came 0\.9 and -0\.1'):
+    with self.assertRaisesRegex(ValueError, r'got 0\.9 and -0\.1'):
       self._make(optimizer, weight_decay=-0.1)
 
 
@@ -483,12 +483,12 @@ class LazyAdamTest(parameterized.TestCase):
     self.assertEqual(set(flat(state)), {'count'} | paths)
 
   def test_impossible_constants_are_refused(self):
-    for changes, came in (
-      ({'beta_1': 1.0}, r'came 1\.0, 0\.9'),
+    for changes, got in (
+      ({'beta_1': 1.0}, r'got 1\.0, 0\.9'),
       ({'epsilon': 0.0}, r'and 0\.0'),
     ):
       values = {'beta_1': 0.9, 'beta_2': 0.9, 'epsilon': 1e-8} | changes
-      with self.assertRaisesRegex(ValueError, came):
+      with self.assertRaisesRegex(ValueError, got):
         optimizers.lazy_adam(lambda count: 0.1, **values)
 
 
@@ -506,7 +506,7 @@ class InverseSqrtTest(parameterized.TestCase):
   @parameterized.parameters({'warmup_steps': 0}, {'width': 0})
   def test_impossible_constants_are_refused(self, **change):
     constants = {'base': 2.0, 'width': 4, 'warmup_steps': 3, **change}
-    with self.assertRaisesRegex(ValueError, 'at least 1; came'):
+    with self.assertRaisesRegex(ValueError, 'at least 1, got'):
       optimizers.inverse_sqrt_warmup(**constants)
 
 
@@ -565,7 +565,7 @@ class AdamTfTest(parameterized.TestCase):
     self.assertEqual({sharding.path_of(path) for path, _ in found}, paths)
 
   def test_impossible_constants_are_refused(self):
-    with self.assertRaisesRegex(ValueError, r'came 0\.9, 1\.0'):
+    with self.assertRaisesRegex(ValueError, r'got 0\.9, 1\.0'):
       optimizers.adam_tf(
         lambda count: 0.1, beta_1=0.9, beta_2=1.0, epsilon=1e-9
       )

@@ -130,7 +130,7 @@ class ByShapeTest(absltest.TestCase):
 
   def test_a_batch_of_another_shape_is_refused_with_those_there_are(self):
     spec = _rows(self.program.train_step.specs[0], 24)
-    shapes = f'{ROWS}x{WIDTH}, {2 * ROWS}x{WIDTH}; came 24x{WIDTH}'
+    shapes = f'{ROWS}x{WIDTH}, {2 * ROWS}x{WIDTH}, got 24x{WIDTH}'
     with self.assertRaisesRegex(ValueError, shapes):
       self.program.train_step.which(spec)
 

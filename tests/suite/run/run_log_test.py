@@ -196,7 +196,7 @@ class ResumedLogTest(LogTestCase):
 
   def test_a_run_that_succeeded_does_not_go_on(self):
     self.begun()
-    with self.assertRaisesRegex(ValueError, 'came a finished one'):
+    with self.assertRaisesRegex(ValueError, 'got a finished one'):
       self.goes_on()
     self.assertLen(self.lines(), len(_GOOD))
 

@@ -124,7 +124,7 @@ class MeshTest(parameterized.TestCase):
 
   def test_slices_of_different_sizes_are_refused(self):
     devices = [Device(i, 0, slice_index=int(i > 2)) for i in range(8)]
-    with self.assertRaisesRegex(ValueError, 'one size; came some of 3, 5'):
+    with self.assertRaisesRegex(ValueError, 'one size, got some of 3, 5'):
       sharding.make_mesh(1, devices)
 
   @parameterized.parameters(
