@@ -64,8 +64,8 @@ class ClockTest(absltest.TestCase):
       public,
       {
         'moment', 'require_running', 'resume', 'running', 'spent_on', 'start',
-        'started', 'startup', 'startup_parts', 'stop', 'time_to_quality', 'timed',
-        'timed_parts',
+        'started', 'startup', 'startup_parts', 'stop', 'time_to_quality',
+        'timed', 'timed_parts',
       },
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ way of epath, and the C++ reader of ArrayRecord.
 from collections.abc import Iterator, Mapping
 import contextlib
 import http.server
+import itertools
 import json
 import os
 import re
@@ -14,7 +15,8 @@ import threading
 from unittest import mock
 import urllib.parse
 
-BUCKET = 'fake-bucket'  # at least three letters, or the readers refuse it
+# Each is a bucket of its own: epath keeps gcsfs's listings of a name for good.
+_NUMBERS = itertools.count()
 
 _METADATA = re.compile(r'/storage/v1/b/([^/]+)(?:/o(?:/(.+))?)?$')
 _MEDIA = re.compile(r'/download/storage/v1/b/([^/]+)/o/(.+)$')
@@ -26,7 +28,8 @@ class FakeBucket:
 
   def __init__(self, root: str):
     self.root = root
-    self.url = f'gs://{BUCKET}'
+    self.name = f'fake-bucket-{next(_NUMBERS)}'
+    self.url = f'gs://{self.name}'
     self.requests: list[str] = []  # of objects' bytes, by name
     self._faults: list[tuple[str, str]] = []
 
@@ -159,7 +162,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def _item(self, name: str) -> dict:
     return {
       'kind': 'storage#object',
-      'bucket': BUCKET,
+      'bucket': self.bucket.name,
       'name': name,
       'size': str(self.bucket.size(name)),
       'generation': '1',
@@ -206,7 +209,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     return int(asked[1]), min(end, size)
 
   def _missing(self, name: str) -> None:
-    text = f'No such object: {BUCKET}/{name}'
+    text = f'No such object: {self.bucket.name}/{name}'
     self._json({'error': {'code': 404, 'message': text}}, 404)
 
   def _json(self, answer: Mapping, status: int = 200) -> None:

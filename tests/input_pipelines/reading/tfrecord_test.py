@@ -300,7 +300,7 @@ class BucketTest(parameterized.TestCase):
   @parameterized.parameters('arrays', 'frames')
   def test_it_is_found_verified_and_known_by_its_fingerprint(self, format_):
     url = self.url(format_)
-    self.assertEqual(url, f'gs://fake-bucket/{format_}/imagenet2012/5.1.0')
+    self.assertEndsWith(url, f'/{format_}/imagenet2012/5.1.0')
     dataset.verify(url, splits=_SPLITS)
     local = {'arrays': _arrays, 'frames': _frames}[format_]
     self.assertEqual(dataset.fingerprint(url), dataset.fingerprint(local))

@@ -426,7 +426,7 @@ class StoreTest(parameterized.TestCase):
     ({'Epochs to converge': []}, 'more than 2 runs of p, got 0'),
     ({'Epochs to converge': [1, 'two', 3]}, "Expected numbers .* got 'two'"),
     ({'Epochs to converge': [1, 2, True]}, 'Expected numbers'),
-    ({'Epochs to converge': [1, 2, float('nan')]}, 'Expected numbers'),
+    ({'Epochs to converge': [1, 2, float('nan')]}, 'expected numbers of JSON'),
     ({'Epochs to converge': [1, 2, 10**400]}, 'Expected numbers'),
     ({'Epochs to converge': [1, 2, -3]}, 'positive, finite values of p'),
     ({'Epochs to converge': None}, 'as list, got None'),

@@ -16,12 +16,12 @@ class TreeModeTest(absltest.TestCase):
     done = subprocess.run(
       [
         *(sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider'),
-        str(_FOLDER / 'functional_test.py'),
-        str(_FOLDER / 'layers_test.py'),
+        str(_FOLDER / 'parts' / 'functional_test.py'),
+        str(_FOLDER / 'parts' / 'layers_test.py'),
         # The Transformer is called, and MiniGo's network is built.
         str(_FOLDER / 'transformer_test.py::MaskTest')
         + '::test_a_row_of_padding_alone_is_finite',
-        str(_FOLDER / 'minigo_test.py::ParametersTest'),
+        str(_FOLDER / 'minigo' / 'minigo_test.py::ParametersTest'),
       ],
       env={**os.environ, **tree_mode},
       capture_output=True,
