@@ -22,8 +22,8 @@ _ROOT = pathlib.Path(__file__).parent.parent
 _COMPILED = _ROOT / '.cache' / 'compiled'
 _COMPILED_BYTES = 2 * 2**30
 # CPU seconds that all tests of one benchmark may take together. One that needs
-# more belongs in `make test-slow`, or needs a smaller model to test. With nothing
-# compiled before MiniGo took 313.
+# more belongs in `make test-slow`, or needs a smaller model to test.
+# With nothing compiled before, MiniGo took 313.
 _BUDGET = 400.0
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
