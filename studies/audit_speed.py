@@ -1,4 +1,4 @@
-r"""How fast one core audits a log, in MB/s, and in how much memory.
+r"""Speed of the audit of a log on one core, in MB/s, and its memory.
 
 python studies/audit_speed.py --megabytes=100 --big=1000
 

@@ -1,4 +1,4 @@
-r"""What checkpoints cost a run: its share of time, and a save's blocking part.
+r"""Cost of checkpoints: their share of a run, and a save's blocking part.
 
 python studies/checkpoint_cost.py --megabytes=300 --directory=/tmp/saved
 

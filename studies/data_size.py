@@ -1,4 +1,4 @@
-r"""What the size of NCF's data does to a step: plain and expanded MovieLens.
+r"""Effect of the size of NCF's data on a step: plain and expanded MovieLens.
 
 JAX_PLATFORMS=cpu python studies/data_size.py
 

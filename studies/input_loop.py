@@ -1,4 +1,4 @@
-r"""What the loop takes from the input pipeline, and how long it waits for it.
+r"""Rate of the loop beside that of its input pipeline, and its wait for input.
 
 JAX_PLATFORMS=cpu python studies/input_loop.py
 

@@ -1,4 +1,4 @@
-r"""What the loop costs in Python around a compiled step, in milliseconds.
+r"""Cost of the loop in Python around a compiled step, in milliseconds.
 
 JAX_PLATFORMS=cpu python studies/loop_overhead.py
 

@@ -1,4 +1,4 @@
-"""How much of the batches of translation is padding, on WMT's lengths.
+"""Share of padding in batches of translation, on WMT's lengths.
 
 python studies/padding_waste.py
 

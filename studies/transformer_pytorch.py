@@ -116,7 +116,7 @@ def timed(name: str, once, source, target) -> float:
     seconds.append(time.perf_counter() - start)
     print(f'{name}: {seconds[-1]:.2f} s, loss {losses[-1]:.5f}', flush=True)
   if not math.isfinite(losses[-1]):
-    raise RuntimeError(f'Expected losses that are numbers; came {losses}.')
+    raise RuntimeError(f'Expected losses that are numbers, got {losses}.')
   return statistics.median(seconds)
 
 

@@ -5,11 +5,13 @@ The production code reads it byte for byte as it reads the real one.
 
 from collections.abc import Iterator, Mapping, Sequence
 import io
+import os
 
 import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
 
+from input_pipelines.reading import tfrecord
 from tests.input_pipelines.reading import fake_tfds
 
 
@@ -30,6 +32,21 @@ def jpeg(index: int) -> bytes:
     grey = np.ascontiguousarray(image[:, :, :1])
     return simplejpeg.encode_jpeg(grey, 90, 'GRAY', 'Gray')
   return simplejpeg.encode_jpeg(image, 90, 'RGB', ('420', '444')[index % 2])
+
+
+def write_both(
+  data_dir: str, splits: Mapping[str, int | Sequence[bytes]]
+) -> tuple[str, str]:
+  """Writes it as ArrayRecord and as TFRecord with an index -> both directories.
+
+  They are in the folders `arrays` and `frames` of the directory.
+  """
+  arrays = write(os.path.join(data_dir, 'arrays'), splits)
+  frames = write(
+    os.path.join(data_dir, 'frames'), splits, file_format='tfrecord'
+  )
+  tfrecord.write_index(frames)
+  return arrays, frames
 
 
 def write(

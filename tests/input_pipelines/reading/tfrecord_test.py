@@ -35,10 +35,7 @@ _BY_TENSORFLOW = (
 def setUpModule():
   global _data_dir, _arrays, _frames
   _data_dir = tempfile.mkdtemp()
-  arrays, frames = (os.path.join(_data_dir, d) for d in ('arrays', 'frames'))
-  _arrays = fake_imagenet.write(arrays, _SPLITS)
-  _frames = fake_imagenet.write(frames, _SPLITS, file_format='tfrecord')
-  tfrecord.write_index(_frames)
+  _arrays, _frames = fake_imagenet.write_both(_data_dir, _SPLITS)
 
 
 def tearDownModule():
