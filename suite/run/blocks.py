@@ -56,13 +56,15 @@ def each_epoch(
   epochs: int,
   *,
   every: int = 1,
+  first: int | None = None,
   steps: int | None = None,
   samples: int | None = None,
   before: int = 0,
 ) -> list[Block]:
   """A block an epoch, or every few of them.
 
-  An epoch has so many `steps` and `samples`; None: as the feed yields them.
+  `first` is the epoch of the first eval, by default `every`. An epoch has so
+  many `steps` and `samples`; None: as the feed yields them.
   """
 
   def whole(number: int, each: int | None) -> int | None:
@@ -71,7 +73,7 @@ def each_epoch(
   return between(
     (
       End(before + number, whole(number, steps), whole(number, samples))
-      for number in range(every, epochs + 1, every)
+      for number in range(first or every, epochs + 1, every)
     ),
     before=before,
   )

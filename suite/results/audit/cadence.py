@@ -1,8 +1,10 @@
 """Checks the places of evals: as declared, or else evenly spaced.
 
-Hyperparameters declare them: `epochs_between_evals`, whole or a fraction, with
-`eval_offset` epochs before the first; or `samples_between_evals`. Places by
-samples and by fractions may be rounded to whole batches, eval after eval.
+Hyperparameters declare them, as fields or properties: `epochs_between_evals`,
+whole or a fraction, with `eval_offset` epochs before the first; or
+`samples_between_evals`. `first_eval`, in the same unit, is the place of a first
+eval that is further away than the others. Places by samples and by fractions
+may be rounded to whole batches, eval after eval.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,19 +37,22 @@ def declared(claim: Claim) -> Cadence | None:
   """The cadence that a log's hyperparameters declare; None: they do not."""
   if claim.size is None or (not claim.closed and not claim.ours):
     return None
-  samples = getattr(claim.hparams, 'samples_between_evals', None)
-  epochs = getattr(claim.hparams, 'epochs_between_evals', None)
-  batch = float(hparams_lib.batch(claim.hparams).value)
+  hparams = claim.hparams
+  samples = getattr(hparams, 'samples_between_evals', None)
+  epochs = getattr(hparams, 'epochs_between_evals', None)
+  first = getattr(hparams, 'first_eval', None)
+  batch = float(hparams_lib.batch(hparams).value)
   if is_number(samples) and samples > 0:
-    return Cadence('samples_count', samples, samples, batch)
+    return Cadence('samples_count', samples, first or samples, batch)
   if not is_number(epochs) or epochs <= 0:
     return None
   if epochs != round(epochs):
     share = batch / claim.size.data.train_samples
-    return Cadence('epoch_num', epochs, epochs, share)
-  offset = getattr(claim.hparams, 'eval_offset', None)
-  exact = claim.ours and is_number(offset)
-  return Cadence('epoch_num', epochs, offset + 1 if exact else None)
+    return Cadence('epoch_num', epochs, first or epochs, share)
+  offset = getattr(hparams, 'eval_offset', None)
+  if first is None and claim.ours and is_number(offset):
+    first = offset + 1
+  return Cadence('epoch_num', epochs, first)
 
 
 def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
@@ -71,7 +76,7 @@ def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
     early = not claim.ours and one is found[-1] and number
     if early and one.at is not None and one.at < expected:
       return  # others score once more where their budget of epochs ends
-    slack = 1e-6 + (number + 1) * cadence.slack
+    slack = 1e-6 + expected / cadence.every * cadence.slack
     # The rules have some (BERT) count samples under the key of epochs.
     known = one.unit in (cadence.unit, 'epoch_num')
     if not known or abs(one.at - expected) > slack:

@@ -43,6 +43,11 @@ class BlocksTest(parameterized.TestCase):
     self.assertEqual(found[1].start, {'first_epoch_num': 2, 'epoch_count': 3})
     self.assertEqual(_at(found), [1, 4, 7])
 
+  def test_the_first_eval_may_be_some_epochs_away(self):
+    found = blocks.each_epoch(10, every=2, first=5, steps=4, samples=96)
+    self.assertEqual(_at(found), [5, 7, 9])
+    self.assertEqual([b.steps for b in found], [20, 8, 8])
+
   def test_epochs_may_be_logged_as_samples(self):
     # 3D U-Net from v3.1 on: 20 epochs of 168 volumes are 3360 samples.
     (first, _) = blocks.after_epochs(

@@ -1,13 +1,34 @@
 """The audit of logs whose evals are placed by samples or by fractions."""
 
+import dataclasses
+
 from absl.testing import absltest, parameterized
 
-from suite.hparams import Division, override
+from suite.hparams import Division, fixed, override
 from suite.results import audit, scoring
 from suite.results.audit import reached
 from suite.results.convergence import Point, store
 from suite.run import blocks
 from tests.suite.results.audit import audit_logs
+
+
+@dataclasses.dataclass(frozen=True)
+class LateBySamples(audit_logs.BySamples):
+  """The first eval comes after 2.5 times the distance of the others."""
+
+  @property
+  def first_eval(self) -> int:
+    """Declared like a field, and derived."""
+    return self.samples_between_evals * 5 // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class LateByEpochs(audit_logs.ByFractions):
+  """As 3D U-Net: the first eval far away, then some epochs between two."""
+
+  epochs_between_evals: int = fixed(2, 'Epochs.')
+  first_eval: int = fixed(11, 'Epochs.')
+
 
 _PLACES = {'samples_count', 'epoch_num', 'first_epoch_num', 'epoch_count'}
 _QUALITIES = (5.0, 4.0, 3.5, 2.9)
@@ -90,8 +111,48 @@ class PlacesTest(audit_logs.LogTestCase):
       audit_logs.ByFractions(),
       blocks.in_fractions(20, steps=2519, rows=24)[:4],
     ),
+    (
+      LateBySamples(),
+      blocks.every_samples(3000, rows=7, most=16_000, first=7500),
+    ),
+    (
+      LateByEpochs(),
+      blocks.each_epoch(18, every=2, first=11, steps=4, samples=96),
+    ),
   )
   def test_blocks_as_runs_log_them_are_in_order(self, hparams, made):
+    self.assertLen(made, len(_QUALITIES))
+    self.assert_nothing(self.audit(self.logged(hparams, made)).findings)
+
+  @parameterized.parameters(
+    # As if none was late, and as if the others were as far apart.
+    (
+      LateBySamples(),
+      (
+        blocks.every_samples(3000, rows=24, most=9001),
+        blocks.every_samples(7500, rows=24, most=25_000),
+      ),
+      'expected eval 1 after 7500 samples, got 3000',
+    ),
+    (
+      LateByEpochs(),
+      (
+        blocks.each_epoch(8, every=2),
+        blocks.each_epoch(44, every=11),
+      ),
+      'expected eval 1 after 11 epochs, got 2',
+    ),
+  )
+  def test_a_first_eval_that_is_declared_late_is_late(
+    self, hparams, made, text
+  ):
+    early, rare = (
+      self.audit(self.logged(hparams, each)).findings for each in made
+    )
+    self.assert_found(early, 'eval cadence', text)
+    self.assert_found(rare, 'eval cadence', 'expected eval 2 after')
+
+  def logged(self, hparams, made):
     events = self.events(hparams)
     for number, block in enumerate(made):
       named = (('block_start', block.start), ('block_stop', block.stop),
@@ -99,7 +160,7 @@ class PlacesTest(audit_logs.LogTestCase):
                ('eval_stop', block.at))  # fmt: skip
       for key, metadata in named:
         audit_logs.find(events, key, number).metadata = dict(metadata)
-    self.assert_nothing(self.audit(events).findings)
+    return events
 
   def test_a_run_counts_by_samples_up_to_score_and_points(self):
     batch = override(
