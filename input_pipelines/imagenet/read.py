@@ -4,8 +4,7 @@ Images leave as uint8; the mean is subtracted on the device, so that a quarter
 of the bytes travel.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-import contextlib
+from collections.abc import Iterator, Mapping
 import dataclasses
 
 from etils import epath
@@ -13,8 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from input_pipelines.images import crops, decode
-from input_pipelines.reading import batching, dataset
-from input_pipelines.reading.settings import Skips
+from input_pipelines.reading import batching, dataset, examples
 
 NAME = 'imagenet2012'
 SPLITS = {'train': 1281167, 'validation': 50000}
@@ -47,6 +45,12 @@ class Preprocessing:
       )
     self.crops()  # checks the rest
 
+  @property
+  def fields(self) -> examples.Fields:
+    """Fields of a batch."""
+    shape = (self.image_size, self.image_size, 3)
+    return {'image': (np.uint8, *shape), 'label': np.int32}
+
   def crops(self) -> crops.Crops:
     """The constants of the random crop."""
     return crops.Crops(
@@ -58,68 +62,35 @@ class Preprocessing:
 
 
 def train_batches(
-  split: dataset.Split,
-  *,
-  batch_size: int,
-  seed: int,
-  preprocessing: Preprocessing,
-  host: int = 0,
-  hosts: int = 1,
-  first_step: int = 0,
-  shuffle: bool = True,
-  reading: batching.Reading = batching.DEFAULT_READING,
+  split: dataset.Split, *, seed: int, preprocessing: Preprocessing, **how
 ) -> Iterator[batching.Batch]:
   """This host's rows of the training batches, without end.
 
   Args:
     split: the records, of ImageNet's schema.
-    batch_size: over all hosts.
     seed: in [0, 2**32); orders the records and draws crops and flips.
     preprocessing: crop, flip and resize.
-    host: which of the `hosts` this is.
-    hosts: how many share the batch.
-    first_step: at which a resumed run starts.
-    shuffle: False reads in the order on disk, to measure what an unshuffled
-      pipeline does. Not legal in the Closed division.
-    reading: by how many threads and processes, and what may be skipped.
+    **how: see `examples.train_batches`.
 
   Returns:
     An iterator of batches, B = batch_size / hosts: `image` uint8 [B, S, S, 3],
     `label` int32 [B], `weight` float32 [B] of ones.
   """
-  share = batching.Share(batch_size, host, hosts)
-  rows = batching.training_rows(len(split), share, seed=seed, shuffle=shuffle)
-  read = _Training(split, preprocessing, seed, reading.skips)
-  return batching.batches(rows, read, first_step=first_step, reading=reading)
+  crop = _Crop(preprocessing, seed)
+  return examples.train_batches(
+    split, preprocessing.fields, crop, seed=seed, **how
+  )
 
 
 def eval_batches(
-  split: dataset.Split,
-  *,
-  batch_size: int,
-  preprocessing: Preprocessing,
-  host: int = 0,
-  hosts: int = 1,
-  reading: batching.Reading = batching.DEFAULT_READING,
+  split: dataset.Split, *, preprocessing: Preprocessing, **how
 ) -> Iterator[batching.Batch]:
-  """This host's rows of one pass: every record once, over all hosts.
+  """This host's rows of one pass, resized and cropped: every record once.
 
-  Args:
-    split: the records, of ImageNet's schema.
-    batch_size: over all hosts.
-    preprocessing: resize and crop.
-    host: which of the `hosts` this is.
-    hosts: how many share the batch.
-    reading: by how many threads and processes.
-
-  Returns:
-    An iterator of batches as from `train_batches`, equally many on every host.
-    Rows that pad the last ones are zero, and so is their weight.
+  The batches are as from `train_batches`; see `examples.eval_batches`.
   """
-  share = batching.Share(batch_size, host, hosts)
-  rows = batching.evaluation_rows(len(split), share)
-  read = _Evaluation(split, preprocessing)
-  return batching.batches(rows, read, reading=reading)
+  centre = _Centre(preprocessing)
+  return examples.eval_batches(split, preprocessing.fields, centre, **how)
 
 
 def verify(
@@ -135,140 +106,76 @@ def verify(
     splits: split -> the number of records it must have.
     classes: the number of classes it must have.
   """
-  features = dataset.load(directory).info.features
-  _verify_features(directory, features)
-  if features['label'].num_classes != classes:
+  dataset.verify(
+    directory,
+    splits=splits,
+    features={
+      'image': tfds.features.Image,
+      'label': tfds.features.ClassLabel,
+      'file_name': tfds.features.Text,
+    },
+  )
+  label = dataset.load(directory).info.features['label']
+  if label.num_classes != classes:
     raise ValueError(
-      f'Expected {classes} classes in {directory}, got '
-      f'{features["label"].num_classes}.'
-    )
-  dataset.verify(directory, splits=splits)
-
-
-def _verify_features(directory, features) -> None:
-  expected = {
-    'image': tfds.features.Image,
-    'label': tfds.features.ClassLabel,
-    'file_name': tfds.features.Text,
-  }
-  names = {name: kind.__name__ for name, kind in expected.items()}
-  got = {name: type(feature).__name__ for name, feature in features.items()}
-  if got != names:
-    raise ValueError(
-      f"Expected ImageNet's features {names} in {directory}, got {got}."
+      f'Expected {classes} classes in {directory}, got {label.num_classes}.'
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Photo:
-  """A record before it is decoded."""
+  """A record before its image is decoded."""
 
-  record: int
+  record: examples.Record
   jpeg: bytes
   label: int
   size: tuple[int, int]  # height, width
 
-
-def _photos(split: dataset.Split, records: Sequence[int]) -> list[_Photo]:
-  return [
-    _photo(split, record, features)
-    for record, features in zip(records, split.records(records), strict=True)
-  ]
-
-
-def _photo(split: dataset.Split, record: int, features) -> _Photo:
-  image = features['image'].bytes_list.value
-  label = features['label'].int64_list.value
-  if not image or not label:
-    missing = 'label' if image else 'image'
-    raise split.corrupt(record, f'it has no {missing}.')
-  with _naming(split, record):
-    return _Photo(record, image[0], label[0], decode.size(image[0]))
-
-
-@contextlib.contextmanager
-def _naming(split: dataset.Split, record: int) -> Iterator[None]:
-  """Errors about a JPEG say which record it is."""
-  try:
-    yield
-  except ValueError as error:
-    raise split.corrupt(record, error) from error
-
-
-def _blank(rows: batching.Rows, image_size: int) -> batching.Batch:
-  shape = (len(rows.weight), image_size, image_size, 3)
-  return {
-    'image': batching.zeros(shape, np.uint8),
-    'label': np.zeros(len(rows.weight), np.int32),
-    'weight': rows.weight,
-  }
+  @classmethod
+  def of(cls, record: examples.Record) -> '_Photo':
+    with record.naming():
+      jpeg = examples.one(record.features, 'image')
+      (label,) = examples.values(record.features, 'label', np.int32, (1,))
+      return cls(record, jpeg, label, decode.size(jpeg))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Evaluation:
-  """Rows -> a batch of resized centres; padding stays zero."""
+class _Centre:
+  """Fills rows with resized centres."""
 
-  split: dataset.Split
   preprocessing: Preprocessing
 
-  def __call__(self, rows: batching.Rows) -> batching.Batch:
-    batch = _blank(rows, self.preprocessing.image_size)
-    real = rows.records[rows.weight > 0].tolist()  # padding comes last
-    for row, photo in enumerate(_photos(self.split, real)):
+  def __call__(self, batch, first, records):
+    del first  # nothing random
+    for row, photo in enumerate(map(_Photo.of, records)):
       batch['label'][row] = photo.label
-      with _naming(self.split, photo.record):
+      with photo.record.naming():
         decode.decode_centre(
           photo.jpeg, batch['image'][row], self.preprocessing.resize_size
         )
-    return batch
 
 
 @dataclasses.dataclass(frozen=True)
-class _Training:
-  """Rows -> a batch of random crops, each drawn by its place in the stream."""
+class _Crop:
+  """Fills rows with random crops, each drawn by its place in the stream."""
 
-  split: dataset.Split
   preprocessing: Preprocessing
   seed: int
-  skips: Skips | None = None
 
-  def __call__(self, rows: batching.Rows) -> batching.Batch:
-    batch = _blank(rows, self.preprocessing.image_size)
-    records = rows.records.tolist()
-    if self.skips is None:
-      self._fill(batch, 0, rows.first, _photos(self.split, records))
-    else:
-      for row, record in enumerate(records):
-        self._fill_or_skip(batch, row, rows.first + row, record)
-    return batch
-
-  def _fill(self, batch, row: int, first: int, photos: list[_Photo]) -> None:
-    """Writes rows from `row` on, which stand from `first` on in the stream."""
+  def __call__(self, batch, first, records):
+    photos = list(map(_Photo.of, records))
     sizes = np.array([photo.size for photo in photos])
     boxes = self.preprocessing.crops().draw(sizes, seed=self.seed, first=first)
-    boxes = boxes.tolist()
     mirrored = crops.flips(
       len(photos),
       self.preprocessing.flip_probability,
       seed=self.seed,
       first=first,
     )
-    for i, photo in enumerate(photos, start=row):
-      with _naming(self.split, photo.record):
+    drawn = zip(photos, boxes.tolist(), mirrored.tolist(), strict=True)
+    for row, (photo, box, mirror) in enumerate(drawn):
+      batch['label'][row] = photo.label
+      with photo.record.naming():
         decode.crop_and_resize(
-          photo.jpeg,
-          boxes[i - row],
-          batch['image'][i],
-          mirrored=bool(mirrored[i - row]),
+          photo.jpeg, box, batch['image'][row], mirrored=mirror
         )
-      batch['label'][i] = photo.label
-
-  def _fill_or_skip(self, batch, row: int, position: int, record: int) -> None:
-    """Writes one row, from the next record that can be read."""
-    while True:
-      try:
-        self._fill(batch, row, position, _photos(self.split, [record]))
-        return
-      except dataset.CorruptRecordError as error:
-        self.skips.count(record, error)
-        record = (record + 1) % len(self.split)

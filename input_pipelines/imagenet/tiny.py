@@ -33,37 +33,31 @@ def build(data_dir: str | os.PathLike) -> str:
   Returns:
     The data set's own directory, `<data_dir>/digits/<version>`.
   """
-  directory = recipe.place(os.fspath(data_dir), NAME, VERSION)
-  made = {'recipe': NAME, 'versions': recipe.versions()}
-  with writer.begin(directory, made) as unfinished:
+  with recipe.generated(data_dir, NAME, VERSION) as (unfinished, _):
     pixels, labels = _source()
     splits = [
       _split(name, chosen, pixels, labels)
       for name, chosen in _chosen(labels).items()
     ]
-    return writer.write(unfinished, _info(directory), splits)
+    info = writer.info(
+      unfinished.directory,
+      name=NAME,
+      version=VERSION,
+      description='5000 MNIST digits as JPEGs, sorted by class.',
+      module=__name__,
+      features={
+        'image': tfds.features.Image(encoding_format='jpeg'),
+        'label': tfds.features.ClassLabel(num_classes=CLASSES),
+        'file_name': tfds.features.Text(),
+      },
+      supervised_keys=('image', 'label'),
+    )
+    return writer.write(unfinished, info, splits)
 
 
 def verify(directory: str | os.PathLike) -> None:
   """Raises unless the directory holds this data set, whole."""
   imagenet.verify(directory, splits=SPLITS, classes=CLASSES)
-
-
-def _info(directory: str) -> tfds.core.DatasetInfo:
-  features = {
-    'image': tfds.features.Image(encoding_format='jpeg'),
-    'label': tfds.features.ClassLabel(num_classes=CLASSES),
-    'file_name': tfds.features.Text(),
-  }
-  return tfds.core.DatasetInfo(
-    builder=tfds.core.dataset_info.DatasetIdentity(
-      NAME, tfds.core.Version(VERSION), directory, __name__
-    ),
-    description='5000 MNIST digits as JPEGs, sorted by class.',
-    features=tfds.features.FeaturesDict(features),
-    supervised_keys=('image', 'label'),
-    disable_shuffling=True,
-  )
 
 
 def _chosen(labels: np.ndarray) -> dict[str, np.ndarray]:

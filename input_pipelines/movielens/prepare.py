@@ -329,17 +329,15 @@ def info(
   rows: Mapping[str, int],
 ) -> tfds.core.DatasetInfo:
   """The metadata of a data set of pairs."""
-  column = tfds.features.Tensor(
-    shape=(None,), dtype=np.int32, encoding=tfds.features.Encoding.BYTES
-  )
-  return tfds.core.DatasetInfo(
-    builder=tfds.core.dataset_info.DatasetIdentity(
-      name, tfds.core.Version(VERSION), directory, __name__
-    ),
+  column = writer.column(np.int32)
+  return writer.info(
+    directory,
+    name=name,
+    version=VERSION,
     description=description,
-    features=tfds.features.FeaturesDict({'user': column, 'item': column}),
-    disable_shuffling=True,
-    metadata=tfds.core.MetadataDict(users=users, items=items, **rows),
+    module=__name__,
+    features={'user': column, 'item': column},
+    facts={'users': users, 'items': items, **rows},
   )
 
 

@@ -16,7 +16,7 @@ from etils import epath
 import numpy as np
 
 from input_pipelines.movielens import pairs
-from input_pipelines.reading import batching, dataset, random_access
+from input_pipelines.reading import batching, dataset, examples, random_access
 
 NAME = 'movielens_20m'
 USERS = 138_493
@@ -63,25 +63,12 @@ def verify(
     directory, splits={'train': records(train), 'test': records(test)}
   )
   expected = {'users': users, 'items': items, 'train': train, 'test': test}
-  got = facts(directory)
-  for name, value in expected.items():
-    if got[name] != value:
-      what = name if name in ('users', 'items') else f'pairs in {name!r}'
-      raise ValueError(
-        f'Expected {value} {what} of {directory}, got {got[name]}.'
-      )
+  dataset.require_facts(directory, facts(directory), expected, 'pairs')
 
 
 def facts(directory: epath.PathLike) -> dict[str, int]:
   """users, items, and the rows of train and test, from the metadata."""
-  metadata = dataset.load(directory).info.metadata or {}
-  found = {name: metadata.get(name) for name in ('users', 'items', *ROWS)}
-  if lacks := sorted(name for name, value in found.items() if value is None):
-    raise ValueError(
-      f'Expected the numbers of {", ".join(lacks)} in metadata.json of '
-      f'{directory}, got {dict(metadata)}.'
-    )
-  return found
+  return dataset.facts(directory, ('users', 'items', *ROWS))
 
 
 def records(rows: int) -> int:
@@ -91,17 +78,9 @@ def records(rows: int) -> int:
 
 def row_keys(features: Mapping) -> np.ndarray:
   """The rows of one record as keys, int64 [R]; ValueError if it has none."""
-  columns = {}
-  for name in ('user', 'item'):
-    values = features[name].bytes_list.value
-    data = values[0] if len(values) == 1 else b''
-    if not data or len(data) % 4:
-      raise ValueError(
-        f'Expected int32 {name}s as bytes in the record, got {len(values)} '
-        f'values of {len(data)} bytes.'
-      )
-    columns[name] = np.frombuffer(data, '<i4')
-  user, item = columns['user'], columns['item']
+  user, item = (
+    examples.values(features, name, np.int32) for name in ('user', 'item')
+  )
   if len(user) != len(item) or min(user.min(), item.min()) < 0:
     raise ValueError(
       f'Expected as many users as items, from 0 on, got {len(user)} from '

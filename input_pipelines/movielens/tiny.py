@@ -16,7 +16,7 @@ import numpy as np
 
 from input_pipelines.movielens import prepare as of_movielens
 from input_pipelines.movielens import read as movielens
-from input_pipelines.writing import recipe, writer
+from input_pipelines.writing import recipe
 
 NAME = 'interactions'
 VERSION = of_movielens.VERSION
@@ -41,10 +41,7 @@ def build(data_dir: str | os.PathLike) -> str:
   Returns:
     The data set's own directory, `<data_dir>/interactions/<version>`.
   """
-  order = recipe.Order(os.fspath(data_dir), '')
-  directory = recipe.place(order.data_dir, NAME, VERSION)
-  made = {'recipe': NAME, 'versions': recipe.versions()}
-  with writer.begin(directory, made) as unfinished:
+  with recipe.generated(data_dir, NAME, VERSION) as (unfinished, order):
     return of_movielens.write(
       unfinished,
       of_movielens.hold_out(ratings()),

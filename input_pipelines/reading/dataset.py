@@ -47,7 +47,12 @@ def load(directory: epath.PathLike) -> tfds.core.DatasetBuilder:
     ) from error
 
 
-def verify(directory: epath.PathLike, *, splits: Mapping[str, int]) -> None:
+def verify(
+  directory: epath.PathLike,
+  *,
+  splits: Mapping[str, int],
+  features: Mapping[str, type] | None = None,
+) -> None:
   """Raises unless all the splits are there, whole and readable by index.
 
   Reads metadata, names and sizes, but no record. Where a manifest lies beside
@@ -56,8 +61,16 @@ def verify(directory: epath.PathLike, *, splits: Mapping[str, int]) -> None:
   Args:
     directory: a data set's directory.
     splits: split -> the number of records it must have.
+    features: name -> kind, of all features of a record; None: any.
   """
   info = load(directory).info
+  if features is not None:
+    expected = {name: kind.__name__ for name, kind in features.items()}
+    got = {name: type(kind).__name__ for name, kind in info.features.items()}
+    if got != expected:
+      raise ValueError(
+        f'Expected the features {expected} in {directory}, got {got}.'
+      )
   _format(info, directory)
   sizes = shards.sizes(directory)
   for name, records in splits.items():
@@ -78,6 +91,37 @@ def verify(directory: epath.PathLike, *, splits: Mapping[str, int]) -> None:
   else:
     _verify_blocks(directory, info, splits, sizes)
   _verify_manifest(directory, sizes)
+
+
+def facts(directory: epath.PathLike, names: Iterable[str]) -> dict[str, int]:
+  """Numbers that a data set's metadata hold beside TFDS's own, by name."""
+  metadata = load(directory).info.metadata or {}
+  found = {name: metadata.get(name) for name in names}
+  if lacks := sorted(name for name, value in found.items() if value is None):
+    raise ValueError(
+      f'Expected the numbers of {", ".join(lacks)} in metadata.json of '
+      f'{os.fspath(directory)}, got {dict(metadata)}.'
+    )
+  return found
+
+
+def require_facts(
+  directory: epath.PathLike,
+  got: Mapping[str, int],
+  expected: Mapping[str, int | None],
+  unit: str,
+) -> None:
+  """ValueError unless facts are as expected; None: any number will do.
+
+  `unit` is what splits count, for the message: 'pairs'.
+  """
+  splits = load(directory).info.splits
+  for name, value in expected.items():
+    if value not in (None, got[name]):
+      what = f'{unit} in {name!r}' if name in splits else name
+      raise ValueError(
+        f'Expected {value} {what} of {os.fspath(directory)}, got {got[name]}.'
+      )
 
 
 class Split:

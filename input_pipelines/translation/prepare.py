@@ -412,19 +412,17 @@ def _info(
 ) -> tfds.core.DatasetInfo:
   features: dict[str, Any] = {}
   for side in translation.SIDES:
-    for column, kind in ((side, np.uint16), (f'{side}_length', np.int32)):
-      features[column] = tfds.features.Tensor(
-        shape=(None,), dtype=kind, encoding=tfds.features.Encoding.BYTES
-      )
+    features[side] = writer.column(np.uint16)
+    features[f'{side}_length'] = writer.column(np.int32)
     features[f'{side}_text'] = tfds.features.Sequence(tfds.features.Text())
-  return tfds.core.DatasetInfo(
-    builder=tfds.core.dataset_info.DatasetIdentity(
-      name, tfds.core.Version(VERSION), directory, __name__
-    ),
+  return writer.info(
+    directory,
+    name=name,
+    version=VERSION,
     description=description,
-    features=tfds.features.FeaturesDict(features),
-    disable_shuffling=True,
-    metadata=tfds.core.MetadataDict(**facts),
+    module=__name__,
+    features=features,
+    facts=facts,
   )
 
 

@@ -16,7 +16,7 @@ from etils import epath
 import grain
 import numpy as np
 
-from input_pipelines.reading import batching, dataset
+from input_pipelines.reading import batching, dataset, examples
 from input_pipelines.text import buckets, subwords
 from input_pipelines.translation import PAIRS
 
@@ -140,14 +140,7 @@ def train_lengths(directory: epath.PathLike) -> np.ndarray:
 
 def facts(directory: epath.PathLike) -> dict[str, int]:
   """Metadata: a number for each of `FACTS`."""
-  metadata = dataset.load(directory).info.metadata or {}
-  found = {name: metadata.get(name) for name in FACTS}
-  if lacks := sorted(name for name, value in found.items() if value is None):
-    raise ValueError(
-      f'Expected the numbers of {", ".join(lacks)} in metadata.json of '
-      f'{os.fspath(directory)}, got {dict(metadata)}.'
-    )
-  return found
+  return dataset.facts(directory, FACTS)
 
 
 def verify(
@@ -170,12 +163,8 @@ def verify(
       f'of {got["longest_source"]} in {os.fspath(directory)}: evals leave '
       'nothing out.'
     )
-  for name, value in (('train', train), ('test', test), ('subwords', subwords)):
-    if value not in (None, got[name]):
-      what = name if name == 'subwords' else f'pairs in {name!r}'
-      raise ValueError(
-        f'Expected {value} {what} of {os.fspath(directory)}, got {got[name]}.'
-      )
+  expected = {'train': train, 'test': test, 'subwords': subwords}
+  dataset.require_facts(directory, got, expected, 'pairs')
   dataset.verify(directory, splits={name: records(got[name]) for name in PAIRS})
   train_lengths(directory)
   if (size := len(vocabulary(directory))) != got['subwords']:
@@ -308,8 +297,9 @@ def block_of(features: Mapping, subwords: int) -> 'Block':
   """
   sides = {}
   for side in SIDES:
-    tokens = _numbers(features, side, '<u2')
-    lengths = _numbers(features, f'{side}_length', '<i4').astype(np.int64)
+    tokens = examples.values(features, side, np.uint16)
+    lengths = examples.values(features, f'{side}_length', np.int32)
+    lengths = lengths.astype(np.int64)
     ends = np.cumsum(lengths)
     if not len(lengths) or lengths.min() < 1 or ends[-1] != len(tokens):
       raise ValueError(
@@ -340,17 +330,6 @@ class Block:
 
   pairs: Pairs
   texts: Texts  # none in training
-
-
-def _numbers(features: Mapping, name: str, kind: str) -> np.ndarray:
-  values = features[name].bytes_list.value
-  data = values[0] if len(values) == 1 else b''
-  if len(data) % np.dtype(kind).itemsize:
-    raise ValueError(
-      f'Expected numbers of {np.dtype(kind)} in {name!r}, got {len(data)} '
-      'bytes.'
-    )
-  return np.frombuffer(data, kind)
 
 
 def _blocks(directory: epath.PathLike, name: str) -> Iterator[Block]:

@@ -22,7 +22,7 @@ import random
 from input_pipelines.translation import corpus, lexicon
 from input_pipelines.translation import prepare as of_translation
 from input_pipelines.translation import read as translation
-from input_pipelines.writing import recipe, writer
+from input_pipelines.writing import recipe
 
 NAME = 'phrases'
 VERSION = of_translation.VERSION
@@ -55,10 +55,7 @@ def build(data_dir: str | os.PathLike) -> str:
   Returns:
     The data set's own directory, `<data_dir>/phrases/<version>`.
   """
-  order = recipe.Order(os.fspath(data_dir), '')
-  directory = recipe.place(order.data_dir, NAME, VERSION)
-  made = {'recipe': NAME, 'versions': recipe.versions()}
-  with writer.begin(directory, made) as unfinished:
+  with recipe.generated(data_dir, NAME, VERSION) as (unfinished, order):
     corpora = {
       split: corpus.Texts([p.english for p in of], [p.german for p in of])
       for split, of in pairs().items()

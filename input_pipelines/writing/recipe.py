@@ -3,7 +3,8 @@
 The folders are the registry: the `RECIPES` of any module in them are found.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import dataclasses
 import importlib
 from importlib import metadata
@@ -11,7 +12,7 @@ import os
 import pkgutil
 from typing import Any
 
-from input_pipelines.writing import work
+from input_pipelines.writing import work, writer
 
 # What can change the bytes that are written.
 _PACKAGES = (
@@ -79,6 +80,17 @@ def _submodules(package: str) -> list[str]:
 def versions() -> dict[str, str]:
   """Package -> version, of those that can change the bytes of a data set."""
   return {package: metadata.version(package) for package in _PACKAGES}
+
+
+@contextlib.contextmanager
+def generated(
+  data_dir: str | os.PathLike, name: str, version: str
+) -> Iterator[tuple[writer.Unfinished, Order]]:
+  """Begins a data set that is made from nothing but its recipe."""
+  order = Order(os.fspath(data_dir), '')
+  made = {'recipe': name, 'versions': versions()}
+  with writer.begin(place(order.data_dir, name, version), made) as unfinished:
+    yield unfinished, order
 
 
 def place(data_dir: str, name: str, version: str) -> str:

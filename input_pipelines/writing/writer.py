@@ -122,6 +122,41 @@ class Unfinished:
       return json.load(file)
 
 
+def info(
+  directory: str,
+  *,
+  name: str,
+  version: str,
+  description: str,
+  features: Mapping[str, Any],
+  module: str,
+  facts: Mapping[str, int] | None = None,
+  **more: Any,
+) -> tfds.core.DatasetInfo:
+  """The metadata of a data set whose records stay in the order written.
+
+  `facts` are numbers that `dataset.facts` reads, `more` is for DatasetInfo. The
+  name of the module that makes it is among what identifies a data set.
+  """
+  return tfds.core.DatasetInfo(
+    builder=tfds.core.dataset_info.DatasetIdentity(
+      name, tfds.core.Version(version), directory, module
+    ),
+    description=description,
+    features=tfds.features.FeaturesDict(features),
+    disable_shuffling=True,
+    metadata=tfds.core.MetadataDict(**facts) if facts else None,
+    **more,
+  )
+
+
+def column(dtype: Any) -> tfds.features.Tensor:
+  """A feature of any number of values, kept as their bytes."""
+  return tfds.features.Tensor(
+    shape=(None,), dtype=dtype, encoding=tfds.features.Encoding.BYTES
+  )
+
+
 @contextlib.contextmanager
 def begin(directory: str, made: Mapping[str, Any]) -> Iterator[Unfinished]:
   """Begins to write a data set, or resumes one that was stopped.
