@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from models.parts import attention, beam_search
+from models.parts import attention, beam_search, stack
+from models.parts.attention import Packing as Packing
 
 PAD = 0  # also the decoder's first input; its embedding is zero
 END = 1
@@ -67,15 +68,6 @@ class Size:
 
 
 BIG = Size(33_708, 6, 1024, 16, 4096)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Packing:
-  """The sentence that a token belongs to in its row, and its place there."""
-
-  segments: jax.Array  # int32 [B, L], from 1; 0 on padding
-  positions: jax.Array  # int32 [B, L], from 0
 
 
 class FeedForward(nnx.Module):
@@ -161,34 +153,21 @@ class DecoderBlock(nnx.Module):
     return x + self.ffn(self.ffn_norm(x)), cached
 
 
-class Stack(nnx.Module):
-  """Equal blocks one after the other, and a normalisation.
-
-  Parameters of the blocks have the layers as their first dimension, so that one
-  program runs all blocks.
-  """
+class Stack(stack.Stack):
+  """Equal blocks one after the other, and a normalisation."""
 
   def __init__(self, block: type, size: Size, *, compute, rngs: nnx.Rngs):
-    self.blocks = jax.vmap(
-      lambda key: block(size, compute=compute, rngs=nnx.Rngs(key))
-    )(jax.random.split(rngs.params(), size.layers))
+    super().__init__(
+      lambda rngs: block(size, compute=compute, rngs=rngs),
+      size.layers,
+      compute=compute,
+      rngs=rngs,
+    )
     self.norm = _norm(size, compute=compute, rngs=rngs)
-    self._layers = size.layers
-    self._compute = compute
 
   def __call__(self, x: jax.Array, *shared, drop_key) -> jax.Array:
     """x [B, L, W] through every block, each with `shared` and its own key."""
-
-    def body(x, layer):
-      block, key = layer
-      return block(x, *shared, key), None
-
-    if self._compute.remat:
-      body = jax.checkpoint(body)
-    keys = attention.split(drop_key, self._layers)
-    unroll = min(self._compute.unroll, self._layers)
-    x, _ = jax.lax.scan(body, x, (self.blocks, keys), unroll=unroll)
-    return self.norm(x)
+    return self.norm(super().__call__(x, *shared, drop_key=drop_key))
 
   def apart(self) -> list[Any]:
     """The blocks one by one, their matrices in the dtype of the computation."""
@@ -400,14 +379,10 @@ def _memory_mask(source, source_packing, packing) -> jax.Array:
 
 
 def _same_segment(packing: Packing | None, other: Packing | None):
-  """Mask bool [B, 1, L, M] for tokens [B, L] and others [B, M]; None: no mask.
-
-  Padding is a segment too, so that no row of the mask is empty.
-  """
+  """Mask bool [B, 1, L, M] for tokens [B, L] and others [B, M], or none."""
   if packing is None:
     return None
-  same = packing.segments[:, :, None] == other.segments[:, None, :]
-  return same[:, None]
+  return attention.same_segment(packing.segments, other.segments)
 
 
 def _positions(tokens: jax.Array, packing: Packing | None) -> jax.Array:

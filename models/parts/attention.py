@@ -57,17 +57,41 @@ class Cache:
   paths: jax.Array  # int32 [B, K, T]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Packing:
+  """The sample that a token belongs to in its row, and its place there."""
+
+  segments: jax.Array  # int32 [B, L], from 1; 0 on padding
+  positions: jax.Array  # int32 [B, L], from 0
+
+
+def same_segment(segments: jax.Array, others: jax.Array) -> jax.Array:
+  """Mask bool [B, 1, L, M] for tokens of segments [B, L] and others [B, M].
+
+  Padding is a segment too, so that no row of the mask is empty.
+  """
+  return (segments[:, :, None] == others[:, None, :])[:, None]
+
+
 class Attention(nnx.Module):
-  """Several heads of scaled dot products, without biases."""
+  """Several heads of scaled dot products, by default without biases."""
 
   def __init__(
-    self, width: int, heads: int, *, compute: Compute, rngs: nnx.Rngs
+    self,
+    width: int,
+    heads: int,
+    *,
+    compute: Compute,
+    kernel_init: nnx.Initializer = GLOROT,
+    use_bias: bool = False,
+    rngs: nnx.Rngs,
   ):
     split = (heads, width // heads)
     dense = functools.partial(
       nnx.LinearGeneral,
-      use_bias=False,
-      kernel_init=GLOROT,
+      use_bias=use_bias,
+      kernel_init=kernel_init,
       dtype=compute.dtype,
       rngs=rngs,
     )
