@@ -9,7 +9,7 @@ A table of which a batch names few rows has a gradient that is 0 nearly
 everywhere. `Rows` holds such a gradient, and a `RowOptimizer` reads and writes
 those rows only, so that a step costs what its batch costs, not what the table
 does. What optax has and defines as the references do is not here: dense Adam is
-`optax.adam`.
+`optax.adam`. LAMB has a file of its own.
 """
 
 from collections.abc import Callable
@@ -114,6 +114,42 @@ def inverse_sqrt_warmup(
   return schedule
 
 
+def absolute_polynomial(
+  *,
+  base: float,
+  power: float,
+  steps: int,
+  warmup_steps: int = 0,
+  start_warmup_step: int = 0,
+) -> optax.Schedule:
+  """A power of what remains of `steps`, whether or not there was a warmup.
+
+      warmup  base (step - start) / warmup_steps
+      then    base (1 - min(step, steps) / steps)^power
+
+  Steps count from 0. The warmup lasts while step - start < warmup_steps; its
+  start may lie before step 0. Where it ends the rate jumps, for the decay is
+  that of a run without one; `polynomial_warmup` decays from there.
+
+  This is create_optimizer in mlcommons/training,
+  retired_benchmarks/bert/optimization.py.
+  """
+  if warmup_steps < 0 or steps < 1:
+    raise ValueError(
+      'Expected warmup_steps >= 0 and steps >= 1, got '
+      f'{warmup_steps} and {steps}.'
+    )
+
+  def schedule(count):
+    step = jnp.asarray(count, jnp.float32)
+    since = step - start_warmup_step
+    warming = base * since / max(warmup_steps, 1)
+    decayed = base * (1 - jnp.minimum(step, steps) / steps) ** power
+    return jnp.where((since < warmup_steps), warming, decayed)
+
+  return schedule
+
+
 def lars(
   schedule: optax.Schedule,
   *,
@@ -209,7 +245,7 @@ def lazy_adam(
   of some benchmarks allow. Where a batch names every row, both are the same.
   Parameters that are no tables have dense gradients, and Adam proper.
   """
-  _check_adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+  check_adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
 
   def init(params):
     zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
@@ -258,7 +294,7 @@ def adam_tf(
   matrix this is 'lazy_adam' as well; `lazy_adam` is for tables that are only
   looked up.
   """
-  _check_adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+  check_adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
 
   def init(params):
     zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
@@ -328,7 +364,7 @@ def _trust(g, w, *, weight_decay: float, eta: float, epsilon: float):
   return jnp.where((w_norm > 0) & (g_norm > 0), trust, 1.0)
 
 
-def decay_mask(skip: str) -> Callable[[Any], Any]:
+def decay_mask(skip: str | None) -> Callable[[Any], Any]:
   """The `mask` of an optimizer of optax that decays all but some paths.
 
   The function raises ValueError where `skip` matches no path of the parameters.
@@ -356,7 +392,8 @@ def _check(*, momentum: float, weight_decay: float):
     )
 
 
-def _check_adam(*, beta_1: float, beta_2: float, epsilon: float):
+def check_adam(*, beta_1: float, beta_2: float, epsilon: float) -> None:
+  """ValueError unless moments and steps can stay finite."""
   if not (0 <= beta_1 < 1 and 0 <= beta_2 < 1 and epsilon > 0):
     raise ValueError(
       'Expected beta_1 and beta_2 in [0, 1) and epsilon > 0, got '
