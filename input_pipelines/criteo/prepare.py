@@ -1,0 +1,393 @@
+"""Writes clicks from day files as the two versions of the benchmark have them.
+
+Days are parsed to columns, columns numbered, clicks brought to their places by
+way of buckets on disk, and buckets written as shards. What was done stays when
+the work is stopped, and memory holds a piece of a day, a bucket for each
+thread, and the tables of values that it has room for.
+
+The versions differ in almost every step:
+
+  one id a table         values modulo 40,000,000, then numbered from 0 on;
+                         negative integers are 0, then ln(x + 1); shuffled in
+                         two passes
+  several ids a table    numbered from 2 on, then modulo the size of the table;
+                         integers count from the least of the day, which is 2,
+                         then ln(x); shuffled by NumPy's seed 0, in float32
+
+so an id from 2**24 on that the second trains with is the nearest float32, while
+those of the last day are as they were numbered.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import os
+import shutil
+import threading
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils import shard_utils
+
+from input_pipelines.criteo import (
+  CATEGORIES,
+  COUNTS,
+  days,
+  multi_hot,
+  numbering,
+  read,
+  shuffle,
+)
+from input_pipelines.writing import files, recipe, writer
+
+VERSION = '1.0.0'
+CAP = 40_000_000  # rows of a table at most
+
+HOW_TO = """\
+Criteo's 1 TB click logs may be used for research (CC BY-NC-SA 4.0).
+  1. Download day_0.gz to day_23.gz, 342 GB, from
+     https://ailab.criteo.com/ressources/criteo-1tb-click-logs-dataset-for-mlperf
+     into {downloads}. They may be unpacked, to day_0 and so on, or not.
+  2. Run this command again: it writes the data set. Stopped, it resumes."""
+
+_SEED = 0
+_BYTES_A_CLICK = 325  # of the files at their most, beside the day files
+_SHARDS = {'train': 1024, 'test': 32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+  """What a version of the benchmark makes of the same clicks."""
+
+  name: str  # of the data set
+  hots: tuple[int, ...] = read.ONE_HOT
+  cap: int = CAP  # rows of a table at most
+
+  @property
+  def several(self) -> bool:
+    """Whether a value stands for several ids: the second version."""
+    return self.hots != read.ONE_HOT
+
+  @property
+  def limit(self) -> int:
+    """Values are taken modulo this before they are numbered."""
+    return 2**32 if self.several else self.cap
+
+  @property
+  def log_offset(self) -> int:
+    """Integers enter as ln(x + this)."""
+    return 0 if self.several else 1
+
+  def tables(self, distinct: Sequence[int]) -> tuple[int, ...]:
+    """Rows of the tables of columns with so many different values."""
+    return tuple(min(number, self.cap) for number in distinct)
+
+  def counts(self, counts: np.ndarray, least: int) -> np.ndarray:
+    """Integers as they are stored, int32 [N, 13]; `least` is the day's."""
+    return counts - (least - 2) if self.several else np.maximum(counts, 0)
+
+  def ids(
+    self, numbers: np.ndarray, tables: Sequence[int], *, train: bool
+  ) -> np.ndarray:
+    """Ids of numbers from 0 on: uint32 [N, 26] -> [N, 26]."""
+    if not self.several:
+      return numbers
+    numbers = numbers + np.uint32(2)
+    if train:
+      numbers = numbers.astype(np.float32).astype(np.uint32)
+    return numbers % np.asarray(tables, np.uint32)
+
+  def places(self, rows: Sequence[int], folder: str):
+    """Yields the places of the clicks of each day to train on."""
+    if self.several:
+      return shuffle.seeded(rows, _SEED, folder)
+    return shuffle.two_pass(rows, _SEED)
+
+
+ONE_HOT = Version(read.NAME)
+MULTI_HOT = Version(read.MULTI_HOT_NAME, read.HOTS)
+
+
+def build(
+  order: recipe.Order,
+  version: Version,
+  *,
+  rows: Mapping[str, int] | None = None,
+  tables: Sequence[int] | None = None,
+  shards: Mapping[str, int] = _SHARDS,
+  made: Mapping[str, Any] | None = None,
+) -> str:
+  """Writes the data set from day files; returns its directory.
+
+  Args:
+    order: where the files are, where the data set goes, and how.
+    version: which.
+    rows: clicks of each split that it must come to; None: any.
+    tables: rows of tables that it must come to; None: any.
+    shards: of each split at most.
+    made: what the manifest is to say of the day files; None: names and sizes.
+  """
+  paths = days.find(os.path.expanduser(order.downloads))
+  made = {
+    'recipe': version.name,
+    'source': _source(paths) if made is None else made,
+    'versions': recipe.versions(),
+  }
+  directory = recipe.place(order.data_dir, version.name, VERSION)
+  with writer.begin(directory, made) as unfinished:
+    facts = _filled(unfinished)
+    if facts is None:
+      if rows and not os.path.exists(unfinished.path(_DAYS)):
+        unfinished.require_space(_BYTES_A_CLICK * sum(rows.values()))
+      facts = _facts(unfinished, version, paths, rows, tables, order)
+      _fill(unfinished, version, facts, shards, order)
+    buckets = _buckets(unfinished, facts, shards)
+    return writer.write(
+      unfinished,
+      _info(directory, version.name, facts),
+      [_split(name, facts, shards, buckets) for name in read.ROWS],
+      threads=order.threads,
+      progress=order.stage('Writing', 'blocks'),
+    )
+
+
+def recipe_of(
+  version: Version,
+  *,
+  summary: str,
+  bytes: int,
+  rows: Mapping[str, int],
+  tables: Sequence[int],
+  **fields: Any,
+) -> recipe.Recipe:
+  """The recipe of a data set of so many clicks and these tables."""
+  return recipe.Recipe(
+    name=version.name,
+    summary=summary,
+    bytes=bytes,
+    splits={name: read.records(number) for name, number in rows.items()},
+    verify=lambda directory: read.verify(
+      directory, tables=tables, hots=version.hots, **rows
+    ),
+    check=lambda features: read.check(features, tables),
+    **fields,
+  )
+
+
+_DAYS, _NUMBERS, _BUCKETS = 'days', 'numbers', 'buckets'
+_FILLED = 'filled.json'
+
+
+def _source(paths: Sequence[str]) -> dict[str, Any]:
+  """The day files, for the manifest."""
+  stats = {os.path.basename(path): os.stat(path) for path in paths}
+  return {
+    name: {'bytes': stat.st_size, 'modified': stat.st_mtime_ns}
+    for name, stat in stats.items()
+  }
+
+
+def _filled(unfinished: writer.Unfinished) -> read.Facts | None:
+  """Facts of a data set whose clicks are all in their buckets."""
+  try:
+    with open(unfinished.path(_FILLED), encoding='utf-8') as file:
+      return read.Facts(
+        **{
+          name: tuple(value) if isinstance(value, list) else value
+          for name, value in json.load(file).items()
+        }
+      )
+  except FileNotFoundError:
+    return None
+
+
+def _facts(
+  unfinished: writer.Unfinished,
+  version: Version,
+  paths: Sequence[str],
+  rows: Mapping[str, int] | None,
+  tables: Sequence[int] | None,
+  order: recipe.Order,
+) -> read.Facts:
+  """Parses the days, numbers their columns and draws what ids stand for."""
+  parsed = days.parse(
+    paths,
+    unfinished.path(_DAYS),
+    threads=order.threads,
+    progress=order.stage('Parsing the days', 'bytes'),
+  )
+  of_days = [day.rows for day in parsed]
+  # Evals have the first half of the last day, the other half is not used.
+  got = {'train': sum(of_days[:-1]), 'test': -(-of_days[-1] // 2)}
+  if rows is not None and got != dict(rows):
+    raise ValueError(f'Expected {dict(rows)} clicks, got {got}.')
+  distinct = numbering.number(
+    parsed,
+    unfinished.path(_NUMBERS),
+    limit=version.limit,
+    threads=order.threads,
+    progress=order.stage('Numbering the values', 'values'),
+  )
+  facts = read.Facts(
+    **got,
+    tables=version.tables(distinct),
+    hots=version.hots,
+    log_offset=version.log_offset,
+  )
+  if tables is not None and facts.tables != tuple(tables):
+    raise ValueError(
+      f'Expected tables of {tuple(tables)} rows, got {facts.tables}.'
+    )
+  if version.several:
+    multi_hot.write(
+      unfinished.path('data'),
+      facts.tables,
+      facts.hots,
+      progress=order.stage('Drawing the ids', 'ids'),
+    )
+  return facts
+
+
+def _fill(
+  unfinished: writer.Unfinished,
+  version: Version,
+  facts: read.Facts,
+  shards: Mapping[str, int],
+  order: recipe.Order,
+) -> None:
+  """Brings the clicks to their buckets; removes the columns."""
+  folders = [unfinished.path(name) for name in (_DAYS, _NUMBERS)]
+  parsed = days.parsed(folders[0])
+  ids_of = numbering.numbered(parsed, folders[1])
+
+  def clicks(number: int, first: int, end: int) -> np.ndarray:
+    day = parsed[number]
+    found = day.clicks(first, end, ids_of)
+    rows = np.empty(end - first, shuffle.ROW)
+    rows['label'] = found.label
+    rows['counts'] = version.counts(found.counts, day.least)
+    rows['ids'] = version.ids(
+      found.ids, facts.tables, train=number < len(parsed) - 1
+    )
+    return rows
+
+  def places():
+    of_days = [day.rows for day in parsed[:-1]]
+    yield from version.places(of_days, unfinished.path())
+    yield np.arange(facts.train, facts.train + facts.test, dtype=np.uint32)
+
+  _buckets(unfinished, facts, shards).fill(
+    places(),
+    clicks,
+    threads=order.threads,
+    progress=order.stage('Shuffling', 'clicks'),
+  )
+  files.write_json(unfinished.path(_FILLED), dataclasses.asdict(facts))
+  for folder in folders:
+    shutil.rmtree(folder)
+
+
+def _buckets(
+  unfinished: writer.Unfinished, facts: read.Facts, shards: Mapping[str, int]
+) -> shuffle.Buckets:
+  """A bucket for each shard, those of the test clicks last."""
+  ends = _shard_ends(facts.train, shards['train'])
+  ends += [facts.train + e for e in _shard_ends(facts.test, shards['test'])]
+  return shuffle.Buckets(unfinished.path(_BUCKETS), ends)
+
+
+def _shard_ends(rows: int, shards: int) -> list[int]:
+  """Where each shard of a split ends, in clicks."""
+  records = read.records(rows)
+  ends = shard_utils.get_shard_boundaries(records, min(shards, records))
+  return [min(end * read.BLOCK, rows) for end in ends]
+
+
+def _split(
+  name: str,
+  facts: read.Facts,
+  shards: Mapping[str, int],
+  buckets: shuffle.Buckets,
+) -> writer.Split:
+  """A split whose examples are cut from a bucket that each thread keeps."""
+  rows = getattr(facts, name)
+  ends = _shard_ends(rows, shards[name])
+  before = 0
+  if name == 'test':  # their buckets come after the others
+    before = len(_shard_ends(facts.train, shards['train']))
+  kept = threading.local()
+
+  def example(record: int) -> writer.Example:
+    shard = int(np.searchsorted(ends, record * read.BLOCK, 'right'))
+    if getattr(kept, 'shard', None) != shard:
+      kept.rows = None  # frees the one before first
+      kept.rows, kept.shard = buckets.read(before + shard), shard
+    first = record * read.BLOCK - (ends[shard - 1] if shard else 0)
+    part = kept.rows[first : first + read.BLOCK]
+    return {
+      'label': part['label'].astype(np.uint8),
+      'counts': part['counts'],
+      'ids': part['ids'],
+    }
+
+  return writer.Split(name, read.records(rows), len(ends), example)
+
+
+def _info(
+  directory: str, name: str, facts: read.Facts
+) -> tfds.core.DatasetInfo:
+  def column(dtype: type, *shape: int) -> tfds.features.Tensor:
+    return tfds.features.Tensor(
+      shape=(None, *shape),
+      dtype=dtype,
+      encoding=tfds.features.Encoding.BYTES,
+    )
+
+  return tfds.core.DatasetInfo(
+    builder=tfds.core.dataset_info.DatasetIdentity(
+      name, tfds.core.Version(VERSION), directory, __name__
+    ),
+    description='Clicks on advertisements, in the schema of Criteo.',
+    features=tfds.features.FeaturesDict(
+      {
+        'label': column(np.uint8),
+        'counts': column(np.int32, COUNTS),
+        'ids': column(np.int32, CATEGORIES),
+      }
+    ),
+    disable_shuffling=True,
+    metadata=tfds.core.MetadataDict(**dataclasses.asdict(facts)),
+  )
+
+
+def _of_criteo(
+  version: Version, tables: Sequence[int], summary: str, bytes: int
+) -> recipe.Recipe:
+  return recipe_of(
+    version,
+    summary=summary,
+    bytes=bytes,
+    rows=read.ROWS,
+    tables=tables,
+    licence='CC BY-NC-SA 4.0 (Criteo AI Lab)',
+    build=lambda order: build(order, version, rows=read.ROWS, tables=tables),
+    needs='24 files that are downloaded by hand, 342 GB, and 1.4 TB of room',
+    how_to=HOW_TO,
+  )
+
+
+RECIPES = (
+  _of_criteo(
+    ONE_HOT,
+    read.TABLES,
+    "Criteo's clicks of 24 days: 4.2 G to train on, tables of 188 M rows",
+    674_000_000_000,
+  ),
+  _of_criteo(
+    MULTI_HOT,
+    read.MULTI_HOT_TABLES,
+    'the same clicks with 214 ids each, of tables of 204 M rows',
+    697_000_000_000,
+  ),
+)
