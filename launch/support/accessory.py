@@ -38,16 +38,16 @@ def protect() -> None:
 
 
 def _lossy(stream: io.TextIOWrapper | None, number: int) -> 'Lossy':
+  # Beside the stream that is there, which handlers of logging have kept.
   if stream is None:
-    return Lossy(os.fdopen(number, 'wb'), encoding='utf-8')
-  lines, through = stream.line_buffering, stream.write_through
-  encoding = stream.encoding
+    return Lossy(open(number, 'wb', closefd=False), encoding='utf-8')
+  stream.flush()
   return Lossy(
-    stream.detach(),
-    encoding=encoding,
+    open(number, 'wb', closefd=False),
+    encoding=stream.encoding,
     errors='backslashreplace',
-    line_buffering=lines,
-    write_through=through,
+    line_buffering=stream.line_buffering,
+    write_through=stream.write_through,
   )
 
 
