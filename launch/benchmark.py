@@ -17,7 +17,6 @@ import glob
 import json
 import os
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -276,25 +275,17 @@ class Runner:
         pass_fds=(self._lock,),
         start_new_session=True,  # signals reach it through us, once
       )
-      restore = self._pass_signals_on(child)
-      try:
+
+      def pass_on(number, frame):
+        del frame
+        if self._signal is not None:
+          child.kill()  # asked twice: at once
+        self._signal = number
+        child.send_signal(number)
+
+      with accessory.handled(pass_on, accessory.ending_signals()):
         self._show(run, child)
         return child.wait()
-      finally:
-        restore()
-
-  def _pass_signals_on(self, child: subprocess.Popen):
-    def handle(number, frame):
-      del frame
-      if self._signal is not None:
-        child.kill()  # asked twice: at once
-      self._signal = number
-      child.send_signal(number)
-
-    before = {
-      each: signal.signal(each, handle) for each in accessory.ending_signals()
-    }
-    return lambda: [signal.signal(n, handler) for n, handler in before.items()]
 
   def _show(self, run: int, child: subprocess.Popen) -> None:
     began, steps, quality = time.monotonic(), 0, ''

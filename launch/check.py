@@ -19,6 +19,7 @@ from absl import flags as absl_flags
 
 from launch.support import cli
 from launch.support.live_line import LiveLine
+from suite import names
 from suite.results import audit
 from suite.results.audit.findings import printable
 
@@ -43,23 +44,23 @@ def main(path: str, *, werror: bool, ruleset: str | None = None) -> int:
     path, ruleset=ruleset, tell=lambda text: line.show(printable(text))
   )
   line.clear()
-  for finding in found.findings:
-    print(finding)
-  for note in found.notes:
-    print(printable(note))
-  errors = len(audit.errors(found.findings))
+  errors = tell(found)
   warnings = len(found.findings) - errors
   failed = errors or (werror and warnings)
   print(
-    f'{"FAILED" if failed else "PASSED"}: {counted(errors, "error")}, '
-    f'{counted(warnings, "warning")} in {path}'
+    f'{"FAILED" if failed else "PASSED"}: {names.counted(errors, "error")}, '
+    f'{names.counted(warnings, "warning")} in {path}'
   )
   return 1 if failed else 0
 
 
-def counted(number: int, noun: str) -> str:
-  """'no errors', '1 error', '2 errors'."""
-  return f'{number or "no"} {noun}{"" if number == 1 else "s"}'
+def tell(found: audit.FolderAudit) -> int:
+  """Prints what an audit found; returns the number of errors."""
+  for finding in found.findings:
+    print(finding)
+  for note in found.notes:
+    print(printable(note))
+  return len(audit.errors(found.findings))
 
 
 if __name__ == '__main__':

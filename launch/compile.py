@@ -29,7 +29,7 @@ from launch import profiles
 from launch.aot import systems, tables, targets
 from launch.support import cli, run_flags
 from launch.support.live_line import LiveLine
-from suite import files, hparams
+from suite import files, hparams, names
 from suite.results.report.format import duration
 
 FLAGS = absl_flags.FLAGS
@@ -100,7 +100,7 @@ def main() -> int:
 
 def job(request: run_flags.Request, system: systems.System) -> dict[str, Any]:
   """The worker's job; ValueError for a batch given twice."""
-  hp = run_flags.changes(FLAGS.hp)
+  hp = names.assignments('hp', FLAGS.hp)
   if FLAGS.per_chip_batch:
     name = hparams.batch(request.hparams).name
     if name in hp:

@@ -44,8 +44,6 @@ _TRAINED_WITH = ('opt_', 'lars_', 'sgd_', 'lora_', 'model_bn_span',
 # Rules of the audit that runs of the reference need not keep: they are more
 # than a result, and it is they that say what fast is.
 _OF_RESULTS = (COUNT, compared.RULE)
-# Share of the reference's seeds that may miss a target of our own.
-_MOST_MISSED = 0.03
 
 
 def define_flags() -> None:
@@ -142,7 +140,7 @@ def _points(
   name: str, benchmark: Benchmark | None, ruleset: str | None, rcps: str
 ) -> Points:
   """The points of a file, or else of a ruleset."""
-  scored = _scored(benchmark)
+  scored = benchmark.scored if benchmark else {}
   if rcps:
     return store.load(rcps, **scored)
   if not ruleset:
@@ -175,7 +173,9 @@ def make(
     _point(benchmark, batch_size, by_size[batch_size], origin)
     for batch_size in sorted(by_size)
   ]
-  return _assemble(benchmark, points, _scored(first.benchmark))
+  return _assemble(
+    benchmark, points, first.benchmark.scored if first.benchmark else {}
+  )
 
 
 def make_from_curves(
@@ -189,10 +189,11 @@ def make_from_curves(
   found = curves.reached(path, size.target)
   values = [value for value in found if value is not None]
   missed = len(found) - len(values)
-  if missed > _MOST_MISSED * len(found):
+  if missed > curves.MOST_MISSED * len(found):
+    least = f'{1 - curves.MOST_MISSED:.0%}'
     raise ValueError(
-      f'Expected at least {1 - _MOST_MISSED:.0%} of the reference runs in '
-      f'{path} to meet {size.target}, got {len(values)} of {len(found)}.'
+      f'Expected at least {least} of the reference runs in {path} to meet '
+      f'{size.target}, got {len(values)} of {len(found)}.'
     )
   if missed:
     print(f'left out: {missed} of {len(found)} runs, which missed the target')
@@ -204,7 +205,7 @@ def make_from_curves(
     hparams=settings,
     origin=origin,
   )
-  return _assemble(benchmark.name, [point], _scored(benchmark))
+  return _assemble(benchmark.name, [point], benchmark.scored)
 
 
 def print_recipe(
@@ -354,13 +355,6 @@ def _settings(values: Any) -> tuple[dict[str, Any], int]:
     if declared.tunable and declared.key
   }
   return found, found.pop(hparams.batch(values).key)
-
-
-def _scored(benchmark: Benchmark | None) -> dict[str, int]:
-  """Runs and dropped runs of a result; {}: as in official rounds."""
-  if benchmark is None:
-    return {}
-  return {'runs': benchmark.runs, 'dropped': benchmark.dropped}
 
 
 def _assemble(

@@ -8,7 +8,6 @@ the first that does not, not counting those ended because of another.
 """
 
 from collections.abc import Mapping, Sequence
-import contextlib
 import os
 import signal
 import socket
@@ -20,7 +19,7 @@ import time
 from absl import flags as absl_flags
 
 from launch.cluster import supervisor
-from launch.support import cli
+from launch.support import accessory, cli
 
 FLAGS = absl_flags.FLAGS
 
@@ -71,7 +70,13 @@ def run(
   ]
   for thread in shown:
     thread.start()
-  with _signals_to(children):
+
+  def pass_on(number, frame):
+    del frame
+    for child in children:
+      child.send_signal(number)  # nothing, if it has ended
+
+  with accessory.handled(pass_on, (signal.SIGINT, signal.SIGTERM)):
     codes = _wait(children)
   for thread in shown:
     thread.join()
@@ -136,23 +141,6 @@ def _show(rank: int, child: subprocess.Popen, several: bool) -> None:
   head = f'[{rank}] ' if several else ''
   for line in child.stdout:
     print(f'{head}{line}', end='', flush=True)
-
-
-@contextlib.contextmanager
-def _signals_to(children: Sequence[subprocess.Popen]):
-  def handle(number, frame):
-    del frame
-    for child in children:
-      child.send_signal(number)  # nothing, if it has ended
-
-  before = {
-    n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)
-  }
-  try:
-    yield
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
 
 
 def _wait(children: Sequence[subprocess.Popen]) -> list[int]:

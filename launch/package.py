@@ -20,6 +20,7 @@ from absl import flags as absl_flags
 from launch import check
 from launch.support import cli, sources
 from suite import benchmark as benchmark_lib
+from suite import names
 from suite.results import audit, submission
 from suite.results.audit import system
 from suite.results.audit.claim import Lookup
@@ -88,12 +89,7 @@ def given_fields(path: str, texts: Sequence[str]) -> dict[str, str]:
         f'--description={path}: expected {name} as a string, got '
         f'{json.dumps(value)}.'
       )
-  for text in texts:
-    name, equals, value = text.partition('=')
-    if not equals or not name:
-      raise ValueError(f'--field takes name=value, not {text!r}.')
-    fields[name] = value
-  return fields
+  return fields | dict(names.assignment('field', text) for text in texts)
 
 
 def _refuse(results: Sequence[submission.Result]) -> bool:
@@ -127,13 +123,8 @@ def _commit(results: Sequence[submission.Result]) -> str:
 
 
 def _tell(found: audit.FolderAudit) -> int:
-  for finding in found.findings:
-    print(finding)
-  for note in found.notes:
-    print(note)
-  errors = audit.errors(found.findings)
-  if errors:
-    counted = check.counted(len(errors), 'error')
+  if errors := check.tell(found):
+    counted = names.counted(errors, 'error')
     print(
       f'FAILED: nothing was written, the audit of the tree found {counted}.'
     )

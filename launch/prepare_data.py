@@ -24,7 +24,7 @@ from input_pipelines.images import restart_markers
 from input_pipelines.reading import arrays, dataset, tfrecord
 from input_pipelines.writing import convert, examples, manifest, recipe, verify
 from launch.support import cli, stages, tfds_environment
-from suite import hparams
+from suite import names
 
 FLAGS = absl_flags.FLAGS
 
@@ -96,11 +96,7 @@ def main() -> int:
     raise ValueError(
       f'Expected --dataset, one of {", ".join(recipes)}, or --list.'
     )
-  if name not in recipes:
-    raise ValueError(
-      f'Unknown data set {name!r}{hparams.nearest(name, recipes)}; there are '
-      f'{", ".join(recipes)}.'
-    )
+  names.require('data set', name, recipes)
   try:
     return stages.until_stopped(
       lambda: _prepare(recipes[name], os.path.expanduser(FLAGS.data_dir)),

@@ -27,7 +27,7 @@ from launch import benchmark
 from launch.support import cli, run_flags, scaling_jobs, scaling_plan
 from launch.support.scaling_plan import Place
 from suite import benchmark as benchmark_lib
-from suite import files, hparams
+from suite import files, hparams, names
 from suite.results import audit, records, scaling
 from suite.results.audit import compared
 from suite.results.audit.quality import CONVERGED
@@ -139,12 +139,12 @@ def _asked() -> scaling_plan.Asked:
 def _plan(places: Sequence[Place], request: run_flags.Request) -> list[str]:
   head = (
     f'{request.benchmark.name}, size {request.size_name}, until '
-    f'{request.size.target}: {scaling.counted(len(places), "point")} of '
-    f'{scaling.counted(FLAGS.runs, "run")}'
+    f'{request.size.target}: {names.counted(len(places), "point")} of '
+    f'{names.counted(FLAGS.runs, "run")}'
   )
   return [head] + [
-    f'  {place.name}: {scaling.counted(place.devices, "device")} in '
-    f'{scaling.counted(place.processes, "process")}, '
+    f'  {place.name}: {names.counted(place.devices, "device")} in '
+    f'{names.counted(place.processes, "process")}, '
     + ', '.join(f'{name} {text}' for name, text in place.changes.items())
     for place in places
   ]

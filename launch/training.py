@@ -35,7 +35,6 @@ from suite.log_keys import DRAFT
 from suite.results import records
 from suite.results.records import (
   DataUsed,
-  Eval,
   Phase,
   RunRecord,
   Setting,
@@ -48,7 +47,6 @@ from suite.run.run_log import SUCCESS, RunLog, resumes
 from suite.run.task import Facts, Task
 
 FLAGS = absl_flags.FLAGS
-_CACHED_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Job:
   record_path: str
   seed: int
   checkpoints: Checkpoints | None  # None: a rehearsal
-  resumed: bool  # whether it goes on from one of them
+  resumed: bool  # whether it resumes from one of them
   preflight: Mapping[str, Any] | None = None  # what it found
 
 
@@ -117,7 +115,9 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
   except loop.Interrupted as end:
     print(f'{end}; the log says so: {job.log_path}', file=sys.stderr)
     if end.saved is not None and hosts.is_primary():
-      print(f'saved after step {end.saved}: --resume goes on', file=sys.stderr)
+      print(
+        f'saved after step {end.saved}: --resume continues', file=sys.stderr
+      )
     return me.finished(128 + end.number)
   except (checkpoint.Failed, arrays.CorruptArrayError) as error:
     print(f'error: {error}', file=sys.stderr)
@@ -139,29 +139,27 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
   return me.finished(0 if result.status == SUCCESS else 1)
 
 
-def _prepare(request: run_flags.Request) -> Job:
-  """Checks all that can be checked; raises ValueError or OSError in words."""
+def _join(request: run_flags.Request) -> None:
+  """Joins the other processes, on the platform and with the options asked."""
   for kept in profiles.apply(request.profile):
     print(kept, file=sys.stderr)
   hosts.initialize(_bounds(), FLAGS.expect_devices)
   hosts.require_platform(FLAGS.platform)
   _require_options(request.profile.compiler_options)
-  if FLAGS.compile_cache:
-    jax.config.update('jax_compilation_cache_dir', FLAGS.compile_cache)
-    if _CACHED_FROM not in os.environ:
-      jax.config.update(_CACHED_FROM.lower(), 0.5)
+  hosts.keep_compiled(FLAGS.compile_cache)
+
+
+def _prepare(request: run_flags.Request) -> Job:
+  """Checks all that can be checked; raises ValueError or OSError in words."""
+  _join(request)
   mesh = sharding.make_mesh(FLAGS.model_axis)
   task = request.benchmark.task(
     request.hparams, request.size.data, devices=mesh.shape[sharding.DATA]
   )
   run_flags.require_reads(request, task.reads)
+  largest = max(map(program.bytes_of, task.train_specs))
   batching.require_shared_memory(
-    request.reading,
-    max(
-      sum(leaf.size * leaf.dtype.itemsize for leaf in spec.values())
-      for spec in task.train_specs
-    )
-    // jax.process_count(),
+    request.reading, largest // jax.process_count()
   )
   build = program.Build(
     request.profile.compiler_options,
@@ -181,12 +179,7 @@ def _prepare(request: run_flags.Request) -> Job:
   if hosts.is_primary() and not resumed and not FLAGS.rehearse:
     files.claim_directory(FLAGS.output)
     kept = checkpoints.directory, checkpoints.beside
-    for path in (log_path, record_path, *kept):
-      if os.path.exists(path):
-        raise ValueError(
-          f'{path} is there already, and a log holds one run: give another '
-          '--output or --run, or --resume for a run that was cut off.'
-        )
+    _require_free(log_path, record_path, *kept)
   return Job(
     request,
     task,
@@ -203,10 +196,19 @@ def _prepare(request: run_flags.Request) -> Job:
   )
 
 
+def _require_free(*paths: str) -> None:
+  for path in paths:
+    if os.path.exists(path):
+      raise ValueError(
+        f'{path} is there already, and a log holds one run: give another '
+        '--output or --run, or --resume for a run that was cut off.'
+      )
+
+
 def _checkpoints(
   request: run_flags.Request, directory: str, started: Mapping[str, Any]
 ) -> tuple[Checkpoints, bool]:
-  """Those of this run, and whether it goes on from them."""
+  """Those of this run, and whether it resumes from them."""
   checkpoints = Checkpoints(
     files.checkpoints_path(FLAGS.output, FLAGS.run),
     minutes=FLAGS.checkpoint_minutes,
@@ -220,7 +222,7 @@ def _checkpoints(
   if FLAGS.resume:
     if request.reading.skips:
       raise ValueError(
-        'A run that may skip records cannot go on: those that it has skipped '
+        'A run that may skip records cannot resume: those that it has skipped '
         'are not known.'
       )
     position = resuming.find(FLAGS.output, FLAGS.run, checkpoints)
@@ -298,7 +300,7 @@ def _run(job: Job, log: RunLog, clock: Clock, watcher) -> loop.Result:
 
 
 def _kept(job: Job) -> str | None:
-  """Where the feed keeps what it needs to go on, if it may have to."""
+  """Folder of what the feed needs to resume, if it may have to."""
   if job.checkpoints and (job.checkpoints.saves or job.resumed):
     return job.checkpoints.beside
   return None
@@ -428,7 +430,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> RunRecord:
     time_to_quality=clock.time_to_quality(allowance) if met else None,
     startup=Startup(result.startup, result.startup_parts, allowance),
     timed=Phase(result.timed, timed),
-    evals=[Eval(**dataclasses.asdict(found)) for found in result.evals],
+    evals=result.evals,
     resumed=resumes(job.log_path),
     losses=[
       (step, loss if math.isfinite(loss) else None)

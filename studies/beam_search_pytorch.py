@@ -61,7 +61,7 @@ def timed(name: str, once) -> tuple[np.ndarray, float]:
 
 
 def products(size: transformer.Size, rows: int, steps: int):
-  """What multiplies `rows` by all matrices of a decoder, so many times."""
+  """Function that multiplies `rows` by all matrices of a decoder, so often."""
   square, hidden = (size.width, size.width), (size.width, size.ffn)
   # Four of attention to what was written, two of attention to the source.
   shapes = size.layers * [*6 * [square], hidden, hidden[::-1]]

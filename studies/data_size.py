@@ -135,7 +135,7 @@ def program_of(case: Case, opt_name: str) -> Program:
 
 
 def milliseconds(case: Case, opt_name: str, given: list[dict]) -> list[float]:
-  """Of each training step but the first."""
+  """Seconds of each training step but the first."""
   program = program_of(case, opt_name)
   state = program.fresh_state(0)
   taken = []

@@ -276,7 +276,7 @@ class Candidate:
 
 
 def commands(folder: str) -> dict[str, list[str]]:
-  """How to start every candidate whose tools are here."""
+  """Commands that start every candidate whose tools are here."""
   pythons = dict.fromkeys(CANDIDATES, sys.executable)
   pythons['tf_data'] = _TENSORFLOW.value
   if not _TENSORFLOW.value:

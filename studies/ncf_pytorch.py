@@ -150,7 +150,7 @@ class Trainer:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What a run took to the target, and the hit rate that met it."""
+  """Cost of a run until the target, and the hit rate that met it."""
 
   seconds: float
   core_seconds: float  # of all threads, whoever else is on the cores

@@ -76,7 +76,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-  """What was done in one: counts, and seconds."""
+  """Work done in one: counts, and seconds."""
 
   seen: int  # by the net
   visits: int  # of roots
@@ -86,7 +86,7 @@ class Turn:
 
 
 def case() -> Case:
-  """What the flags ask for."""
+  """Settings that the flags ask for."""
   board = int(_BOARD.value)
   size, settings = {
     5: (
@@ -183,7 +183,7 @@ class Here:
     return Turn(seen, visits, *clock.spent())
 
   def view(self, moves: list[int]) -> dict[str, np.ndarray]:
-    """What the position after `moves` is, to be compared."""
+    """Facts of the position after `moves`, to be compared."""
     rules, points = self._settings.rules, jnp.asarray(moves, jnp.int32)
     state = go.initial(rules)
     state = jax.lax.fori_loop(
@@ -286,7 +286,7 @@ class There:
 
 
 class _TheirNet:
-  """What the reference asks of its net, and ours answers."""
+  """Interface that the reference asks of its net, with our answers."""
 
   save_file = ''
 
@@ -358,7 +358,7 @@ def _counting(player_class, position):
 
 
 class _Clock:
-  """Of the wall and of this process's CPU."""
+  """Seconds of the wall clock and of this process's CPU."""
 
   def __init__(self, seconds: float):
     self._seconds = seconds
@@ -399,7 +399,7 @@ def _ask(case: Case, folder: str, method: str, *arguments):
 
 
 def reference_folder(clone: str) -> str:
-  """Where its Python lies; ValueError if it does not."""
+  """Path of its Python; ValueError if there is none."""
   folder = pathlib.Path(clone, _FOLDER).absolute()
   if not (folder / 'selfplay.py').is_file():
     raise ValueError(

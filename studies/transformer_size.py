@@ -12,7 +12,7 @@ _VOCABULARY = flags.DEFINE_integer('vocabulary', 33_708, 'Tokens.')
 
 
 def size() -> transformer.Size:
-  """What the flags ask for, with heads and hidden units as usual for it."""
+  """Size that the flags ask for, with the usual heads and hidden units."""
   width = _WIDTH.value
   return transformer.Size(
     _VOCABULARY.value, _LAYERS.value, width, max(1, width // 64), 4 * width

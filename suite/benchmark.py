@@ -13,6 +13,7 @@ import pkgutil
 from typing import Any
 
 from suite import hparams as hparams_lib
+from suite import names as names_lib
 from suite import rounds
 from suite.hparams import Division
 from suite.target import Target
@@ -82,6 +83,11 @@ class Benchmark:
     """The name for lists, which marks a draft."""
     return f'{self.name} (draft)' if self.draft else self.name
 
+  @property
+  def scored(self) -> dict[str, int]:
+    """Arguments that say how its runs are scored."""
+    return {'runs': self.runs, 'dropped': self.dropped}
+
   def task(self, hparams: Any, data: DataSet, *, devices: int = 1) -> Any:
     """The `suite.run.task.Task` of a run, for which JAX is imported.
 
@@ -94,12 +100,7 @@ class Benchmark:
 
   def size(self, name: str) -> Size:
     """The size of that name; ValueError naming the nearest if there is none."""
-    if name not in self.sizes:
-      raise ValueError(
-        f'Benchmark {self.name} has no size {name!r}'
-        f'{hparams_lib.nearest(name, self.sizes)}; '
-        f'there are {", ".join(self.sizes)}.'
-      )
+    names_lib.require(f'size of {self.name}', name, self.sizes)
     return self.sizes[name]
 
 
@@ -118,9 +119,5 @@ def finished() -> list[str]:
 
 def get(name: str) -> Benchmark:
   """The benchmark of that name; ValueError naming the nearest if none is."""
-  if name not in names():
-    raise ValueError(
-      f'Unknown benchmark {name!r}{hparams_lib.nearest(name, names())}; '
-      f'there are {", ".join(names())}.'
-    )
+  names_lib.require('benchmark', name, names())
   return importlib.import_module(f'{_FOLDER}.{name}').BENCHMARK

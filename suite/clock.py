@@ -20,7 +20,7 @@ def wall_time() -> Callable[[], float]:
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-  """All that a clock holds at one moment, for another process to go on from.
+  """All that a clock holds at one moment, for another process to resume from.
 
   Times are seconds since the epoch, parts seconds.
   """
@@ -74,7 +74,7 @@ class Clock:
     return Moment(self.created, self._started, self.now(), startup, timed)
 
   def resume(self, moment: Moment) -> float:
-    """Goes on, as if it had never stood still, from `moment` of a dead process.
+    """Resumes from `moment` of a previous process, as if it had never stopped.
 
     All since then was lost, the startup of this process too, and counts: it is
     booked to 'restart'. Returns these seconds.

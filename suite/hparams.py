@@ -9,12 +9,13 @@ convergence points all follow from it.
 
 from collections.abc import Callable, Collection, Mapping
 import dataclasses
-import difflib
 import enum
 import math
 import re
 import typing
 from typing import Any
+
+from suite import names
 
 Key = str | Callable[[Any], str | None] | None
 # Log keys that the global batch may have.
@@ -305,11 +306,7 @@ def override(
   types = typing.get_type_hints(type(reference))
   values = {}
   for name, text in changes.items():
-    if name not in types:
-      raise ValueError(
-        f'Unknown hyperparameter {name!r}{nearest(name, types)}; '
-        f'there are {", ".join(types)}.'
-      )
+    names.require('hyperparameter', name, types)
     values[name] = _parse(name, text, types[name])
   hparams = dataclasses.replace(reference, **values)
   require_valid(hparams)
@@ -342,12 +339,6 @@ def closed_faults(hparams: Any, reference: Any) -> list[Fault]:
       _broken(given, given.rule, hparams)
     )
   return found
-
-
-def nearest(name: str, names: typing.Iterable[str]) -> str:
-  """', did you mean ...?' where one of `names` is close to `name`, else ''."""
-  close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-  return f' (did you mean {close[0]!r}?)' if close else ''
 
 
 def _broken(given: Declared, rule: Rule | None, hparams: Any) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""The quality that ends a run: one or several metrics, from above or below."""
+"""Quality at an eval, and the bounds that end a run, from above or below."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -58,3 +58,20 @@ class Target:
     parts = [f'{k} >= {v:g}' for k, v in self.at_least.items()]
     parts += [f'{k} <= {v:g}' for k, v in self.at_most.items()]
     return ' and '.join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+  """Quality at one point of a run."""
+
+  at: Mapping[str, float]  # as the log names the place: {'epoch_num': 4}
+  step: int  # training steps done
+  seconds: float  # on the clock, when the quality was known
+  quality: Mapping[str, float]
+  # Statistics of the data of the block before, by key of the log.
+  statistics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def place(self) -> float:
+    """Place in training, in the first unit that the log names."""
+    return next(iter(self.at.values()), self.step)

@@ -10,8 +10,8 @@ A benchmark has that size in tests/suite/benchmarks/<name>_small.py:
     is.
   PARTS_DIFFER: why a step in parts is not the whole step, where it is not.
 
-python -m tests.benchmark_runs NAME FILE   is one process of a run, of which the
-first writes losses and evals as JSON.
+python -m tests.benchmark_runs NAME FILE   is one process of a run, which writes
+its losses and evals as JSON into FILE.PROCESS.
 """
 
 from collections.abc import Mapping
@@ -155,8 +155,7 @@ def main(name: str, path: str) -> None:
   mesh, each = sharding.make_mesh(), small(name)
   task = each.task(devices=mesh.shape[sharding.DATA])
   found = outcome(each.run(task, mesh, Clock()))
-  if hosts.is_primary():
-    files.write_json(path, found)
+  files.write_json(f'{path}.{jax.process_index()}', found)
 
 
 if __name__ == '__main__':

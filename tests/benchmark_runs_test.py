@@ -285,7 +285,7 @@ class FeedTest(parameterized.TestCase):
 
 class PaddingTest(parameterized.TestCase):
   def quality(self, name, batches):
-    """Of a state that a few steps have trained, over these eval batches."""
+    """Quality of a state trained for a few steps, over these eval batches."""
     made, state = _whole(name).program, _fresh(name)
     for batch in _whole(name).trained[:3]:
       state, _ = made.train_step(state, batch)
@@ -410,7 +410,10 @@ class LayoutTest(parameterized.TestCase):
 
 class HostsTest(parameterized.TestCase):
   def run_by(self, name, places):
-    """Losses and evals of a run by processes, one for each place."""
+    """Losses and evals of a run by processes, one for each place.
+
+    All of them have the same.
+    """
     path = os.path.join(self.create_tempdir().full_path, 'found.json')
     started = [
       processes.start('tests.benchmark_runs', name, path, environment=each)
@@ -423,16 +426,25 @@ class HostsTest(parameterized.TestCase):
     self.assertEqual(
       [each.returncode for each in started], [0] * len(places), said
     )
-    return files.read_json(path)
+    found, *others = (
+      files.read_json(f'{path}.{rank}') for rank in range(len(places))
+    )
+    for other in others:
+      self.assertEqual(other, found)
+    return found
 
   @ids.each(benchmark_lib.names())
   @pytest.mark.slow
   def test_two_processes_train_as_one_with_two_devices_does(self, name):
+    found = self.run_by(name, local.places(2, 1))
     if _blocks(name)[0].steps is None:
-      self.skipTest('Each host makes batches of its own.')
-    two, one = local.places(2, 1), local.places(1, 2)
-    # Two terms have one order of summing, so nothing is left to rounding.
-    self.assertEqual(self.run_by(name, two), self.run_by(name, one))
+      # Each host makes batches of its own, so one trains on others; but two
+      # make the same again.
+      self.assertNotEqual(self.run_by(name, local.places(1, 2)), found)
+      self.assertEqual(self.run_by(name, local.places(2, 1)), found)
+    else:
+      # Two terms have one order of summing, so nothing is left to rounding.
+      self.assertEqual(self.run_by(name, local.places(1, 2)), found)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""What holds for every benchmark and size; they are found by themselves."""
+"""Facts of every benchmark and size; they are found by themselves."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the pages say exists: links, files, commands and their flags."""
+"""Pages name only what exists: links, files, commands and their flags."""
 
 import importlib
 import pathlib

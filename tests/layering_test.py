@@ -82,7 +82,7 @@ def _layer(module):
 
 
 def _declares(module):
-  """Whether a module declares a benchmark; that needs nothing heavy."""
+  """Returns whether a module declares a benchmark; that needs nothing heavy."""
   parts = module.split('.')
   return parts[:2] == ['suite', 'benchmarks'] and (
     len(parts) <= 3 or parts[3] == 'hparams'

@@ -50,7 +50,7 @@ class CorruptArrayError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """Where an array lies, and what it is."""
+  """Place and type of an array."""
 
   dtype: np.dtype
   shape: tuple[int, ...]

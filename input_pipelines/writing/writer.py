@@ -2,7 +2,7 @@
 
 All that is not finished lies in `<directory>.incomplete`:
 
-  made.json  what it is made of and how; going on with anything else is refused
+  made.json  what it is made of and how; resuming with anything else is refused
   done/      a file for every shard that is whole
   data/      the shards, in the end the metadata; moved into place as a whole
 

@@ -31,23 +31,15 @@ _BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-  """One collective of a program, as often as it runs in it.
+  """One collective of a program, as often as it runs in it."""
 
-  Attributes:
-    kind: one of KINDS.
-    bytes: of the array that a device gives, or of the one that it gets where
-      that is larger (a gather), each time.
-    times: how often the program does it.
-    certain: whether `times` is known; a loop that does not say how often it
-      turns is counted once.
-    groups: places of devices, [groups, devices of a group].
-  """
-
-  kind: str
+  kind: str  # one of KINDS
+  # Of the array that a device gives, or of the one that it gets where that is
+  # larger (a gather), each time.
   bytes: int
-  times: int
-  certain: bool
-  groups: np.ndarray
+  times: int  # how often the program does it
+  certain: bool  # whether that is known; an unknown loop is counted once
+  groups: np.ndarray  # places of devices, [groups, devices of a group]
 
 
 def of_module(

@@ -129,20 +129,15 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Executed:
-  """An instruction as it runs.
-
-  Attributes:
-    times: how often a run of the program does it, loops counted.
-    certain: False where a loop around it has an unknown number of iterations;
-      it is counted once.
-    fused: part of a fusion; it reads and writes no memory of its own.
-  """
+  """An instruction as it runs."""
 
   instruction: Instruction
   computation: Computation
-  times: int
+  times: int  # how often a run of the program does it, loops counted
+  # False where a loop around it has an unknown number of iterations; it is
+  # counted once.
   certain: bool
-  fused: bool
+  fused: bool  # part of a fusion: it reads and writes no memory of its own
 
 
 class Module:

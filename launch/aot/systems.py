@@ -17,7 +17,7 @@ import string
 
 import yaml
 
-from suite import hparams
+from suite import names
 
 GPUS_PER_HOST = 8
 MAX_GPUS = 16384
@@ -26,46 +26,26 @@ MAX_SLICES = 64
 
 @dataclasses.dataclass(frozen=True)
 class System:
-  """One system; rates are of a chip, bytes and operations a second.
+  """One system; rates are of a chip, bytes and operations a second."""
 
-  Attributes:
-    name: as it was asked for, with the number of slices.
-    kind: 'v5e', 'h100'.
-    platform: 'tpu' or 'gpu'.
-    slices: how many, joined by the wide network; 1 for GPUs.
-    topology: chips along each axis of a slice; for GPUs (hosts, a host's).
-    chips: of all slices.
-    chips_per_host: what one host drives.
-    devices_per_chip: what JAX calls a device, of a chip.
-    flops: {dtype: operations a second}.
-    memory_bytes: of one chip.
-    memory_bandwidth: of one chip.
-    link_bandwidth: of one link to a neighbour, or of NVLink, in one direction.
-    wide_bandwidth: of one chip's share of the network between hosts or slices.
-    wraps: whether each axis of the torus is closed to a ring.
-    sources: where each number is from.
-    compiler_name: the compiler's name of it, and `chip_config` its variant.
-    target: the compiler's description of a GPU.
-  """
-
-  name: str
-  kind: str
-  platform: str
-  slices: int
-  topology: tuple[int, ...]
-  chips: int
+  name: str  # as it was asked for, with the number of slices
+  kind: str  # 'v5e', 'h100'
+  platform: str  # 'tpu' or 'gpu'
+  slices: int  # joined by the wide network; 1 for GPUs
+  topology: tuple[int, ...]  # chips along a slice's axes; (hosts, GPUs of one)
+  chips: int  # of all slices
   chips_per_host: int
-  devices_per_chip: int
-  flops: Mapping[str, float]
-  memory_bytes: int
-  memory_bandwidth: float
-  link_bandwidth: float
-  wide_bandwidth: float
-  wraps: tuple[bool, ...]
-  sources: Mapping[str, str]
-  compiler_name: str = ''
-  chip_config: str = ''
-  target: str = ''
+  devices_per_chip: int  # what JAX calls a device
+  flops: Mapping[str, float]  # operations a second by dtype
+  memory_bytes: int  # of one chip
+  memory_bandwidth: float  # of one chip
+  link_bandwidth: float  # of a link to a neighbour, or NVLink, in one direction
+  wide_bandwidth: float  # a chip's share of the network of hosts or slices
+  wraps: tuple[bool, ...]  # whether each axis of the torus is a ring
+  sources: Mapping[str, str]  # where each number is from
+  compiler_name: str = ''  # the compiler's name of it ...
+  chip_config: str = ''  # ... and of its variant
+  target: str = ''  # the compiler's description of a GPU
 
   @property
   def devices(self) -> int:
@@ -105,7 +85,7 @@ def get(name: str) -> System:
   kinds = {**_table()['tpu'], **_table()['gpu']}
   if not match or match['kind'] not in kinds:
     raise ValueError(
-      f'Unknown system {name!r}{hparams.nearest(name, published())}; expected '
+      f'Unknown system {name!r}{names.nearest(name, published())}; expected '
       'a kind, the size of a slice, and for several TPU slices their '
       f'number, as in v5e-256, v5e-256x2 or h100-64, of {", ".join(kinds)}.'
     )

@@ -18,18 +18,12 @@ class Step:
   """Figures of one train step at best, from a report.
 
   Pairs are (if everything overlaps, if nothing does).
-
-  Attributes:
-    roofline: seconds.
-    samples: a step's, on all chips.
-    chips: of the system.
-    mfu: model FLOPs utilization.
   """
 
-  roofline: roofline.Roofline
-  samples: int
-  chips: int
-  mfu: tuple[float, float]
+  roofline: roofline.Roofline  # seconds
+  samples: int  # a step's, on all chips
+  chips: int  # of the system
+  mfu: tuple[float, float]  # model FLOPs utilization
 
   @property
   def rates(self) -> tuple[float, float]:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from launch.aot import analysis, cache, systems, targets
 from suite import benchmark as benchmark_lib
 from suite import hparams
+from suite import names as names_lib
 from suite.run import flops, program, sharding
 from suite.run.task import Spec, Task
 
@@ -35,26 +36,21 @@ _UNKNOWN = re.compile(r"[Nn]o such compile option: '?([\w.\-]+)")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """Job of the worker: programs, and a system to compile them for.
-
-  Attributes:
-    hp: hyperparameters that are changed, {name: text}.
-    options: XLA's, {name: text}.
-    programs: names of `program.lower`, and 'staged'; no name: all.
-    cache: directory of kept reports; empty: none.
-  """
+  """Job of the worker: programs, and a system to compile them for."""
 
   benchmark: str
   size: str
   system: str
   division: str = 'open'
+  # Hyperparameters that are changed, as text.
   hp: Mapping[str, str] = dataclasses.field(default_factory=dict)
   model_axis: int = 1
   spread: str = 'none'
   groups_across_hosts: bool = False
+  # XLA's, as text.
   options: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  programs: tuple[str, ...] = ()
-  cache: str = ''
+  programs: tuple[str, ...] = ()  # of `program.lower`, and 'staged'; (): all
+  cache: str = ''  # directory of kept reports; empty: none
 
 
 def run(job: Job, tell: Callable[..., None]) -> analysis.Report:
@@ -116,19 +112,16 @@ def nearest_option(name: str, library: str) -> str:
     mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
   ):
     found = re.findall(rb'xla_[a-z0-9_]{4,80}', content)
-  return hparams.nearest(name, sorted({each.decode() for each in found}))
+  return names_lib.nearest(name, sorted({each.decode() for each in found}))
 
 
 def _chosen(lowered: Mapping[str, Any], names: tuple[str, ...]) -> Iterator:
   """The programs by name, those that a task stages by theirs."""
   flat = {k: v for k, v in lowered.items() if k not in ('staged', 'exchange')}
   flat |= {f'staged {k}': v for k, v in lowered['staged'].items()}
-  unknown = [name for name in names if name not in flat and name != 'staged']
-  if unknown:
-    raise ValueError(
-      f'There is no program {unknown[0]!r}'
-      f'{hparams.nearest(unknown[0], flat)}; there are {", ".join(flat)}.'
-    )
+  for name in names:
+    if name != 'staged':
+      names_lib.require('program', name, flat)
   for name, low in flat.items():
     if not names or name in names or name.split()[0] in names:
       yield name, low

@@ -22,6 +22,7 @@ from launch.cluster.roll import Bounds, listed
 
 _METADATA = ('agent-worker-number', 'worker-network-endpoints', 'tpu-env')
 _NO_PROXY = 'no_grpc_proxy'
+_KEPT_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 _TABLE_LINES = 32
 # A rank that JAX gives up first would be blamed for another's silence.
 _BEHIND_THE_WATCHDOG = 60
@@ -123,6 +124,14 @@ def require_platform(platform: str) -> None:
       f'--platform={platform} asked for, but JAX runs on {found}: '
       f'{install if platform != "cpu" else ""}see what JAX_PLATFORMS is set to.'
     )
+
+
+def keep_compiled(directory: str) -> None:
+  """Keeps compiled programs for later runs; '': keeps none."""
+  if directory:
+    jax.config.update('jax_compilation_cache_dir', directory)
+    if _KEPT_FROM not in os.environ:
+      jax.config.update(_KEPT_FROM.lower(), 0.5)
 
 
 def is_primary() -> bool:

@@ -13,7 +13,7 @@ import yaml
 from launch import profiles
 from launch.aot import systems
 from suite import benchmark as benchmark_lib
-from suite import files
+from suite import files, names
 from suite import hparams as hparams_lib
 from suite.hparams import Division
 from suite.log_keys import STATUSES
@@ -212,12 +212,8 @@ def _make(kind: type, values: Mapping[str, Any], place: str) -> Any:
   hints = typing.get_type_hints(kind)
   made = {}
   for name, value in values.items():
-    if name not in fields:
-      near = hparams_lib.nearest(str(name), fields)
-      raise ValueError(
-        f'There is no field {place}{name}{near}; there are '
-        f'{", ".join(sorted(fields))}.'
-      )
+    what = f'field of {place.rstrip(".")}' if place else 'field'
+    names.require(what, str(name), fields)
     made[name] = _typed(f'{place}{name}', value, hints[name])
   for name, field in fields.items():
     no_default = field.default is field.default_factory is dataclasses.MISSING
@@ -270,9 +266,9 @@ def _line(name: str, expected: str, value: Any) -> str:
 
 def _check(made: Job) -> None:
   """Checks the constraints that types do not express."""
-  _one_of('hardware', made.hardware, HARDWARE)
-  _one_of('division', made.division, [each.value for each in Division])
-  _one_of('status', made.status, list(STATUSES))
+  names.require('hardware', made.hardware, HARDWARE)
+  names.require('division', made.division, [each.value for each in Division])
+  names.require('status', made.status, STATUSES)
   if not _TIME.fullmatch(made.time_limit) or not made.seconds:
     raise ValueError(
       f'time_limit is [days-]hours:minutes:seconds, not {made.time_limit!r}.'
@@ -331,18 +327,8 @@ def _shares(made: Job) -> None:
       )
 
 
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-  if value not in known:
-    raise ValueError(
-      f'{name} is one of {", ".join(known)}, not {value!r}'
-      f'{hparams_lib.nearest(value, known)}.'
-    )
-
-
 def _change(values: dict[str, Any], text: str) -> None:
-  name, equals, value = text.partition('=')
-  if not equals or not name:
-    raise ValueError(f'--set takes name=value, not {text!r}.')
+  name, value = names.assignment('set', text)
   *sections, field = name.split('.')
   for section in sections:
     values = values.setdefault(section, {})

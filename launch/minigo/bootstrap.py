@@ -45,7 +45,6 @@ from suite.run.feed import Data
 from suite.run.task import State, Task
 
 FLAGS = absl_flags.FLAGS
-_CACHED_FROM = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 
 # The shared flags that it reads.
 _READ = (
@@ -169,10 +168,7 @@ def _plan(request: run_flags.Request) -> Plan:
   hosts.require_platform(FLAGS.platform)
   if hosts.place():
     raise ValueError('Expected to be alone: one process makes the data set.')
-  if FLAGS.compile_cache:
-    jax.config.update('jax_compilation_cache_dir', FLAGS.compile_cache)
-    if _CACHED_FROM not in os.environ:
-      jax.config.update(_CACHED_FROM.lower(), 0.5)
+  hosts.keep_compiled(FLAGS.compile_cache)
   generations = FLAGS.generations
   if generations is None:
     generations = request.hparams.start_generation

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from suite import hparams
+from suite import names as names_lib
 
 _FOLDER = pathlib.Path(__file__).parent
 _GROUPS = ('compiler_options', 'environment')
@@ -77,16 +77,11 @@ def known_options() -> set[str]:
 
 def with_options(profile: Profile, texts: Sequence[str]) -> Profile:
   """The profile with compiler options given as name=value in place of its."""
-  given: dict[str, Value] = {}
-  for text in texts:
-    name, equals, value = text.partition('=')
-    if not equals or not name:
-      raise ValueError(f'--compiler_option takes name=value, not {text!r}.')
+  given = names_lib.assignments('compiler_option', texts)
+  for name in given:
     if name.startswith('-'):
       raise ValueError(f'--compiler_option takes {name.lstrip("-")}=, no dash.')
-    if name in given:
-      raise ValueError(f'--compiler_option gives {name} twice.')
-    given[name] = parsed(name, value)
+  given = {name: parsed(name, value) for name, value in given.items()}
   options = {**profile.compiler_options, **given}
   return dataclasses.replace(profile, compiler_options=options)
 
@@ -129,11 +124,7 @@ def parsed(name: str, value: Value) -> Value:
 
 def _entries(name: str) -> dict[str, dict[str, Any]]:
   """Both groups of a profile, with those that it stands on."""
-  if name not in _files():
-    raise ValueError(
-      f'Unknown profile {name!r}{hparams.nearest(name, names())}; there are '
-      f'{", ".join(names())}.'
-    )
+  names_lib.require('profile', name, names())
   read = _read(_files()[name])
   below = _entries(read['on_top_of']) if 'on_top_of' in read else {}
   return {

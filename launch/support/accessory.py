@@ -1,9 +1,12 @@
 """Accessories never end a measurement: a terminal, lines nobody can see."""
 
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
 import io
 import os
 import signal
 import sys
+from typing import Any
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
@@ -16,6 +19,19 @@ def ending_signals() -> tuple[signal.Signals, ...]:
   if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
     found += (signal.SIGHUP,)
   return found
+
+
+@contextlib.contextmanager
+def handled(
+  handle: Callable[[int, Any], None], signals: Iterable[signal.Signals]
+) -> Iterator[None]:
+  """Has `handle` called for signals, with their number, while this lasts."""
+  before = {each: signal.signal(each, handle) for each in signals}
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
 
 
 def protect() -> None:

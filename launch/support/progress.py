@@ -8,9 +8,10 @@ from typing import TextIO
 
 from launch.support import run_flags
 from launch.support.live_line import LiveLine
-from suite.clock import RESTART
+from suite import names
 from suite.results.records import RunRecord
 from suite.results.report.format import duration
+from suite.results.report.runs import restarts
 from suite.run import loop
 from suite.run.blocks import Block, where
 from suite.target import Target
@@ -40,7 +41,7 @@ class RunWatcher(loop.Watcher):
     self._target = target
     self._out = out or sys.stdout
     self._told = 0.0
-    self._first = 0  # steps that a dead process did
+    self._first = 0  # steps that a previous process did
     # Raises what has ended the run from outside, at a stage of startup.
     self.starting: Callable[[], None] = lambda: None
     # Who knows, at a tick, what ends the run from outside.
@@ -161,8 +162,8 @@ def step_text(
 
 
 def resumed_text(step: int, lost: float) -> str:
-  """'goes on after step 310, 11.4 s after its checkpoint'."""
-  return f'goes on after step {step}, {duration(lost)} after its checkpoint'
+  """'resumed after step 310, 11.4 s after its checkpoint'."""
+  return f'resumed after step {step}, {duration(lost)} after its checkpoint'
 
 
 def qualities(quality: Mapping[str, float]) -> str:
@@ -183,25 +184,13 @@ def outcome_text(record: RunRecord) -> str:
   spent = ', '.join(
     f'{name} {duration(s)}' for name, s in record.timed.parts.items()
   )
-  return (
-    f'{record.status}, {ended}; {qualities(final) or "no eval"}; startup '
-    f'{duration(record.startup.seconds)}; {spent}'
-    f'{_skipped(record)}{_resumed(record)}'
-  )
-
-
-def _skipped(record: RunRecord) -> str:
-  count = len(record.data.skipped_records)
-  if not count:
-    return ''
-  records = 'record' if count == 1 else 'records'
-  return f'; {count} training {records} could not be read'
-
-
-def _resumed(record: RunRecord) -> str:
-  count = len(record.resumed)
-  if not count:
-    return ''
-  lost = record.timed.parts.get(RESTART, 0.0)
-  times = 'time' if count == 1 else 'times'
-  return f'; resumed {count} {times}, {duration(lost)} lost'
+  skipped = names.counted(len(record.data.skipped_records), 'training record')
+  parts = [
+    f'{record.status}, {ended}',
+    qualities(final) or 'no eval',
+    f'startup {duration(record.startup.seconds)}',
+    spent,
+    f'{skipped} could not be read' if record.data.skipped_records else '',
+    restarts(record),
+  ]
+  return '; '.join(filter(None, parts))

@@ -14,6 +14,7 @@ from launch.profiles import Profile
 from launch.support import cli
 from suite import benchmark as benchmark_lib
 from suite import hparams as hparams_lib
+from suite import names
 from suite.hparams import Division
 from suite.log_keys import STATUSES
 
@@ -31,15 +32,16 @@ _READING = {
 def define(only: Sequence[str] = ()) -> None:
   """Defines the flags that commands share: all of them, or `only` some."""
   before = set(flags.FLAGS)
-  _define_program()
-  _define_run()
+  for group in (_what, _checkpoints, _compiling, _input, _hosts, _submission):
+    group()
   defined = set(flags.FLAGS) - before
   if only:
     flags.FLAGS.remove_flag_values(defined - set(only))
 
 
-def _define_program() -> None:
-  with cli.group(cli.WHAT, first=('benchmark', 'size', 'hp')):
+def _what() -> None:
+  first = ('benchmark', 'size', 'hp', 'data_dir', 'list')
+  with cli.group(cli.WHAT, first=first):
     sizes = {n: list(benchmark_lib.get(n).sizes) for n in benchmark_lib.names()}
     flags.DEFINE_string(
       'benchmark', 'resnet', f'What to train: {", ".join(sizes)}.'
@@ -65,6 +67,48 @@ def _define_program() -> None:
       'A hyperparameter as name=value; may be given again. launch.train '
       '--list_hp lists them.',
     )
+    flags.DEFINE_string(
+      'data_dir', 'data', 'Where launch.prepare_data has put the data sets.'
+    )
+    flags.DEFINE_bool(
+      'list',
+      False,
+      'List the benchmarks, their sizes and whether their data is prepared, '
+      'and end.',
+    )
+    flags.DEFINE_integer(
+      'skip_corrupt_records',
+      0,
+      'Training records that may be left out because they cannot be read, each '
+      'counted in the result. Open division only.',
+      lower_bound=0,
+    )
+
+
+def _checkpoints() -> None:
+  with cli.group(cli.RESULT):
+    flags.DEFINE_float(
+      'checkpoint_minutes',
+      10.0,
+      'Minutes from one checkpoint to the next, each after an eval. 0: none '
+      'there.',
+      lower_bound=0.0,
+    )
+    flags.DEFINE_integer(
+      'checkpoint_steps',
+      0,
+      'Steps from one checkpoint to the next, between evals too. 0: none '
+      'there.',
+      lower_bound=0,
+    )
+    flags.DEFINE_bool(
+      'keep_checkpoints',
+      False,
+      'Keeps the last two checkpoints when the run has come to its end.',
+    )
+
+
+def _compiling() -> None:
   with cli.group(cli.SPEED, first=('profile',)):
     flags.DEFINE_string(
       'profile',
@@ -106,44 +150,7 @@ def _define_program() -> None:
     )
 
 
-def _define_run() -> None:
-  with cli.group(cli.WHAT, first=('data_dir', 'list')):
-    flags.DEFINE_string(
-      'data_dir', 'data', 'Where launch.prepare_data has put the data sets.'
-    )
-    flags.DEFINE_bool(
-      'list',
-      False,
-      'List the benchmarks, their sizes and whether their data is prepared, '
-      'and end.',
-    )
-    flags.DEFINE_integer(
-      'skip_corrupt_records',
-      0,
-      'Training records that may be left out because they cannot be read, each '
-      'counted in the result. Open division only.',
-      lower_bound=0,
-    )
-  with cli.group(cli.RESULT):
-    flags.DEFINE_float(
-      'checkpoint_minutes',
-      10.0,
-      'Minutes from one checkpoint to the next, each after an eval. 0: none '
-      'there.',
-      lower_bound=0.0,
-    )
-    flags.DEFINE_integer(
-      'checkpoint_steps',
-      0,
-      'Steps from one checkpoint to the next, between evals too. 0: none '
-      'there.',
-      lower_bound=0,
-    )
-    flags.DEFINE_bool(
-      'keep_checkpoints',
-      False,
-      'Keeps the last two checkpoints when the run has come to its end.',
-    )
+def _input() -> None:
   with cli.group(cli.SPEED, first=('platform',)):
     flags.DEFINE_string(
       'platform',
@@ -172,6 +179,9 @@ def _define_run() -> None:
     flags.DEFINE_bool(
       'preflight_strict', False, 'Refuse to run with a device that is slow.'
     )
+
+
+def _hosts() -> None:
   with cli.group(cli.HOSTS):
     flags.DEFINE_float(
       'watchdog_seconds',
@@ -199,6 +209,9 @@ def _define_run() -> None:
       'PODIUM_DEVICES says.',
       lower_bound=1,
     )
+
+
+def _submission() -> None:
   with cli.group(cli.SUBMISSION):
     flags.DEFINE_string('submission_org', 'unofficial', 'Who runs this.')
     flags.DEFINE_string(
@@ -246,7 +259,9 @@ def request(hp: Sequence[str] | None = None) -> Request:
   size = benchmark.size(values.size)
   division = Division(values.division)
   hparams = hparams_lib.override(
-    size.hparams, changes(values.hp if hp is None else hp), division
+    size.hparams,
+    names.assignments('hp', values.hp if hp is None else hp),
+    division,
   )
   profile = profiles.with_options(
     profiles.load(values.profile), values.compiler_option
@@ -288,16 +303,3 @@ def require_reads(request: Request, supported: Sequence[str]) -> None:
         f'{request.benchmark.name} does not support --{flag}; of the flags of '
         f'reading it supports {", ".join(others) or "none"}.'
       )
-
-
-def changes(texts: Sequence[str]) -> dict[str, str]:
-  """--hp's texts -> {name: text}; ValueError for what is no name=value."""
-  found = {}
-  for text in texts:
-    name, equals, value = text.partition('=')
-    if not equals or not name:
-      raise ValueError(f'--hp takes name=value, not {text!r}.')
-    if name in found:
-      raise ValueError(f'--hp gives {name} twice.')
-    found[name] = value
-  return found

@@ -182,10 +182,8 @@ def _changes(
   """Changes by name: --hp_at takes precedence over --hp, that over the rule."""
   carried: Mapping[str, Any]
   if asked.rule == 'points':
-    known = request.benchmark
-    points = store.find(
-      known.name, request.size.ruleset, runs=known.runs, dropped=known.dropped
-    )
+    known, ruleset = request.benchmark, request.size.ruleset
+    points = store.find(known.name, ruleset, **known.scored)
     recipe = convergence.suggest(points, batch, request.size.hparams)
     texts = dict(f.removeprefix('--hp=').split('=', 1) for f in recipe.flags)
   else:

@@ -152,7 +152,7 @@ def on_path(paths: jax.Array) -> jax.Array:
 
 
 def reorder(cache: Cache, parents: jax.Array) -> Cache:
-  """Beam k goes on from beam `parents[b, k]`; no key or value is moved."""
+  """Beam k continues from beam `parents[b, k]`; no key or value is moved."""
   paths = jnp.take_along_axis(cache.paths, parents[..., None], axis=1)
   return dataclasses.replace(cache, paths=paths)
 

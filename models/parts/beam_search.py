@@ -131,7 +131,7 @@ def search(
   """The best continuations of `start` int32 [B] that `step` allows.
 
   `cache` is what `step` hands on to itself, for B * K hypotheses, those of a
-  sentence together. After each step `reorder(cache, parents)` lets beam k go on
+  sentence together. After each step `reorder(cache, parents)` has beam k resume
   from beam `parents[b, k]` of its sentence. `limits` int32, [] or [B], are the
   most tokens of a sentence, its end included; without them, or above it, that
   is `max_length`. A sentence is closed when nothing alive can score more than

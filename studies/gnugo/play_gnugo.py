@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from launch.support import cli, run_flags
+from launch.support import cli
 from launch.support.progress import LiveLine
 from models.minigo import go, self_play
 from models.minigo import net as minigo
@@ -42,7 +42,7 @@ from models.parts.functional import Functional
 from studies.gnugo import go_match, gtp
 from studies.gnugo.go_match import Game, Side
 from suite import benchmark as benchmark_lib
-from suite import files, hparams
+from suite import files, hparams, names
 from suite.benchmark import Benchmark, Size
 from suite.benchmarks.minigo import settings as minigo_settings
 from suite.hparams import Division
@@ -271,7 +271,7 @@ def _side() -> Side:
       copied = Checkpoints(_copied(FLAGS.checkpoint, folder), minutes=0)
       with contextlib.closing(copied):
         return _of_checkpoint(benchmark, size, copied)
-  changes = run_flags.changes(FLAGS.hp)
+  changes = names.assignments('hp', FLAGS.hp)
   hp = hparams.override(size.hparams, changes, Division.OPEN)
   if FLAGS.playouts:
     settings = _settings(hp, hp.opponent_readouts)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from suite import files
 from suite.files import is_number
-from suite.target import Target
+from suite.target import Eval, Target
 
 FORMAT = 1  # of run_<i>.json
 SCORE = 'score.json'
@@ -40,23 +40,6 @@ class Startup(Phase):
   def excess(self) -> float:
     """Seconds that are added to the time of the run."""
     return max(0.0, self.seconds - self.allowance)
-
-
-@dataclasses.dataclass(frozen=True)
-class Eval:
-  """Quality at one point of a run."""
-
-  at: Mapping[str, float]  # as the log names the place: {'epoch_num': 4}
-  step: int  # training steps done
-  seconds: float  # on the clock
-  quality: Mapping[str, float]
-  # Statistics of the data of the block before, by key of the log.
-  statistics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-  @property
-  def place(self) -> float:
-    """Place in training, in the first unit that the log names."""
-    return next(iter(self.at.values()), self.step)
 
 
 @dataclasses.dataclass(frozen=True)

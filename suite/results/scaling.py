@@ -18,6 +18,7 @@ import dataclasses
 from typing import Any
 
 from suite import hparams as hparams_lib
+from suite import names as names_lib
 from suite.hparams import Scales
 from suite.results.records import RunRecord
 from suite.results.scoring import olympic
@@ -57,8 +58,8 @@ class Point:
   def name(self) -> str:
     """'2 devices in 1 process, batch 128'."""
     return (
-      f'{counted(self.devices, "device")} in '
-      f'{counted(self.processes, "process")}, batch {self.batch}'
+      f'{names_lib.counted(self.devices, "device")} in '
+      f'{names_lib.counted(self.processes, "process")}, batch {self.batch}'
     )
 
   @property
@@ -174,12 +175,6 @@ def recipe(reference: Any, batch: int, power: float) -> dict[str, Any]:
     if each.tunable and each.scales in follow:
       changes[each.name] = hparams_lib.each(each.value, follow[each.scales])
   return changes
-
-
-def counted(number: int, noun: str) -> str:
-  """'1 process', '2 processes'."""
-  plural = f'{noun}es' if noun.endswith('s') else f'{noun}s'
-  return f'{number} {noun if number == 1 else plural}'
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -20,8 +20,7 @@ import tempfile
 from typing import Any
 
 from suite import benchmark as benchmark_lib
-from suite import files
-from suite.hparams import nearest
+from suite import files, names
 from suite.log_keys import STATUSES
 from suite.results import audit, records
 from suite.results.audit import rounds
@@ -132,11 +131,7 @@ def describe(
   ValueError naming every field that neither knows, or an unknown one.
   """
   for field in given:
-    if field not in descriptions.FIELDS:
-      raise ValueError(
-        f'Unknown field {field!r}{nearest(field, descriptions.FIELDS)}; there '
-        f'are {", ".join(descriptions.FIELDS)}.'
-      )
+    names.require('field', field, descriptions.FIELDS)
   status = STATUSES.get(results[0].setting('submission_status'))
   known = {
     **_known(*_hardware(results)),

@@ -17,7 +17,7 @@ Rows = Mapping[str, np.ndarray]  # this host's rows of a batch
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """Where a run's data lies and how this host's share reaches the devices."""
+  """Place of a run's data, and the way of this host's share to the devices."""
 
   clock: Clock
   location: str  # for messages; to read, use `directory`

@@ -25,7 +25,7 @@ _DTYPES = {'f64': 'f64', 'f32': 'f32', 'f16': 'f16', 'bf16': 'bf16'}
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """How a convolution's window moves along one dimension."""
+  """Movement of a convolution's window along one dimension."""
 
   size: int
   stride: int = 1
@@ -206,7 +206,7 @@ def _list(text: str, name: str) -> list[int]:
 
 
 def _trips(loop) -> int | None:
-  """How often a loop of JAX's turns: a counter goes up by one to a bound."""
+  """Iterations of a loop of JAX's: a counter goes up by one to a bound."""
   for op in loop.regions[0].blocks[0]:
     op = op.operation
     if op.name != 'stablehlo.compare' or 'LT' not in str(

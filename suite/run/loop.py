@@ -24,7 +24,7 @@ from suite.run.feed import Data, Feed, Maker
 from suite.run.program import Build, Program, host_rows, rows_of
 from suite.run.run_log import ABORTED, SUCCESS, RunLog
 from suite.run.task import Facts, State, Task
-from suite.target import Target
+from suite.target import Eval, Target
 
 # Steps and predictions that may be under way when the next is dispatched. Two
 # hide the host; without a bound, several CPU devices deadlock.
@@ -42,18 +42,6 @@ class Interrupted(BaseException):
     super().__init__(f'interrupted by {name}')
     self.number = number
     self.saved: int | None = None  # steps of the checkpoint that it left
-
-
-@dataclasses.dataclass(frozen=True)
-class Eval:
-  """The quality at one point of a run."""
-
-  at: Mapping[str, float]  # as the log names the place: {'epoch_num': 4}
-  step: int  # training steps done
-  seconds: float  # on the clock, when the quality was known
-  quality: Mapping[str, float]
-  # What the feed logged of the data of the block before, by key.
-  statistics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +228,7 @@ def run(
 
 @dataclasses.dataclass
 class _End:
-  """How a run ended."""
+  """End of a run."""
 
   status: str
   reason: str

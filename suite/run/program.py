@@ -34,7 +34,7 @@ SPREADS = ('none', 'optimizer', 'parameters')
 
 @dataclasses.dataclass(frozen=True)
 class Build:
-  """How programs are laid out over the devices and compiled."""
+  """Layout of programs over the devices, and their compilation."""
 
   # XLA's options by name, handed to its compiler, which refuses unknown ones.
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -249,6 +249,11 @@ def rows_of(spec: Spec) -> int:
   return max(leaf.shape[0] for leaf in spec.values())
 
 
+def bytes_of(spec: Spec) -> int:
+  """The bytes of a batch."""
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in spec.values())
+
+
 def shape_of(batch: Batch | Spec) -> frozenset[tuple[str, tuple[int, ...]]]:
   """The shape of each field of a batch."""
   return frozenset((name, leaf.shape) for name, leaf in batch.items())
@@ -350,7 +355,7 @@ def _states(task: Task, state: State, mesh: Mesh, build: Build) -> State:
 
 
 def _inside(task: Task, state: State, mesh: Mesh, build: Build) -> Layout:
-  """Where arrays lie inside a train step."""
+  """Places of arrays inside a train step."""
   if build.spread == 'none':
     return Layout(mesh)
   ruled = _states(task, state, mesh, Build())

@@ -79,7 +79,7 @@ class RunLog:
     return self._stage == 'suspended'
 
   def resume(self, metadata: Mapping[str, Any], *, at: float) -> None:
-    """Says that the run goes on, and what had to be put right in the file."""
+    """Says that the run resumes, and what had to be put right in the file."""
     mended = mend(self._path) if self._path else {}
     self._open('a')
     self._write(POINT, RESUMED, None, {**metadata, **mended}, at)

@@ -170,7 +170,7 @@ def spread(tree: Any, shardings: Any, mesh: Mesh) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Where the arrays inside a train step lie; by default, wherever XLA likes.
+  """Places of the arrays inside a train step; by default, wherever XLA likes.
 
   Trees hold shardings and are like `State.params`, or None.
   """

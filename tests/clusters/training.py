@@ -39,7 +39,7 @@ def job(folder: str, hosts: int, **more: Any) -> description.Job:
 
 
 def record(folder: str | pathlib.Path, run: int = 0) -> Mapping[str, Any]:
-  """What a run left."""
+  """Files that a run left."""
   text = pathlib.Path(folder, f'run_{run}.json').read_text(encoding='utf-8')
   return json.loads(text)
 

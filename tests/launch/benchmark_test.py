@@ -1,4 +1,4 @@
-"""Tests of a set of runs: fresh processes, interruption, going on."""
+"""Tests of a set of runs: fresh processes, interruption, resuming."""
 
 import hashlib
 import json

@@ -14,7 +14,7 @@ from tests.launch import entrypoint_flags
 
 
 def _report(system, job, peak=1):
-  """What a worker would say, of one chip that is busy for a second."""
+  """A worker's report on one chip that is busy for a second."""
   return {
     'system': {'name': system.name, 'chips': system.chips,
                'shape': system.shape(), 'devices': system.devices},
@@ -128,7 +128,7 @@ class MainTest(parameterized.TestCase):
 
 class WorkerTest(parameterized.TestCase):
   def _answer(self, script):
-    """What `compile_for` makes of a worker that runs `script`."""
+    """Report of `compile_for` with a worker that runs `script`."""
     started = subprocess.Popen
 
     def popen(command, **how):

@@ -1,4 +1,4 @@
-"""What the loop logs for the reference passes the official checker."""
+"""Logs of the loop for the reference pass the official checker."""
 
 import dataclasses
 import json
@@ -53,7 +53,7 @@ class OfficialCheckerTest(parameterized.TestCase):
   ):
     """Drives the real loop with the reference's settings and a fake task.
 
-    With `ends_at` the run ends at that tick, and goes on in a second one.
+    With `ends_at` the run ends at that tick, and continues in a second one.
     """
     found = benchmark.get(name)
     size = found.size('reference')

@@ -290,7 +290,7 @@ class SourcesTest(absltest.TestCase):
 
 
 class SystemTest(absltest.TestCase):
-  """What a machine tells of itself."""
+  """Facts that a machine tells of itself."""
 
   def test_every_value_is_a_text_or_a_number(self):
     described = system.describe()

@@ -112,7 +112,7 @@ class PrepareDataTest(absltest.TestCase):
 
 
 class PreparedTest(absltest.TestCase):
-  """Of a data set that is there, and what has to be noticed in it."""
+  """Tests of a data set that is there, and of faults to be noticed in it."""
 
   def setUp(self):
     super().setUp()
@@ -189,7 +189,7 @@ class PreparedTest(absltest.TestCase):
 
 
 class TFRecordTest(absltest.TestCase):
-  """Of data sets as TFDS writes them by default."""
+  """Tests of data sets as TFDS writes them by default."""
 
   @classmethod
   def setUpClass(cls):

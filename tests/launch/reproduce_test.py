@@ -142,7 +142,7 @@ class ReproduceTest(absltest.TestCase):
 
 
 class HarmlessTest(parameterized.TestCase):
-  """What a record of somebody else may set."""
+  """Settings that a record of somebody else may make."""
 
   def test_flags_that_choose_among_what_is_here_are_taken(self):
     flags = [

@@ -1,4 +1,4 @@
-"""Runs that are killed and go on, in processes of their own."""
+"""Runs that are killed and resume, in processes of their own."""
 
 import json
 import os
@@ -146,7 +146,7 @@ class ResumeTest(ResumeTestCase):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=_LONGEST)
     self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors)
-    self.assertRegex(errors, r'saved after step \d+: --resume goes on')
+    self.assertRegex(errors, r'saved after step \d+: --resume continues')
     end = self.log('run')[-1]['metadata']
     self.assertEqual(end['status'], 'aborted')
     self.assertEqual(end['reason'], 'interrupted by SIGTERM')

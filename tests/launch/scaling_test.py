@@ -1,4 +1,4 @@
-"""Tests of scaling studies: their points, going on, and reading back."""
+"""Tests of scaling studies: their points, resuming, and reading back."""
 
 import dataclasses
 import hashlib

@@ -54,7 +54,7 @@ class RefusalTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ({'benchmark': 'resnt'}, "Unknown benchmark 'resnt'.*mean 'resnet'"),
-    ({'size': 'medium'}, "no size 'medium'"),
+    ({'size': 'medium'}, "size of resnet 'medium'"),
     ({'hp': ['momentun=1']}, "did you mean 'momentum'"),
     ({'hp': ['momentum']}, "name=value, not 'momentum'"),
     ({'hp': ['momentum=.8', 'momentum=.7']}, 'momentum twice'),

@@ -280,7 +280,7 @@ class AgreementTest(parameterized.TestCase):
 
 
 class ComputeTest(parameterized.TestCase):
-  """What a step computes, on a small model that is initialised once."""
+  """Tests of a step, on a small model that is initialised once."""
 
   def test_bfloat16_touches_neither_parameters_nor_moments_nor_logits(self):
     params, stats = _init(TINY)

@@ -531,7 +531,7 @@ def _longest_logits():
 
 
 def _next_log_probs(source, tokens):
-  """Of what follows `tokens`, of which the first is no token: the start."""
+  """Log probabilities after `tokens`, of which the first is the start."""
   target = np.zeros((1, 9), np.int32)
   target[0, : len(tokens) - 1] = tokens[1:]
   logits = _longest_logits()(source[None], target)[0, len(tokens) - 1]

@@ -74,9 +74,7 @@ def _judged(runs, name, benchmark, ruleset) -> Verdict | None:
     ours and benchmark_lib.get(name) == benchmark
   ):
     return None
-  scored = {}
-  if benchmark:
-    scored = {'runs': benchmark.runs, 'dropped': benchmark.dropped}
+  scored = benchmark.scored if benchmark else {}
   try:
     return reached.judge(runs, convergence.find(name, ruleset, **scored))
   except ValueError:

@@ -147,7 +147,7 @@ def _target(
     yield log.error(last.line, text, 'target')
   elif not met(claim, last) and claim.name not in order.SCORED_AFTERWARDS:
     # The rules stop the clock when the target is known to be met: a run that
-    # goes on and loses it has not stopped there.
+    # continues and loses it has not stopped there.
     text = f'expected {target} at the last eval, got {got}'
     text += f'; line {first_met.line} met it, but not the end'
     yield log.error(last.line, text, 'target')

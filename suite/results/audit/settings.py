@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from suite import hparams as hparams_lib
+from suite import names
 from suite.files import is_number
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
@@ -175,7 +176,7 @@ def _hyperparameters(log: Log, claim: Claim) -> Iterator[Finding]:
     elif _asked(declared.key, claim):
       others = [key for key in log.settings if key not in known]
       text = f'expected {declared.key}, got none'
-      text += hparams_lib.nearest(declared.key, others[:200])
+      text += names.nearest(declared.key, others[:200])
       yield log.missing(declared.key, _HYPERPARAMETER, text)
 
 

@@ -12,6 +12,9 @@ from suite.target import Target
 # Column of the place of an eval -> the same in the metadata of a log.
 PLACES = {'epoch': 'epoch_num', 'samples': 'samples_count'}
 
+# Share of the reference's seeds that may miss a target of our own.
+MOST_MISSED = 0.03
+
 
 @dataclasses.dataclass(frozen=True)
 class Curve:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 import os
 
-from suite import files
+from suite import files, names
 from suite.clock import RESTART
 from suite.log_keys import MADE
 from suite.results.records import Eval, RunRecord, Score, Value
@@ -50,13 +50,8 @@ class Run:
 
   @property
   def restarts(self) -> str:
-    """'resumed 1 time, 12 s lost'; empty for a run that nothing cut off."""
-    count = len(self.result.resumed)
-    if not count:
-      return ''
-    lost = self.result.timed.parts.get(RESTART, 0.0)
-    times = 'time' if count == 1 else 'times'
-    return f'resumed {count} {times}, {fmt.duration(lost)} lost'
+    """See `restarts`."""
+    return restarts(self.result)
 
   @property
   def counts(self) -> bool:
@@ -133,6 +128,15 @@ class Run:
     ]
     broken = len(points) < len(losses)
     return self.line(figures.thinned(points, _LOSS_POINTS), failed=broken)
+
+
+def restarts(record: RunRecord) -> str:
+  """'resumed 1 time, 12 s lost'; empty for a run that nothing cut off."""
+  if not record.resumed:
+    return ''
+  lost = record.timed.parts.get(RESTART, 0.0)
+  times = names.counted(len(record.resumed), 'time')
+  return f'resumed {times}, {fmt.duration(lost)} lost'
 
 
 def made_before(item: Eval) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from suite import names
 from suite.results import scaling
 from suite.results.records import RunRecord
 from suite.results.report import facts, pictures, published, trends
@@ -128,7 +129,7 @@ def _spending(point: Point, mode: str) -> Bar:
   label = f'batch {point.batch}'
   if mode != 'batch':
     processes = f' in {point.processes}' if point.processes > 1 else ''
-    label = f'{scaling.counted(point.devices, "device")}{processes}'
+    label = f'{names.counted(point.devices, "device")}{processes}'
   return Bar(label, parts, sum(parts.values()))
 
 

@@ -8,6 +8,7 @@ import pathlib
 
 from suite import benchmark as benchmark_lib
 from suite import files
+from suite import names as names_lib
 from suite.results import audit
 from suite.results.audit import compared
 from suite.results.audit.claim import Lookup
@@ -125,11 +126,8 @@ def _read(directory: str, get: Lookup, ruleset: str = '') -> _Set:
   checked = audit.examine_set(directory, get, ruleset=ruleset or None)
   read = [_run(number, each) for number, each in checked.runs.items()]
   known = checked.benchmark
-  asked = (
-    Convention(known.runs, known.dropped)
-    if known
-    else convention(read[0].benchmark)
-  )
+  asked = Convention(**known.scored) if known else None
+  asked = asked or convention(read[0].benchmark)
   return _chosen(_Set(read, asked, audited=checked))
 
 
@@ -267,8 +265,8 @@ def _reason(
   beside = _COUNTED_HERE if windowed else ()
   errors = audit.errors(made.audited.findings, beside=beside)
   if errors:
-    many = 'errors' if len(errors) > 1 else 'error'
-    return f'Not a result: the audit found {len(errors)} {many}.'
+    found = names_lib.counted(len(errors), 'error')
+    return f'Not a result: the audit found {found}.'
   if windowed and points.rejected:
     return f'Not a result: {points.verdict}'
   return None

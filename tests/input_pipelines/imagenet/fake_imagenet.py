@@ -26,7 +26,7 @@ def photo(index: int) -> np.ndarray:
 
 
 def jpeg(index: int) -> bytes:
-  """That picture; every fifth is grey, every second of the rest 4:2:0."""
+  """The picture as a JPEG; every fifth is grey, of the rest half are 4:2:0."""
   image = photo(index)
   if index % 5 == 0:
     grey = np.ascontiguousarray(image[:, :, :1])

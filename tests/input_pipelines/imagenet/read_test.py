@@ -380,7 +380,7 @@ print(next(stream)['label'].shape)
 
 
 class ProcessTest(parameterized.TestCase):
-  """What only a process of its own can show."""
+  """Facts that only a process of its own can show."""
 
   def run_python(self, code, *paths):
     paths = os.pathsep.join([*paths, *sys.path])

@@ -274,7 +274,7 @@ class SplitTest(DatasetTest):
 
 
 class FaultTest(DatasetTest):
-  """What a reader says when files are not what they were."""
+  """Errors of a reader whose files are not what they were."""
 
   shard = 'imagenet2012-train.array_record-00001-of-00003'
 

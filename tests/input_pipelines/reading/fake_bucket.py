@@ -24,7 +24,7 @@ _PAGE = 1000
 
 
 class FakeBucket:
-  """What is served, and what goes wrong."""
+  """Objects that are served, and faults."""
 
   def __init__(self, root: str):
     self.root = root
@@ -50,7 +50,7 @@ class FakeBucket:
     self._faults.clear()
 
   def fault(self, name: str) -> str:
-    """How requests for an object's bytes fail; empty if they do not."""
+    """Fault of requests for an object's bytes; empty: none."""
     return next((how for part, how in self._faults if part in name), '')
 
   def size(self, name: str) -> int | None:

@@ -61,7 +61,7 @@ class TfrecordTest(parameterized.TestCase):
       file.write(bytes([byte ^ 4]))
 
   def second(self):
-    """Where the second record of the shard begins."""
+    """Byte at which the second record of the shard begins."""
     with open(self.path(), 'rb') as file:
       return int.from_bytes(file.read(8), 'little') + 16
 

@@ -311,7 +311,7 @@ class WindowTest(parameterized.TestCase):
 
 
 def records(*places, fields):
-  """Of each place a list of rows, as a call hands them over."""
+  """Lists of rows, one a place, as a call hands them over."""
   most = 3
   found = {name: np.zeros((len(places), most), np.int32) for name in fields}
   for place, rows in enumerate(places):

@@ -1,4 +1,4 @@
-"""Tests of preparing parallel text: files, TFDS data sets, going on."""
+"""Tests of preparing parallel text: files, TFDS data sets, resuming."""
 
 import glob
 import hashlib

@@ -98,7 +98,7 @@ class TrainTest(_Ranks):
 
 
 class FaultTest(_Ranks):
-  """What JAX does of itself when a rank fails, and what we make of it."""
+  """Behaviour of JAX when a rank fails, and ours."""
 
   def fails(self, fault):
     self.arguments = [

@@ -83,7 +83,7 @@ class WatchdogTest(parameterized.TestCase):
 
   def test_the_stack_of_a_stopped_process_is_had_too(self):
     self.ranks('SIGSTOP', 0, count=1)
-    # It goes on for a moment before it is asked.
+    # It runs on for a moment before it is asked.
     where = r'pretender.py", line \d+ in _(happens|work|wait)'
     with open(os.path.join(self.folder, 'stacks_rank0.txt')) as file:
       self.assertRegex(file.read(), where)

@@ -98,10 +98,10 @@ class DescriptionTest(parameterized.TestCase):
     ('benchmark', {'benchmark': 'resent'}, "'resent'"),
     ('size', {'size': 'small'}, 'small'),
     ('field', {'chips_pre_host': 4}, "chips_pre_host.*'chips_per_host'"),
-    ('inner', {'slurm': {'partiton': 'a'}}, r"slurm\.partiton.*'partition'"),
+    ('inner', {'slurm': {'partiton': 'a'}}, "slurm 'partiton'.*'partition'"),
     ('section', {'slurm': 'big'}, 'slurm is fields with values'),
-    ('hardware', {'hardware': 'v5'}, "cpu, h100.*'v5'"),
-    ('division', {'division': 'opened'}, "closed, open, not 'opened'"),
+    ('hardware', {'hardware': 'v5'}, "'v5'.*cpu, h100"),
+    ('division', {'division': 'opened'}, "'opened'.*closed, open"),
     ('status', {'status': 'there'}, 'onprem'),
     ('hosts', {'hosts': 0}, 'hosts is a whole number from 1 on, not 0'),
     ('fraction', {'hosts': 1.5}, 'hosts is a whole number'),
@@ -160,7 +160,7 @@ class FileTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ('hosts', 'name=value'),
-    ('hots=2', "hots .*'hosts'"),
+    ('hots=2', "'hots' .*'hosts'"),
     ('hosts.more=2', 'holds no fields'),
     ('hosts=[', 'hosts=['),
   )

@@ -72,11 +72,11 @@ class StandIns:
     }
 
   def called(self) -> list[tuple[list[str], dict[str, str]]]:
-    """How the python was called: arguments, and variables of ours."""
+    """Calls of python: arguments, and variables of ours."""
     return _lines(self.record)
 
   def launched(self) -> list[list[str]]:
-    """How the launchers were called."""
+    """Calls of the launchers."""
     return _lines(self._calls)
 
   def _write(self, name: str, text: str) -> pathlib.Path:

@@ -326,7 +326,7 @@ class TpuVmTest(absltest.TestCase):
 
 
 class HostScriptTest(parameterized.TestCase):
-  """What each host runs in a pod or under SkyPilot."""
+  """Commands of each host in a pod or under SkyPilot."""
 
   def setUp(self):
     super().setUp()

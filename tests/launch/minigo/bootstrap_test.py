@@ -69,7 +69,7 @@ def plan(data_dir, **changes):
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-  """A start, whose making was stopped once and went on."""
+  """A start, whose making was stopped once and resumed."""
 
   plan: bootstrap.Plan
   directory: str

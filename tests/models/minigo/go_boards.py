@@ -27,7 +27,7 @@ def compiled(function, rules: go.Rules):
 
 
 def points(drawn: str) -> dict[str, int]:
-  """Where the small letters stand: empty points with a name."""
+  """Places of the small letters: empty points with a name."""
   flat = ''.join(drawn.split())
   return {letter: at for at, letter in enumerate(flat) if letter.islower()}
 

@@ -132,7 +132,7 @@ class RecordTest(parameterized.TestCase):
     self.assertEmpty(wrong, self._where(games, sets, wrong))
 
   def _where(self, games, sets, wrong):
-    """What a plain engine says of the first game that differs."""
+    """Account by a plain engine of the first game that differs."""
     if not wrong:
       return ''
     peer = go_peer.Game(games.size)

@@ -74,7 +74,7 @@ class Game:
     self.to_play = -self.to_play
 
   def fills_eye(self, point: int) -> bool:
-    """Whether all around the point are the player's own stones."""
+    """Returns whether all stones around a point are the player's own."""
     around = neighbours(self.size)[point]
     return all(self.stones[other] == self.to_play for other in around)
 

@@ -77,7 +77,7 @@ def plain_eyes(game: go_peer.Game) -> set[int]:
 
 
 def plain_winner(state: go.State, rules: go.Rules, rng) -> int:
-  """Who wins a random game, in plain Python with all of superko."""
+  """Winner of a random game, in plain Python with all of superko."""
   game = go_peer.Game(rules.size)
   game.stones = go.board(state).tolist()
   game.to_play = int(state.to_play)

@@ -43,7 +43,7 @@ def digest(legal_sets: list[np.ndarray]) -> int:
 
 
 def keeps_eyes(game: int) -> bool:
-  """Whether the players of the game do not fill their own eyes."""
+  """Returns whether the players of the game do not fill their own eyes."""
   return game % 2 == 0
 
 

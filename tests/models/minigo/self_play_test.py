@@ -37,7 +37,7 @@ QUICK = {'xla_backend_optimization_level': 0}  # compiles in half the time
 
 
 def net(planes):
-  """Of no idea, and in numbers that are sums without rounding."""
+  """A net of no idea, in numbers that are sums without rounding."""
   bits = planes.reshape(planes.shape[0], -1).astype(jnp.float32)
   weights = np.random.default_rng(3).integers(-7, 8, (bits.shape[1], 11))
   found = bits @ jnp.asarray(weights, jnp.float32)
@@ -85,7 +85,7 @@ def compiled(looks, devices):
 
 @dataclasses.dataclass
 class Seen:
-  """What was seen of a game."""
+  """Observations of a game."""
 
   boards: dict  # by ply, before its move
   full: dict  # whether the search at that ply was

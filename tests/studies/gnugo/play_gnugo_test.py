@@ -62,7 +62,7 @@ def _table(side, games):
 
 @dataclasses.dataclass
 class Ran:
-  """What a run came to."""
+  """Outcome of a run."""
 
   code: int
   out: str

@@ -229,7 +229,7 @@ def _eval_batches(candidates):
 
 
 def _hits_by_hand(scores, items):
-  """Of users [U, C], the last of C being held out; an item at a time."""
+  """Hit rate of users [U, C], the last of C held out; an item at a time."""
   hits = 0
   for of_user, named in zip(scores, items, strict=True):
     best = dict(zip(named.tolist(), of_user.tolist(), strict=True))

@@ -15,7 +15,7 @@ from suite.hparams import Division
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-  """What the rules and the reference say of a benchmark."""
+  """Facts of a benchmark by the rules and the reference."""
 
   name: str
   runs: int

@@ -321,7 +321,7 @@ class TransformerSpecTest(spec_table.SpecTest, absltest.TestCase):
       np.testing.assert_allclose(found, expected * correction, rtol=1e-3)
 
   def test_the_beam_search(self):
-    """What the search is asked for, and two numbers of its own."""
+    """Arguments of the search, and two numbers of its own."""
     asked = []
 
     def search(step, cache, start, **how):

@@ -209,7 +209,7 @@ class ScoreTest(parameterized.TestCase):
     ]
 
   def score(self, *hosts):
-    """Of one eval that hosts share; each has some of the batches."""
+    """Quality by an eval that hosts share; each has some of the batches."""
     clock = Clock()
     clock.start()
     task = _task()

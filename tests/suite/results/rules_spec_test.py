@@ -1,13 +1,13 @@
 """Numbers that the rules of the whole suite fix, each stated once.
 
+Those that follow the round are in tests/suite/rounds_test.py.
+
 From mlcommons/training_policies, training_rules.adoc, and where text and tools
 differ from mlcommons/logging: compliance_checker, rcp_checker, package_checker.
 """
 
 from absl.testing import absltest, parameterized
 
-from suite import rounds as limits
-from suite.hparams import Division
 from suite.results import convergence, scoring
 from suite.results.audit import system
 from suite.results.convergence import store
@@ -96,26 +96,6 @@ class PointsTest(parameterized.TestCase):
   def test_one_benchmark_has_slack(self):
     points = convergence.find('llama31_405b', '5.0.0')
     self.assertEqual(points.slack, 46_080)
-
-
-class StartupTest(parameterized.TestCase):
-  @parameterized.parameters(
-    ('v0.5', 0, 0),
-    ('v0.6', 0, 0),
-    ('v0.7', 20, 20),
-    ('v1.0', 30, 30),
-    ('v1.1', 30, 30),
-    ('v2.0', 30, 240),
-    ('v4.0', 30, 240),
-    ('', 30, 240),
-  )
-  def test_minutes_that_are_not_timed(self, name, closed, opened):
-    for division, minutes in (
-      (Division.CLOSED, closed),
-      (Division.OPEN, opened),
-    ):
-      found = limits.startup_allowance(name, division)
-      self.assertEqual(found, 60 * minutes, division)
 
 
 class SystemTest(absltest.TestCase):

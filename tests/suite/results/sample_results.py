@@ -228,7 +228,7 @@ def score(results: Sequence[Mapping], **changes) -> dict:
 
 
 def convergence(mean: float = 10.0, std: float = 1.0) -> dict:
-  """What a score says of the reference's convergence."""
+  """Part of a score about the reference's convergence."""
   return {
     'status': 'passes',
     'text': 'Passes: 9 epochs on average.',

@@ -141,7 +141,7 @@ class CheckpointsTest(parameterized.TestCase):
     return checkpoints
 
   def saved(self, *steps):
-    """What a process leaves that saved after these steps."""
+    """Folder of a process that saved after these steps."""
     checkpoints = self.opened()
     for step in steps:
       checkpoints.save(_state(self.shardings, step), _position(step))

@@ -1,4 +1,4 @@
-"""A run that was cut off goes on as if nothing had been, but for the time."""
+"""A run that was cut off resumes as if nothing had been, but for the time."""
 
 import errno
 import json
@@ -57,7 +57,7 @@ class LoopResumeTest(parameterized.TestCase):
     self.now = fake_task.FakeClock()
 
   def run_loop(self, *, resume=False, watcher=None, **cadence):
-    """One process of a run; it may go on with the one before."""
+    """One process of a run; it may resume the one before."""
     if resume:
       self.clock = Clock(self.now)
       log = RunLog(self.path, self.clock, suspended=True)

@@ -18,7 +18,7 @@ from tests.launch import processes
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-  """What a mesh asks of a device that is not there."""
+  """Attributes that a mesh reads of a device that is not there."""
 
   id: int
   process_index: int

@@ -65,7 +65,7 @@ _BROKEN_TEXT = (
 
 
 class FileTest(audit_logs.LogTestCase):
-  """What surrounds the records, and what breaks them."""
+  """Text around the records, and records that are broken."""
 
   @parameterized.named_parameters(*_HARMLESS_TEXT)
   def test_text_around_records_is_no_fault(self, change):

@@ -352,7 +352,7 @@ class OracleTest(SubmissionTestCase):
 
 
 class FolderTest(SubmissionTestCase):
-  """What is told of trees, and what is not."""
+  """Findings and notes about trees."""
 
   def test_the_kinds_of_paths_are_told_apart(self):
     kinds = {

@@ -1,4 +1,4 @@
-"""What the official checker refuses of any round, the audit refuses too."""
+"""The audit refuses logs of any round that the official checker refuses."""
 
 from absl.testing import absltest
 from hypothesis import given, settings

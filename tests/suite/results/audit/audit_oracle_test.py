@@ -1,4 +1,4 @@
-"""What the official checker rejects, we reject; bytes never crash the audit."""
+"""The audit rejects logs that the official checker does; no bytes crash it."""
 
 import copy
 import logging
@@ -65,7 +65,7 @@ class OracleTest(parameterized.TestCase):
     self.path = audit_logs.directory(self) / 'result_0.txt'
 
   def accepts(self, events) -> bool:
-    """Whether our audit finds no error."""
+    """Returns whether our audit finds no error."""
     audit_logs.write(self.path, events)
     # Told, for without a key of ours an older ruleset may fit a mutant.
     found = one.examine_log(self.path, audit_logs.get, '4.0.0').findings

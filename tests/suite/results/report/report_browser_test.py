@@ -237,7 +237,7 @@ def _pages() -> Mapping[str, str]:
 
 @functools.cache
 def _measured() -> Mapping[str, Mapping]:
-  """What the browser made of each page at each width: 'usual 390' -> facts."""
+  """Layout of each page at each width, by the browser: 'usual 390' -> facts."""
   frames = [
     f'<iframe name="{name} {width}" srcdoc="{html.escape(text)}" '
     f'style="width: {width}px; height: 800px; border: 0"></iframe>'
@@ -265,7 +265,7 @@ def _look(width: int, dark: bool, name: str = 'usual') -> Look:
 def _shot(
   text: str, width: int, height: int, *, dark: bool, suffix: str = '.html'
 ) -> np.ndarray:
-  """What the browser draws of a page or figure, uint8 [H, W, 3]."""
+  """Picture of a page or figure by the browser, uint8 [H, W, 3]."""
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, 'look.png')
     _browse(

@@ -1,4 +1,4 @@
-"""What a report shows beside its runs, and its figures and numbers as files."""
+"""Tests of a report beside its runs, and of figures and numbers as files."""
 
 import csv
 import io

@@ -268,7 +268,7 @@ class SectionsTest(parameterized.TestCase):
           'actual_selfplay_games_per_generation': 8192 + epoch,
           MADE + 'game_length': 17.0 + number + epoch / 4,
         }
-    # Of one eval nothing is known, as after a run that went on.
+    # Of one eval nothing is known, as after a run that resumed.
     del results[1]['evals'][0]['statistics']
     text = document(results).text
     self.assertIn('What the runs made to learn from', text)
