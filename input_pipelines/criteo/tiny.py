@@ -4,8 +4,8 @@ A click's chance follows from a bias of each of its values, from pairs of
 columns whose values meet as a dot product of latent factors, from the logarithm
 of its counts, and from products of counts and values; so a model of sums of
 columns misses most of it. Values are as unequal as words are, tables have 3 to
-100,000 rows, counts have heavy tails, and some fields are missing. Clicks are
-written as text, as Criteo's days are, and then take Criteo's own steps.
+some 100,000 rows, counts have heavy tails, and some fields are missing. Clicks
+are written as text, as Criteo's days are, and then take Criteo's own steps.
 """
 
 import dataclasses
@@ -25,18 +25,18 @@ HOTS = (
 )  # fmt: skip
 CAP = 20_000  # rows of a table of the multi-hot clicks at most
 TABLES = (
-  97765, 301, 201, 121, 201, 3, 121, 41, 21, 29934, 1501, 401, 11, 61, 151, 51,
-  5, 61, 15, 41834, 4001, 19955, 601, 131, 61, 37,
+  103728, 301, 201, 121, 201, 3, 121, 41, 21, 29660, 1501, 401, 11, 61, 151, 51,
+  5, 61, 15, 47132, 4001, 19960, 601, 131, 61, 37,
 )  # fmt: skip
 MULTI_HOT_TABLES = (
   20000, 301, 201, 121, 201, 3, 121, 41, 21, 20000, 1501, 401, 11, 61, 151, 51,
-  5, 61, 15, 20000, 4001, 19961, 601, 131, 61, 37,
+  5, 61, 15, 20000, 4001, 19967, 601, 131, 61, 37,
 )  # fmt: skip
 
 _SEED = 22
 # Values that each column is drawn from.
 _VALUES = (
-  120_000, 300, 200, 120, 200, 3, 120, 40, 20, 30_000, 1500, 400, 10, 60, 150,
+  220_000, 300, 200, 120, 200, 3, 120, 40, 20, 30_000, 1500, 400, 10, 60, 150,
   50, 4, 60, 14, 50_000, 4000, 20_000, 600, 130, 60, 36,
 )  # fmt: skip
 # Columns whose values meet: each click has the dot products of their factors.
@@ -49,8 +49,9 @@ _FACTORS = 3
 _PAIR_WEIGHT = 0.42
 _MIXED_WEIGHT = 0.35
 _BIAS = 0.22
-_COUNT_WEIGHT = 0.3
-_CONSTANT = -1.6
+_COUNT_WEIGHT = 0.4
+_CONSTANT = -1.8
+_RARE = 0.1  # of the clicks, in a large table
 _NEVER_MISSING = 5  # a column of three values
 _DIGITS = 6  # of a count at most
 _MISSING_COUNTS, _NEGATIVE_COUNTS, _MISSING_VALUES = 0.1, 0.03, 0.02
@@ -208,8 +209,13 @@ def _world() -> _World:
   draws = np.random.default_rng((_SEED, 0))
   cumulative, names, bias, factors = [], [], [], []
   for size in _VALUES:
-    chance = (draws.permutation(size) + 2.7) ** -draws.uniform(0.9, 1.3)
-    cumulative.append(np.cumsum(chance / chance.sum())[:-1])
+    large = size > 1000
+    fall = draws.uniform(1.35, 1.5) if large else draws.uniform(1.0, 1.4)
+    chance = (draws.permutation(size) + 2.7) ** -fall
+    chance /= chance.sum()
+    if large:  # few values have most clicks, very many one or two each
+      chance += _RARE * (1 / size - chance)
+    cumulative.append(np.cumsum(chance)[:-1])
     names.append(draws.integers(1, 2**32, size=size, dtype=np.uint32))
     bias.append(draws.normal(0, _BIAS, size))
     factors.append(draws.normal(size=(size, _FACTORS)))
@@ -218,8 +224,8 @@ def _world() -> _World:
     names,
     bias,
     factors,
-    centre=draws.uniform(0, 3, COUNTS),
-    spread=draws.uniform(1, 2, COUNTS),
+    centre=draws.uniform(0, 2, COUNTS),
+    spread=draws.uniform(1, 1.4, COUNTS),
     weight=draws.normal(0, _COUNT_WEIGHT, COUNTS),
   )
 

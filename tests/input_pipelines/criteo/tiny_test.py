@@ -41,7 +41,7 @@ class ClicksTest(absltest.TestCase):
     self.assertBetween((counts < 0).mean(), 0.02, 0.04)
     self.assertBetween(self.clicks.no_count.mean(), 0.08, 0.12)
     # Heavy tails: the largest is far above the middle.
-    self.assertGreater(counts.max(), 1000 * np.median(counts))
+    self.assertGreater(counts.max(), 300 * np.median(counts))
     for column in (0, 9, 19):
       _, sizes = np.unique(self.clicks.values[:, column], return_counts=True)
       sizes = np.sort(sizes)[::-1]
@@ -64,10 +64,10 @@ class ClicksTest(absltest.TestCase):
 
     model = linear_model.Ridge().fit(inputs(self.clicks), label)
     linear = metrics.roc_auc_score(test.label, model.predict(inputs(test)))
-    self.assertBetween(linear, 0.55, 0.75)
+    self.assertBetween(linear, 0.6, 0.78)
 
   def test_full_sizes_are_those_that_it_declares(self):
-    self.assertEqual((min(tiny.TABLES), max(tiny.TABLES)), (3, 97765))
+    self.assertEqual((min(tiny.TABLES), max(tiny.TABLES)), (3, 103728))
     self.assertLen(tiny.HOTS, 26)
     self.assertEqual(max(tiny.MULTI_HOT_TABLES), tiny.CAP)
 
