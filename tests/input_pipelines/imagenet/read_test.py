@@ -120,7 +120,7 @@ class TrainBatchesTest(parameterized.TestCase):
     }
     _assert_equal(together, _train(4))
 
-  def test_a_restart_goes_on_where_the_run_was(self):
+  def test_a_restart_resumes_where_the_run_was(self):
     whole = _train(7)
     rest = {name: values[3:] for name, values in whole.items()}
     _assert_equal(_train(4, first_step=3), rest)
