@@ -236,7 +236,7 @@ class Runner:
       print(f'{self._head(run)} finished before', flush=True)
       self._pace.done()
       return 0
-    if not self._resumes(run):
+    if not self._goes_on(run):
       errors = _errors_path(self._output, run)
       resuming.set_aside(self._output, run, (errors,))
     before = time.monotonic()
@@ -256,14 +256,14 @@ class Runner:
     self._line.keep(f'{self._head(run)} {outcome}{remains}')
     return 0
 
-  def _resumes(self, run: int) -> bool:
+  def _goes_on(self, run: int) -> bool:
     log_path = files.log_path(self._output, run)
     return self._resume and os.path.exists(log_path)
 
   def _child(self, run: int) -> int:
     command = [sys.executable, '-m', *self._start, *self._arguments]
     command += [f'--output={self._output}', f'--run={run}', '--progress=json']
-    command += ['--resume'] if self._resumes(run) else []
+    command += ['--resume'] if self._goes_on(run) else []
     with open(_errors_path(self._output, run), 'w', encoding='utf-8') as errors:
       child = subprocess.Popen(
         command,

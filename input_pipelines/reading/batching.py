@@ -21,6 +21,9 @@ from input_pipelines.reading.settings import DEFAULT_READING, Reading
 
 Batch = dict[str, np.ndarray]
 
+# What becomes of the batch that the last records of an epoch do not fill.
+MIXED, PADDED, DROPPED = 'mixed', 'padded', 'dropped'
+
 # Decoding drops Python's lock, everything around it does not: past this many
 # threads one process gains little, and each holds a batch in memory.
 _MOST_THREADS = 16
@@ -76,18 +79,25 @@ class Rows:
 
 
 def training_rows(
-  records: int, share: Share, *, seed: int, shuffle: bool = True
+  records: int,
+  share: Share,
+  *,
+  seed: int,
+  shuffle: bool = True,
+  last: str = MIXED,
 ) -> grain.MapDataset:
   """The rows of step 0, 1, 2, ... without end, in epochs of fresh order.
 
-  Every epoch holds every record once. A batch may hold the end of one epoch and
-  the start of the next: the rules allow it, and no record is dropped.
+  Every epoch holds every record once, less those that are dropped.
 
   Args:
     records: the number of records of the split.
     share: this host's part of a batch.
     seed: in [0, 2**32).
     shuffle: False keeps the order on disk, for measuring what shuffling does.
+    last: the batch that an epoch does not fill. MIXED: it holds the start of
+      the next epoch too. PADDED: its other rows repeat the epoch's first ones
+      with weight 0. DROPPED: there is none.
 
   Returns:
     A `MapDataset` of `Rows`, by step.
@@ -103,13 +113,34 @@ def training_rows(
     order = order.seed(seed).shuffle()
   order = order.repeat()
 
+  steps_per_epoch = last != MIXED and steps_of(records, share, last)
+
   def rows(step: int) -> Rows:
     first = share.first(step)
-    taken = [order[p] for p in range(first, first + share.rows)]
-    return Rows(first, np.asarray(taken), np.ones(share.rows, np.float32))
+    places = first + np.arange(share.rows)
+    weight = np.ones(share.rows, np.float32)
+    if steps_per_epoch:
+      epoch, done = divmod(step, steps_per_epoch)
+      of_epoch = share.first(done) + np.arange(share.rows)
+      weight = (of_epoch < records).astype(np.float32)
+      places = epoch * records + of_epoch % records
+    taken = [order[p] for p in places.tolist()]
+    return Rows(first, np.asarray(taken), weight)
 
   steps = sys.maxsize // share.batch_size
   return grain.MapDataset.range(steps).map(rows)
+
+
+def steps_of(records: int, share: Share, last: str) -> int:
+  """Steps of an epoch whose last batch is PADDED or DROPPED; not 0."""
+  size = share.batch_size
+  steps = records // size if last == DROPPED else -(-records // size)
+  if not steps:
+    raise ValueError(
+      f'Expected a batch of {records} or less, as many as an epoch has, got '
+      f'{size}, of which none is whole.'
+    )
+  return steps
 
 
 def evaluation_rows(records: int, share: Share) -> grain.MapDataset:

@@ -80,7 +80,7 @@ class ClockTest(absltest.TestCase):
       self.clock.timed_parts(), {'self-play': 5, 'input': 5, 'other': 0}
     )
 
-  def test_a_restart_resumes_as_if_the_clock_had_never_stood_still(self):
+  def test_a_restart_goes_on_as_if_the_clock_had_never_stood_still(self):
     self.spend('compile', 5)
     self.clock.start()
     self.spend('compute', 10)
@@ -112,14 +112,14 @@ class ClockTest(absltest.TestCase):
     again.resume(moment)
     self.assertEqual(again.timed_parts(), {'restart': 5, 'other': 5})
 
-  def test_a_clock_that_was_set_back_cannot_resume(self):
+  def test_a_clock_that_was_set_back_cannot_go_on(self):
     self.clock.start()
     moment = self.clock.moment()
     self.hand.seconds -= 2
     with self.assertRaisesRegex(ValueError, 'one 2.0 s before it'):
       Clock(self.hand).resume(moment)
 
-  def test_a_clock_that_runs_does_not_resume_from_elsewhere(self):
+  def test_a_clock_that_runs_does_not_go_on_from_elsewhere(self):
     self.clock.start()
     with self.assertRaisesRegex(RuntimeError, 'starts once'):
       self.clock.resume(self.clock.moment())

@@ -220,7 +220,7 @@ class InterruptionTest(ArchivesTest):
     change.__qualname__ = 'change'
     return change
 
-  def test_a_stopped_build_resumes_and_ends_in_the_same_bytes(self):
+  def test_a_stopped_build_goes_on_and_ends_in_the_same_bytes(self):
     archives = fake_archives.write(self.downloads, shards=4)
     changes = [self.stop_after(12), self.stop_after(100)]
     with self.assertRaises(KeyboardInterrupt):

@@ -104,10 +104,11 @@ class TrainBatchesTest(parameterized.TestCase):
       _train(6, reading=batching.Reading(0)),
     )
 
-  def test_worker_processes_do_not_change_the_batches(self):
+  @parameterized.parameters(1, 2)
+  def test_worker_processes_do_not_change_the_batches(self, processes):
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()  # Grain's workers want it
-    reading = batching.Reading(2, processes=2)
+    reading = batching.Reading(2, processes)
     _assert_equal(_train(6, reading=reading, first_step=1),
                   _train(6, first_step=1))  # fmt: skip
 
@@ -120,7 +121,7 @@ class TrainBatchesTest(parameterized.TestCase):
     }
     _assert_equal(together, _train(4))
 
-  def test_a_restart_resumes_where_the_run_was(self):
+  def test_a_restart_goes_on_where_the_run_was(self):
     whole = _train(7)
     rest = {name: values[3:] for name, values in whole.items()}
     _assert_equal(_train(4, first_step=3), rest)
@@ -378,27 +379,34 @@ print(next(stream)['label'].shape)
 """
 
 
-class ProcessTest(absltest.TestCase):
+class ProcessTest(parameterized.TestCase):
   """Facts that only a process of its own can show."""
 
-  def test_reading_needs_no_framework_and_a_stream_keeps_no_process(self):
-    # Grain imports jax where it can; it must do without where it cannot.
-    path = self.enterContext(tempfile.TemporaryDirectory())
-    for package in ('jax', 'tensorflow'):
-      os.mkdir(os.path.join(path, package))
-      with open(os.path.join(path, package, '__init__.py'), 'w') as file:
-        file.write(f"raise ImportError('{package} is out of bounds')")
-    # The stream is left in the middle.
-    code = _READ + 'assert len(list(itertools.islice(stream, 5))) == 5\n'
-    done = subprocess.run(
+  def run_python(self, code, *paths):
+    paths = os.pathsep.join([*paths, *sys.path])
+    return subprocess.run(
       [sys.executable, '-c', code, _directory],
       capture_output=True,
       text=True,
       timeout=120,
       check=False,
-      env={**os.environ, 'PYTHONPATH': os.pathsep.join([path, *sys.path])},
+      env={**os.environ, 'PYTHONPATH': paths},
     )
+
+  @parameterized.parameters('jax', 'tensorflow')
+  def test_reading_works_where_the_package_cannot_be_imported(self, package):
+    # Grain imports jax where it can; it must do without where it cannot.
+    path = self.enterContext(tempfile.TemporaryDirectory())
+    os.mkdir(os.path.join(path, package))
+    with open(os.path.join(path, package, '__init__.py'), 'w') as file:
+      file.write(f"raise ImportError('{package} is out of bounds')")
+    done = self.run_python(_READ, path)
     self.assertEqual((done.returncode, done.stdout), (0, '(4,)\n'), done.stderr)
+
+  def test_a_stream_left_in_the_middle_does_not_keep_the_process(self):
+    code = _READ + 'assert len(list(itertools.islice(stream, 5))) == 5\n'
+    done = self.run_python(code)
+    self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == '__main__':

@@ -128,7 +128,7 @@ class TrainEpochTest(parameterized.TestCase):
     _equal(joined, _epoch(data))
 
   @parameterized.parameters(1, 7)
-  def test_a_run_resumes_at_any_step(self, first_step):
+  def test_a_run_goes_on_at_any_step(self, first_step):
     data = _data()
     _equal(_epoch(data, first_step=first_step), _epoch(data)[first_step:])
 

@@ -68,6 +68,35 @@ class TrainingRowsTest(parameterized.TestCase):
     stream = _stream(3, 1, seed=0, batch_size=9)
     np.testing.assert_array_equal(np.bincount(stream[0]), [3, 3, 3])
 
+  def test_the_last_batch_of_an_epoch_is_padded_or_dropped_if_asked(self):
+    share = batching.Share(8)
+    mixed = _stream(21, 21, seed=3).reshape(8, 21)
+    dropped = _stream(21, 4, seed=3, last=batching.DROPPED).reshape(2, 16)
+    np.testing.assert_array_equal(dropped, mixed[:2, :16])
+    rows = batching.training_rows(21, share, seed=3, last=batching.PADDED)
+    for epoch in range(2):
+      steps = [rows[3 * epoch + step] for step in range(3)]
+      records = np.concatenate([each.records for each in steps])
+      weight = np.concatenate([each.weight for each in steps])
+      np.testing.assert_array_equal(records[:21], mixed[epoch])
+      np.testing.assert_array_equal(records[21:], mixed[epoch, :3])
+      np.testing.assert_array_equal(weight, [1] * 21 + [0] * 3)
+    # A place in the stream belongs to one row, whatever becomes of the rest.
+    self.assertEqual([rows[step].first for step in range(4)], [0, 8, 16, 24])
+
+  @parameterized.product(last=(batching.PADDED, batching.DROPPED), hosts=(2, 4))
+  def test_hosts_share_padded_epochs_and_cut_ones(self, last, hosts):
+    alone = _stream(21, 9, seed=3, last=last)
+    shares = [
+      _stream(21, 9, seed=3, last=last, host=host, hosts=hosts)
+      for host in range(hosts)
+    ]
+    np.testing.assert_array_equal(np.concatenate(shares, axis=1), alone)
+
+  def test_an_epoch_of_dropped_batches_alone_is_refused(self):
+    with self.assertRaisesRegex(ValueError, 'a batch of 7 or less'):
+      _stream(7, 1, seed=0, last=batching.DROPPED)
+
   @parameterized.parameters(-1, 2**32)
   def test_a_seed_out_of_range_is_refused(self, seed):
     with self.assertRaisesRegex(ValueError, r'seed in \[0, 2\*\*32\)'):

@@ -68,7 +68,7 @@ class ExamplesTest(parameterized.TestCase):
     self.assertEqual(batch['signal'].dtype, np.float32)
     self.assertEqual(batch['words'].dtype, np.int32)
 
-  def test_places_continue_through_steps_and_hosts(self):
+  def test_places_go_on_through_steps_and_hosts(self):
     split = self.split(*map(_record, range(6)))
     alone = self.train(split, 3)
     shares = [self.train(split, 3, host=h, hosts=2) for h in (0, 1)]

@@ -130,7 +130,7 @@ class PrepareTest(parameterized.TestCase):
             getattr(translation.load(there, name), side).tokens,
           )
 
-  def test_a_build_that_was_stopped_resumes(self):
+  def test_a_build_that_was_stopped_goes_on(self):
     write_texts(self.downloads)
     encode, calls = encoding.encode, []
 

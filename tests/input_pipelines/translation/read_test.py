@@ -125,7 +125,7 @@ class TranslationTest(parameterized.TestCase):
             rows, np.concatenate([share[name] for share in shares])
           )
 
-  def test_a_restarted_run_resumes_at_any_step_with_any_threads(self):
+  def test_a_restarted_run_goes_on_at_any_step_with_any_threads(self):
     for plan in self.plans():
       whole = self.batches(plan, steps=plan.steps + 5)
       for first in (3, plan.steps - 1, plan.steps + 2):

@@ -181,7 +181,7 @@ class TpuTest(parameterized.TestCase):
            'programs': ['staged play']}  # fmt: skip
     ((events, code),) = _ask(job)
     self.assertEqual(code, 0, events[-1])
-    (path,) = pathlib.Path(directory).rglob('*.gz')
+    (path,) = pathlib.Path(directory).rglob('*.json')
     text = cache.Cache(directory).find(path.stem)['text']
     hp = benchmark_lib.get('minigo').size('tiny').hparams
     rows = hp.concurrent_games // 8 * hp.tree_capacity

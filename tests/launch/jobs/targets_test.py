@@ -164,7 +164,7 @@ class LocalTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertEqual(self._runs(), ['--run=0', '--run=1', '--run=1', '--run=2'])
 
-  def test_a_run_that_lost_a_rank_resumes_as_often_as_is_said(self):
+  def test_a_run_that_lost_a_rank_goes_on_as_often_as_is_said(self):
     done = self._call(code='75 137 0', runs=1, retries=2)
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertEqual(self._runs(), ['--run=0'] * 3)

@@ -168,7 +168,7 @@ class RunTest(absltest.TestCase):
 
 
 class ResumeTest(absltest.TestCase):
-  def test_a_run_that_was_cut_off_resumes_with_the_same_positions(self):
+  def test_a_run_that_was_cut_off_goes_on_with_the_same_positions(self):
     whole, *_ = finished()
     first, second = (found.step for found in whole.evals[:2])
     run = _Run(self.create_tempdir().full_path)

@@ -8,7 +8,7 @@ differ from mlcommons/logging: compliance_checker, rcp_checker, package_checker.
 
 from absl.testing import absltest, parameterized
 
-from suite.results import convergence
+from suite.results import convergence, scoring
 from suite.results.audit import system
 from suite.results.convergence import store
 
@@ -44,6 +44,23 @@ class RunsTest(parameterized.TestCase):
     dropped = {name: store.official_dropped(name) for name in RUNS}
     self.assertEqual(dropped.pop('unet3d'), 4)
     self.assertEqual({*dropped.values()}, {1})
+    score = scoring.olympic([3.0, 1.0, 9.0, 4.0, 5.0])
+    self.assertEqual(score.seconds, 4.0)
+
+  def test_one_run_may_miss_the_target_and_is_the_slowest(self):
+    self.assertEqual(scoring.olympic([3.0, 1.0, None, 4.0, 5.0]).seconds, 4.0)
+    self.assertIsNone(scoring.olympic([3.0, 1.0, None, None, 5.0]).seconds)
+
+  def test_of_ncf_the_first_fifty_runs_that_converge_count(self):
+    found = scoring.convention('ncf')
+    self.assertEqual((found.runs, found.only_converged), (50, True))
+
+  def test_of_more_runs_the_window_with_the_median_score_counts(self):
+    found = scoring.median_window([1.0, 2.0, 9.0, 7.0, 5.0], runs=3)
+    self.assertEqual(found.scores, (2.0, 7.0, 7.0))
+    self.assertEqual(found.score.seconds, 7.0)
+    found = scoring.median_window([1.0, 2.0, 9.0, 7.0, None, None], runs=3)
+    self.assertEqual(found.scores, (2.0, 7.0, 9.0, None))
 
 
 class PointsTest(parameterized.TestCase):

@@ -216,7 +216,7 @@ class AverageTest(parameterized.TestCase):
 
 class ResumeTest(parameterized.TestCase):
   @parameterized.parameters(*SPREADS)
-  def test_both_come_back_from_a_checkpoint_and_training_continues_alike(
+  def test_both_come_back_from_a_checkpoint_and_training_goes_on_alike(
     self, spread
   ):
     made = built(average=True, spread=spread)

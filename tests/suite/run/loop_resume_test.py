@@ -116,7 +116,7 @@ class LoopResumeTest(parameterized.TestCase):
 
   # Ticks 0-2 are steps, 3-4 an eval, 5-7 steps, 8-9 an eval, 10-12 steps.
   @parameterized.parameters(0, 3, 6, 8)
-  def test_a_signal_leaves_a_checkpoint_to_resume_from(self, tick):
+  def test_a_signal_leaves_a_checkpoint_to_go_on_from(self, tick):
     whole = self.undisturbed()
     with self.assertRaises(loop.Interrupted) as caught:
       self.run_loop(watcher=_Ends(tick), minutes=10)

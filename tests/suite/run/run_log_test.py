@@ -139,7 +139,7 @@ class ResumedLogTest(LogTestCase):
     log.resume({'step': 4}, at=12.5)
     return log
 
-  def test_a_run_resumes_with_a_line_that_says_so(self):
+  def test_a_run_goes_on_with_a_line_that_says_so(self):
     self.begun(upto=6)
     log = self.goes_on()
     self.write(log, _GOOD[5:])
@@ -194,7 +194,7 @@ class ResumedLogTest(LogTestCase):
     self.assertEqual([r['key'] for r in lines].count('run_stop'), 1)
     self.assertEqual(run_log.ending(self.path)['status'], 'success')
 
-  def test_a_run_that_succeeded_does_not_resume(self):
+  def test_a_run_that_succeeded_does_not_go_on(self):
     self.begun()
     with self.assertRaisesRegex(ValueError, 'got a finished one'):
       self.goes_on()

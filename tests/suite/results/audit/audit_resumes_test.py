@@ -50,13 +50,13 @@ class ResumesTest(audit_logs.LogTestCase):
   def test_what_was_done_after_a_checkpoint_may_be_done_again(self, last):
     self.assert_nothing(self.check(killed(last)))
 
-  def test_a_run_may_resume_where_a_block_begins(self):
+  def test_a_run_may_go_on_where_a_block_begins(self):
     events = audit_logs.good()
     place = events.index(find(events, 'block_start', 1))
     events.insert(place, _resumed())
     self.assert_nothing(self.check(_timed(events)))
 
-  def test_a_run_may_resume_more_than_once_and_from_further_back(self):
+  def test_a_run_may_go_on_more_than_once_and_from_further_back(self):
     events = killed('eval_stop')
     place = events.index(find(events, 'podium_resumed')) + 2
     back = {'first_epoch_num': 1, 'epoch_count': 3}
@@ -118,7 +118,7 @@ class ResumesTest(audit_logs.LogTestCase):
     find(events, 'block_stop', 1).metadata['first_epoch_num'] = 9
     self.refused(events, 'epoch numbers', 'first_epoch_num 4 in block_stop')
 
-  def test_training_continues_with_a_block(self):
+  def test_training_goes_on_with_a_block(self):
     events = killed('eval_stop')
     place = events.index(find(events, 'podium_resumed')) + 1
     del events[place : place + 2]
