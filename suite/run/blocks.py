@@ -121,12 +121,13 @@ def every_samples(
 
 
 def in_fractions(
-  parts: int, *, steps: int, rows: int, epochs: int = 1
+  parts: int, *, steps: int, rows: int, epochs: int = 1, before: float = 0
 ) -> list[Block]:
   """So many blocks of equal steps an epoch; a place is a fraction of it.
 
   Steps that are left over begin the next block, as the rules have it: the last
-  of 20 may end at epoch 0.9999. An epoch has `steps` of `rows` samples.
+  of 20 may end at epoch 0.9999. An epoch has `steps` of `rows` samples; the
+  first begins at `before`.
   """
   each = steps // parts
   if not each:
@@ -135,8 +136,11 @@ def in_fractions(
       f'{steps} steps.'
     )
   return between(
-    End(number * each / steps, number * each, number * each * rows)
-    for number in range(1, epochs * parts + 1)
+    (
+      End(before + number * each / steps, number * each, number * each * rows)
+      for number in range(1, epochs * parts + 1)
+    ),
+    before=before,
   )
 
 

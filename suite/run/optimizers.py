@@ -32,6 +32,13 @@ class MomentumState(NamedTuple):
   momentum: Any
 
 
+class SumsState(NamedTuple):
+  """Steps taken, [] int32, and the sum of squares of every parameter."""
+
+  count: jax.Array
+  sums: Any
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rows:
@@ -261,15 +268,54 @@ def lazy_adam(
       root = jnp.sqrt(v / (1 - beta_2**steps))
       return w - rate * (m / (1 - beta_1**steps)) / (root + epsilon), m, v
 
-    leaves = jax.tree.map(
-      lambda g, *kept: _in_rows(new, g, kept),
-      grads, params, state.mu, state.nu,
-      is_leaf=lambda x: isinstance(x, Rows),
-    )  # fmt: skip
-    after = jax.tree.transpose(
-      jax.tree.structure(params), jax.tree.structure((0, 0, 0)), leaves
-    )
-    return after[0], optax.ScaleByAdamState(count, *after[1:])
+    params, mu, nu = _each(new, grads, params, state.mu, state.nu)
+    return params, optax.ScaleByAdamState(count, mu, nu)
+
+  return RowOptimizer(init, apply)
+
+
+def row_sgd(schedule: optax.Schedule) -> RowOptimizer:
+  """SGD without momentum, w <- w - rate g; the state is the steps taken."""
+
+  def apply(grads, state, params):
+    rate = schedule(state)
+    (params,) = _each(lambda g, w: (w - rate * g,), grads, params)
+    return params, optax.safe_increment(state)
+
+  return RowOptimizer(lambda params: jnp.zeros([], jnp.int32), apply)
+
+
+def row_adagrad(
+  schedule: optax.Schedule,
+  *,
+  epsilon: float,
+  initial: float = 0.0,
+  weight_decay: float = 0.0,
+) -> RowOptimizer:
+  """Adagrad with a sum of squares for each number.
+
+      g <- g + weight_decay w
+      s <- s + g^2
+      w <- w - rate g / (sqrt(s) + epsilon)
+
+  This is torch.optim.Adagrad; of a table, a row that no batch names is not
+  decayed. `optax.adagrad` has epsilon inside the root.
+  """
+
+  def init(params):
+    sums = jax.tree.map(lambda w: jnp.full_like(w, initial), params)
+    return SumsState(jnp.zeros([], jnp.int32), sums)
+
+  def apply(grads, state, params):
+    rate = schedule(state.count)
+
+    def new(g, w, s):
+      g = g + weight_decay * w if weight_decay else g
+      s = s + jnp.square(g)
+      return w - rate * g / (jnp.sqrt(s) + epsilon), s
+
+    params, sums = _each(new, grads, params, state.sums)
+    return params, SumsState(optax.safe_increment(state.count), sums)
 
   return RowOptimizer(init, apply)
 
@@ -314,6 +360,18 @@ def adam_tf(
     return updates, optax.ScaleByAdamState(count, mu, nu)
 
   return optax.GradientTransformation(init, update)
+
+
+def _each(new, grads, *kept):
+  """`new(gradient, *leaves)` of each leaf of trees -> as many trees."""
+  leaves = jax.tree.map(
+    lambda g, *kept: _in_rows(new, g, kept),
+    grads,
+    *kept,
+    is_leaf=lambda x: isinstance(x, Rows),
+  )
+  whole, one = jax.tree.structure(kept[0]), jax.tree.structure((0,) * len(kept))
+  return jax.tree.transpose(whole, one, leaves)
 
 
 def _in_rows(new, gradient, kept):

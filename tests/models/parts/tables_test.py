@@ -1,0 +1,232 @@
+"""Tests of tables that are spread over eight CPU devices."""
+
+import functools
+import re
+
+from absl.testing import absltest, parameterized
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+import numpy as np
+import optax
+
+from models.parts import tables as tables_lib
+from suite.run import optimizers
+
+DEVICES, ROWS, WIDTH = 8, 64, 8
+# Several lookups of a table, some with a width of their own; two are small.
+TABLES = tables_lib.Tables((5000, 3, 700, 40, 9000), (3, 1, 2, 2, 1), WIDTH, 50)
+OPTIMIZERS = {
+  'sgd': optimizers.row_sgd(optax.constant_schedule(0.25)),
+  'adagrad': optimizers.row_adagrad(
+    optax.constant_schedule(0.25), epsilon=1e-8, initial=0.25
+  ),
+}
+
+
+def _mesh():
+  return Mesh(np.array(jax.devices()).reshape(DEVICES, 1), ('data', 'model'))
+
+
+def _ids(kind, seed=0):
+  """Ids [ROWS, lookups]: few often, as clicks have them, or of one owner."""
+  draws = np.random.default_rng(seed)
+  columns = []
+  for size, lookups in zip(TABLES.sizes, TABLES.lookups, strict=True):
+    found = draws.zipf(1.3, (ROWS, lookups)) - 1
+    if kind == 'one owner' and size > 1000:
+      # In the store a table's rows of equal remainder by 1024 are neighbours.
+      near = np.flatnonzero(np.arange(size) % 1024 < 16)
+      found = np.resize(near, (ROWS, lookups))
+    columns.append(np.minimum(found, size - 1))
+  return np.concatenate(columns, 1).astype(np.int32)
+
+
+@functools.cache
+def _arrays():
+  """Multiples of 1/64, whose sums are exact in any order."""
+  draws = np.random.default_rng(1)
+  store = draws.integers(-64, 64, (TABLES.store_rows, WIDTH)) / 64
+  return jnp.float32(store)
+
+
+def _gradient(seed=2):
+  draws = np.random.default_rng(seed)
+  return jnp.float32(draws.integers(-64, 64, (ROWS, 3, WIDTH)) / 64)
+
+
+@functools.cache
+def _step(kind, mesh=None):
+  """(store, opt), ids, gradient -> vectors, turns, (store, opt); compiled."""
+  rows = OPTIMIZERS[kind]
+
+  def apply(stores, ids, values):
+    store, opt = stores
+    summed = optimizers.sum_rows(ids, values, table_rows=store.shape[0])
+    return rows.apply(summed, opt, store)
+
+  def step(stores, ids, gradient):
+    vectors, plan = TABLES.lookup(stores[0], ids, mesh)
+    # A gradient follows from what was looked up.
+    gradient = gradient - vectors
+    after = TABLES.update(stores, plan, gradient, apply, mesh)
+    return vectors, plan.turns, after
+
+  store = jax.ShapeDtypeStruct(_arrays().shape, jnp.float32)
+  shapes = (
+    (store, jax.eval_shape(rows.init, store)),
+    jax.ShapeDtypeStruct(_ids('few').shape, jnp.int32),
+    jax.ShapeDtypeStruct(_gradient().shape, jnp.float32),
+  )
+  if mesh is None:
+    return jax.jit(step, donate_argnums=0).lower(*shapes).compile()
+  split, same = NamedSharding(mesh, P('data')), NamedSharding(mesh, P())
+  stores = jax.tree.map(lambda x: split if x.ndim else same, shapes[0])
+  return (
+    jax.jit(
+      step,
+      donate_argnums=0,
+      in_shardings=(stores, split, split),
+      out_shardings=(split, same, stores),
+    )
+    .lower(*shapes)
+    .compile()
+  )
+
+
+def _run(kind, ids, mesh=None):
+  """A step: vectors, turns, (store, opt)."""
+  step = _step(kind, mesh)
+  stores = _arrays(), OPTIMIZERS[kind].init(_arrays())
+  given = jax.device_put(
+    (stores, jnp.asarray(ids), _gradient()), step.input_shardings[0]
+  )
+  given = jax.tree.map(jnp.copy, given)  # the step takes them
+  return jax.device_get(step(*given))
+
+
+class SpreadTest(parameterized.TestCase):
+  @parameterized.product(kind=('sgd', 'adagrad'), ids=('few', 'one owner'))
+  def test_eight_devices_give_exactly_what_one_gives(self, kind, ids):
+    whole, spread = (_run(kind, _ids(ids), mesh) for mesh in (None, _mesh()))
+    np.testing.assert_array_equal(whole[0], spread[0])
+    for a, b in zip(*map(jax.tree.leaves, (whole[2], spread[2])), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+  def test_an_owner_that_is_asked_for_too_much_answers_in_turns(self):
+    self.assertGreater(_run('sgd', _ids('one owner'), _mesh())[1], 1)
+    self.assertEqual(_run('sgd', _ids('few'), _mesh())[1], 1)
+
+  @parameterized.parameters(None, DEVICES)
+  def test_sums_are_those_of_the_rows_of_each_table(self, devices):
+    store, small = _arrays(), jnp.ones((43, WIDTH))
+    tables = [np.asarray(TABLES.table(t, store, small)) for t in range(5)]
+    ids = _ids('few')
+    found = _run('sgd', ids, devices and _mesh())[0]
+    columns = np.split(ids, np.cumsum(TABLES.lookups)[:-1], axis=1)
+    for place, number in enumerate((0, 2, 4)):
+      expected = tables[number][columns[number]].sum(axis=1)
+      np.testing.assert_array_equal(found[:, place], expected)
+
+  def test_rows_that_a_batch_does_not_name_stay_bit_for_bit(self):
+    ids = _ids('few')
+    _, _, (store, opt) = _run('adagrad', ids, _mesh())
+    named = TABLES._row(TABLES._among(jnp.asarray(ids), large=True))
+    rest = np.setdiff1d(np.arange(len(store)), named)
+    np.testing.assert_array_equal(store[rest], _arrays()[rest])
+    self.assertEqual({*opt.sums[rest].ravel().tolist()}, {0.25})
+    self.assertFalse(np.array_equal(store[np.ravel(named)],
+                                    _arrays()[np.ravel(named)]))  # fmt: skip
+
+  @parameterized.product(kind=('sgd', 'adagrad'), devices=(None, DEVICES))
+  def test_a_step_copies_no_table(self, kind, devices):
+    step = _step(kind, devices and _mesh())
+    share = _arrays().nbytes // (devices or 1)
+    tables = {'sgd': 1, 'adagrad': 2}[kind]
+    memory = step.memory_analysis()
+    # Donated and updated in place; everything else is smaller than a table.
+    self.assertGreaterEqual(memory.alias_size_in_bytes, tables * share)
+    rows = len(_arrays()) // (devices or 1)
+    copies = re.findall(
+      rf'= f32\[{rows},{WIDTH}\]\S* (copy|dynamic-update-slice)\(',
+      step.as_text(),
+    )
+    self.assertEmpty(copies)
+
+  def test_what_travels_is_little_more_than_ids_and_vectors(self):
+    text = _step('sgd', _mesh()).as_text()
+    sent = re.findall(
+      r'= (.*) (all-gather|all-reduce|all-to-all|collective-permute)'
+      r'(?:-start)?\(',
+      text,
+    )
+    lookups = ROWS // DEVICES * 6  # of large tables, on a device
+    room = DEVICES * tables_lib.capacity(lookups, DEVICES)
+    sizes = {
+      kind: max(
+        np.prod([int(n) for n in shape.split(',') if n] or [1])
+        for out, k in sent
+        if k == kind
+        for shape in re.findall(r'\w+\[([\d,]*)\]', out)
+      )
+      for kind in {kind for _, kind in sent}
+    }
+    self.assertLessEqual(sizes.pop('all-to-all'), room * WIDTH)
+    self.assertLessEqual(max(sizes.values()), 1)  # how many turns it takes
+
+  def test_a_device_of_many_sends_at_most_half_more_than_it_needs(self):
+    for lookups in (2_000, 20_000, 500_000):
+      for ways in (8, 64, 256):
+        if lookups >= 64 * ways:
+          sent = ways * tables_lib.capacity(lookups, ways)
+          self.assertBetween(sent, lookups, 1.5 * lookups)
+
+
+class TablesTest(absltest.TestCase):
+  def test_every_table_starts_uniform_up_to_the_root_of_its_rows(self):
+    store, small = jax.jit(TABLES.init)(jax.random.key(3, impl='rbg'))
+    for number, rows in enumerate(TABLES.sizes):
+      table = np.asarray(TABLES.table(number, store, small))
+      self.assertEqual(table.shape, (rows, WIDTH))
+      self.assertLessEqual(abs(table).max(), rows**-0.5)
+      if rows > 100:
+        self.assertGreater(abs(table).max(), 0.99 * rows**-0.5)
+        self.assertAlmostEqual(table.std() * rows**0.5, 3**-0.5, delta=0.02)
+        self.assertGreater(len(np.unique(table)), 0.99 * table.size)
+
+  def test_the_start_is_the_same_on_any_number_of_devices(self):
+    split = NamedSharding(_mesh(), P('data'))
+    same = NamedSharding(_mesh(), P())
+    init = jax.jit(TABLES.init, out_shardings=(split, same))
+    key = jax.random.key(3, impl='rbg')
+    for a, b in zip(init(key), jax.jit(TABLES.init)(key), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+  def test_given_tables_are_found_again(self):
+    draws = np.random.default_rng(0)
+    given = [
+      draws.normal(size=(n, WIDTH)).astype(np.float32) for n in TABLES.sizes
+    ]
+    packed = TABLES.packed(given)
+    for number, table in enumerate(given):
+      np.testing.assert_array_equal(TABLES.table(number, *packed), table)
+
+  def test_vectors_of_large_and_small_tables_come_in_order(self):
+    large = jnp.arange(3.0).reshape(1, 3, 1)
+    small = 10 + jnp.arange(2.0).reshape(1, 2, 1)
+    merged = TABLES.merged(large, small)
+    self.assertEqual(merged.ravel().tolist(), [0, 10, 1, 11, 2])
+
+  def test_tables_that_fit_no_plan_are_refused(self):
+    for sizes, lookups, says in (
+      ((5, 60), (1,), 'counts of lookups'),
+      ((5, 6), (1, 1), 'more than 50 rows'),
+      ((60, 70), (1, 1), 'more than 50 rows'),
+      ((5, 2**30, 2**30), (1, 1, 1), r'fewer than 2\*\*31'),
+    ):
+      with self.assertRaisesRegex(ValueError, says):
+        tables_lib.Tables(sizes, lookups, WIDTH, 50)
+
+
+if __name__ == '__main__':
+  absltest.main()
