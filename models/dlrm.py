@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from models.parts.tables import AXIS, Tables
 
 # The store and its optimizer buffers are split by rows, the rest is replicated.
-PARTITION_RULES = ((r'(^|/)store$', P(AXIS)), (r'.*', P()))
+PARTITION_RULES = ((r'^(params/store|opt/store/sums)$', P(AXIS)), (r'.*', P()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -140,42 +140,24 @@ def _windows(text: str | None, rank: int) -> list[flops.Window]:
 
 def _moved(module: hlo.Module, each: hlo.Executed) -> int:
   instruction, computation = each.instruction, each.computation
-  if instruction.opcode == 'fusion':
-    inner = module.computations[instruction.called['calls'][0]]
-    taken = _taken_by_fusion(inner)
-    given = _given(inner, inner.root)
-  else:
-    taken = {
-      i: part
-      for i in range(len(instruction.operands))
-      if (part := _part(instruction, i)) is not None
-    }
-    given = _given(computation, instruction)
-  read = 0
+  taken = {
+    i: part
+    for i in range(len(instruction.operands))
+    if (part := _part(module, instruction, i)) is not None
+  }
+  given, read = _given(module, computation, instruction), 0
   for i, shape in enumerate(computation.operand_shapes(instruction)):
     whole = _in_memory(shape)
     read += min(taken.get(i, whole), whole)
   return read + given
 
 
-def _taken_by_fusion(inner: hlo.Computation) -> dict[int, int]:
-  """{parameter: bytes} for those of which a fusion reads parts only."""
-  users: dict[str, list[tuple[hlo.Instruction, int]]] = {}
-  for instruction in inner.instructions.values():
-    for i, name in enumerate(instruction.operands):
-      users.setdefault(name, []).append((instruction, i))
-  taken = {}
-  for instruction in inner.instructions.values():
-    if instruction.opcode != 'parameter':
-      continue
-    parts = [_part(*use) for use in users.get(instruction.name, ())]
-    if parts and None not in parts:
-      taken[int(instruction.arguments)] = sum(parts)
-  return taken
-
-
-def _part(user: hlo.Instruction, operand: int) -> int | None:
+def _part(
+  module: hlo.Module, user: hlo.Instruction, operand: int
+) -> int | None:
   """Bytes that `user` reads of an operand that it does not read whole."""
+  if user.opcode == 'fusion':
+    return _part_of_fusion(module, _fused(module, user), operand)
   if operand == 0 and user.opcode in _READS_PART:
     return _in_memory(user.shape)
   if operand == 0 and user.opcode in ('dynamic-update-slice', 'scatter'):
@@ -183,8 +165,31 @@ def _part(user: hlo.Instruction, operand: int) -> int | None:
   return None
 
 
-def _given(computation: hlo.Computation, root: hlo.Instruction) -> int:
+def _part_of_fusion(
+  module: hlo.Module, inner: hlo.Computation, operand: int
+) -> int | None:
+  (name,) = (
+    instruction.name
+    for instruction in inner.instructions.values()
+    if instruction.opcode == 'parameter'
+    and int(instruction.arguments) == operand
+  )
+  parts = [
+    _part(module, user, i)
+    for user in inner.instructions.values()
+    for i, used in enumerate(user.operands)
+    if used == name
+  ]
+  return None if None in parts or not parts else sum(parts)
+
+
+def _given(
+  module: hlo.Module, computation: hlo.Computation, root: hlo.Instruction
+) -> int:
   """Bytes that an instruction writes; of an update in place, what is new."""
+  if root.opcode == 'fusion':
+    inner = _fused(module, root)
+    return _given(module, inner, inner.root)
   if root.opcode == 'dynamic-update-slice':
     return _in_memory(computation.operand_shapes(root)[1])
   if root.opcode == 'scatter':
@@ -192,10 +197,14 @@ def _given(computation: hlo.Computation, root: hlo.Instruction) -> int:
     return 2 * _in_memory(computation.operand_shapes(root)[2])
   if root.opcode == 'tuple':
     return sum(
-      _given(computation, computation.instructions[name])
+      _given(module, computation, computation.instructions[name])
       for name in root.operands
     )
   return _in_memory(root.shape)
+
+
+def _fused(module: hlo.Module, fusion: hlo.Instruction) -> hlo.Computation:
+  return module.computations[fusion.called['calls'][0]]
 
 
 def _in_memory(shape: hlo.Shape) -> int:

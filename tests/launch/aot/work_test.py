@@ -45,6 +45,13 @@ _MOVES = """HloModule m
   ROOT %d = f32[1000,128]{1,0} dynamic-update-slice(%t, %u, %i, %i)
 }
 
+%put_inside (t: f32[1000,128], u: f32[1,128], i: s32[]) -> f32[1000,128] {
+  %t = f32[1000,128]{1,0} parameter(0)
+  %u = f32[1,128]{1,0} parameter(1)
+  %i = s32[] parameter(2)
+  ROOT %f = f32[1000,128]{1,0} fusion(%t, %u, %i), kind=kCustom, calls=%put
+}
+
 ENTRY %main (t: f32[1000,128], i: s32[4], u: f32[1,128], j: s32[]) -> f32[8] {
   %t = f32[1000,128]{1,0} parameter(0)
   %i = s32[4]{0} parameter(1)
@@ -93,6 +100,8 @@ class TrafficTest(parameterized.TestCase):
      'kind=kLoop, calls=%take', 2 * 4 * 512 + 16),
     ('an update writes a row', '%x = f32[1000,128]{1,0} fusion(%t, %u, %j), '
      'kind=kLoop, calls=%put', 2 * 512 + 4),
+    ('a fusion in a fusion writes in place', '%x = f32[1000,128]{1,0} '
+     'fusion(%t, %u, %j), kind=kLoop, calls=%put_inside', 2 * 512 + 4),
     ('a slice reads a part', '%x = f32[1,128]{1,0} slice(%t), '
      'slice={[0:1], [0:128]}', 2 * 512),
     ('all is read and written', '%x = f32[1000,128]{1,0} negate(%t)',
