@@ -107,9 +107,13 @@ TINY = dataclasses.replace(
   decay_steps=0,
   whole_table_rows=200,
   eval_batch_size=4096,
+  tables=(
+    97765, 301, 201, 121, 201, 3, 121, 41, 21, 29934, 1501, 401, 11, 61, 151,
+    51, 5, 61, 15, 41834, 4001, 19955, 601, 131, 61, 37,
+  ),
   bottom_layers=(64, 32, 16),
   top_layers=(128, 64, 1),
-)
+)  # fmt: skip
 
 BENCHMARK = Benchmark(
   name='dlrm',

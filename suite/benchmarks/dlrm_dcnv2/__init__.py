@@ -101,11 +101,18 @@ TINY = dataclasses.replace(
   base_learning_rate=0.02,
   whole_table_rows=200,
   eval_batch_size=4096,
+  tables=(
+    20000, 301, 201, 121, 201, 3, 121, 41, 21, 20000, 1501, 401, 11, 61, 151,
+    51, 5, 61, 15, 20000, 4001, 19961, 601, 131, 61, 37,
+  ),
+  lookups=(
+    2, 2, 1, 2, 3, 1, 1, 1, 1, 3, 2, 4, 1, 3, 4, 2, 1, 1, 1, 4, 8, 6, 4, 2, 1, 1
+  ),
   bottom_layers=(64, 32, 16),
   cross_layers=2,
   cross_rank=32,
   top_layers=(128, 64, 1),
-)
+)  # fmt: skip
 
 BENCHMARK = Benchmark(
   name='dlrm_dcnv2',

@@ -47,8 +47,11 @@ def declared(claim: Claim) -> Cadence | None:
   if not is_number(epochs) or epochs <= 0:
     return None
   if epochs != round(epochs):
+    if claim.epochs_before and not claim.ours:
+      return None  # others' logs count from 0, from 1, or evals
     share = batch / claim.size.data.train_samples
-    return Cadence('epoch_num', epochs, first or epochs, share)
+    place = claim.epochs_before + (first or epochs)
+    return Cadence('epoch_num', epochs, place, share)
   offset = getattr(hparams, 'eval_offset', None)
   if first is None and claim.ours and is_number(offset):
     first = offset + 1

@@ -1,0 +1,35 @@
+"""DLRM at the size of tests: 700 made-up clicks."""
+
+import dataclasses
+
+from input_pipelines.criteo import tiny
+from suite.benchmark import DataSet
+from suite.benchmarks import dlrm
+
+SPEC = tiny.Spec('few_clicks', rows=700, test_rows=43)
+_TINY = dlrm.BENCHMARK.sizes['tiny']
+SIZE = dataclasses.replace(
+  _TINY,
+  hparams=dataclasses.replace(
+    _TINY.hparams,
+    global_batch_size=64,
+    warmup_steps=3,
+    decay_start_steps=6,
+    decay_steps=4,
+    epochs_between_evals=0.5,
+    eval_batch_size=32,
+    tables=(
+      562, 161, 144, 107, 139, 3, 106, 41, 21, 559, 259, 220, 11, 60, 134, 49,
+      5, 60, 15, 365, 404, 443, 275, 121, 61, 37,
+    ),
+    whole_table_rows=100,
+    bottom_layers=(8, 4),
+    top_layers=(8, 1),
+  ),  # fmt: skip
+  data=DataSet(SPEC.name, SPEC.rows, SPEC.test_rows),
+)
+
+
+def write(data_dir: str) -> None:
+  """Writes the data set."""
+  tiny.write(data_dir, SPEC)
