@@ -13,6 +13,7 @@ layers}: the former are updated in the rows that a batch names.
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 
 from flax import nnx
 import jax
@@ -164,10 +165,7 @@ def _pairs(count: int) -> int:
 
 def _perceptron(widths: Sequence[int], linear, dtype, rngs) -> nnx.List:
   return nnx.List(
-    [
-      linear(into, out, dtype, rngs)
-      for into, out in zip(widths, widths[1:], strict=False)
-    ]
+    [linear(into, out, dtype, rngs) for into, out in itertools.pairwise(widths)]
   )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import functools
 import importlib
 import pathlib
+import re
 
 from absl.testing import absltest, parameterized
 import jax
@@ -14,6 +15,8 @@ from suite import hparams
 from suite.run import sharding
 from suite.run.program import abstract_state, check
 from tests import ids, tiny_data
+
+_SHARED = re.compile(r'suite\.benchmarks\.(\w+)\.task')
 
 
 def _task(name, size_name, **how):
@@ -35,13 +38,17 @@ def _reads(folder: pathlib.Path) -> Iterator[str]:
   """Names of hyperparameters that the modules of a benchmark read.
 
   Rules and log keys of the declaration do not count: what only they read
-  changes nothing.
+  changes nothing. What the modules of another benchmark do for it counts.
   """
   declaring = ('__init__.py', 'hparams.py', 'broken.py')
   for path in folder.glob('*.py'):
     if path.name in declaring:
       continue
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+      if isinstance(node, ast.ImportFrom):
+        name = _SHARED.fullmatch(node.module or '')
+        if name and name[1] != folder.name:
+          yield from _reads(folder.parent / name[1])
       if isinstance(node, ast.Attribute):
         owner = ast.unparse(node.value).rpartition('.')[2]
         if owner.strip('_') in ('hp', 'hparams'):
@@ -117,7 +124,10 @@ class BenchmarksTest(parameterized.TestCase):
       return
     for block in blocks:
       self.assertEqual(set(block.stop), {'first_epoch_num'})
-    ends = [b.start['first_epoch_num'] + b.start['epoch_count'] for b in blocks]
+    ends = [
+      round(b.start['first_epoch_num'] + b.start['epoch_count'], 9)
+      for b in blocks
+    ]
     starts = [b.start['first_epoch_num'] for b in blocks]
     # Whole epochs count from 1, fractions from 0.
     one = blocks[0].start['epoch_count'] == round(

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec as P
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 import numpy as np
 
 AXIS = 'data'  # the mesh axis that batches and the store are split over
@@ -113,9 +114,7 @@ class Tables:
       ),
     )
 
-  def table(
-    self, number: int, store: jax.Array, small: jax.Array
-  ) -> jax.Array:
+  def table(self, number: int, store: jax.Array, small: jax.Array) -> jax.Array:
     """One table, [rows, width], of those in both arrays."""
     ids = jnp.arange(self.sizes[number], dtype=jnp.int32)
     start = self._starts[number]
@@ -284,7 +283,7 @@ class Tables:
     )
 
   def _of_lookups(self, gradient: jax.Array) -> jax.Array:
-    """Gradients of the large tables' sums -> of each row of them, [N, width]."""
+    """Gradients of the large tables' sums -> of each row, [N, width]."""
     lookups = [self.lookups[t] for t in self._numbers(True)]
     each = gradient
     if max(lookups) > 1:
@@ -396,9 +395,7 @@ class _Exchange:
 
   def _counts(self, named: jax.Array) -> jax.Array:
     """How many rows are asked of each device."""
-    return jax.ops.segment_sum(
-      named.astype(jnp.int32), self._owner, self.ways
-    )
+    return jax.ops.segment_sum(named.astype(jnp.int32), self._owner, self.ways)
 
 
 def _loop(turns: jax.Array, body: Callable[[Any, Any], Any], start: Any) -> Any:

@@ -40,8 +40,7 @@ def _batch(seed, lookups=(1, 1, 1, 1)):
   draws = np.random.RandomState(100 + seed)
   counts = np.log1p(draws.exponential(1, (ROWS, COUNTS))).astype(np.float32)
   ids = [
-    draws.randint(0, n, (ROWS, k))
-    for n, k in zip(SIZES, lookups, strict=True)
+    draws.randint(0, n, (ROWS, k)) for n, k in zip(SIZES, lookups, strict=True)
   ]
   label = (draws.rand(ROWS) < 0.4).astype(np.float32)
   return {

@@ -26,6 +26,19 @@ _AFTER_WARMUP = Rule(
 )
 
 
+# After the hash of each category modulo 40,000,000; those that occur.
+_TABLES = (
+  39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546,
+  403346, 10, 2208, 11938, 155, 4, 976, 14, 39979771, 25641295, 39664984,
+  585935, 12972, 108, 36,
+)  # fmt: skip
+# Of the made-up clicks.
+_TINY_TABLES = (
+  97765, 301, 201, 121, 201, 3, 121, 41, 21, 29934, 1501, 401, 11, 61, 151, 51,
+  5, 61, 15, 41834, 4001, 19955, 601, 131, 61, 37,
+)  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Hparams:
   """The defaults are the recipe of the reference point for a batch of 55,296.
@@ -79,15 +92,10 @@ class Hparams:
     0.05, 'Part of the epoch from one eval to the next.', valid=PART
   )
   eval_batch_size: int = tunable(65536, 'Samples per eval step.')
-  # After the hash of each category modulo 40,000,000; those that occur.
   tables: tuple[int, ...] = fixed(
-    (
-      39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546,
-      403346, 10, 2208, 11938, 155, 4, 976, 14, 39979771, 25641295, 39664984,
-      585935, 12972, 108, 36,
-    ),
+    _TABLES,
     'Rows of each table.',
-  )  # fmt: skip
+  )
   counts: int = fixed(13, 'Counts of a sample.')
   bottom_layers: tuple[int, ...] = fixed(
     (512, 256, 128), 'Layers of the perceptron of the counts.'
@@ -107,13 +115,10 @@ TINY = dataclasses.replace(
   decay_steps=0,
   whole_table_rows=200,
   eval_batch_size=4096,
-  tables=(
-    97765, 301, 201, 121, 201, 3, 121, 41, 21, 29934, 1501, 401, 11, 61, 151,
-    51, 5, 61, 15, 41834, 4001, 19955, 601, 131, 61, 37,
-  ),
+  tables=_TINY_TABLES,
   bottom_layers=(64, 32, 16),
   top_layers=(128, 64, 1),
-)  # fmt: skip
+)
 
 BENCHMARK = Benchmark(
   name='dlrm',

@@ -207,9 +207,7 @@ class ClicksTask(Task):
     )
 
   def _lookup(self, params, batch):
-    return self._tables.lookup(
-      params['store'], batch['ids'], self.layout.mesh
-    )
+    return self._tables.lookup(params['store'], batch['ids'], self.layout.mesh)
 
   def _loss(self, whole, large, stats, batch) -> jax.Array:
     logits, _ = self._layers.apply(
@@ -262,8 +260,8 @@ def warmup_hold_decay(
   """A line up to `base`, what it reached, then a power of what remains.
 
   This is LRPolicyScheduler of the reference, which counts steps from 1: step s
-  of a warmup of W has base s / W, and the last one that is part of it is W - 1,
-  so the rate that is held is base (W - 1) / W. The decay from step `decay_start`
+  of a warmup of W has base s / W, and the last that is part of it is W - 1, so
+  the rate that is held is base (W - 1) / W. The decay from step `decay_start`
   lasts `decay_steps`; its last rate stays. Without a decay the rate is `base`
   once the warmup is over. The schedule's argument is s - 1.
   """

@@ -21,6 +21,26 @@ def _none(text: str, key: str):
   return fixed(0, text, key=key, valid=one_of(0))
 
 
+# Of ids in order of appearance, modulo the first number.
+_TABLES = (
+  40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956,
+  405282, 10, 2209, 11938, 155, 4, 976, 14, 40000000, 40000000, 40000000,
+  590152, 12973, 108, 36,
+)  # fmt: skip
+_LOOKUPS = (
+  3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3,
+  1, 1,
+)  # fmt: skip
+# Of the made-up clicks.
+_TINY_TABLES = (
+  20000, 301, 201, 121, 201, 3, 121, 41, 21, 20000, 1501, 401, 11, 61, 151, 51,
+  5, 61, 15, 20000, 4001, 19961, 601, 131, 61, 37,
+)  # fmt: skip
+_TINY_LOOKUPS = (
+  2, 2, 1, 2, 3, 1, 1, 1, 1, 3, 2, 4, 1, 3, 4, 2, 1, 1, 1, 4, 8, 6, 4, 2, 1, 1,
+)  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Hparams:
   """The defaults are the recipe of the reference point for a batch of 65,536.
@@ -70,20 +90,14 @@ class Hparams:
     0.05, 'Part of the epoch from one eval to the next.', valid=PART
   )
   eval_batch_size: int = tunable(65536, 'Samples per eval step.')
-  # Of ids in order of appearance, modulo the first number.
   tables: tuple[int, ...] = fixed(
-    (
-      40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956,
-      405282, 10, 2209, 11938, 155, 4, 976, 14, 40000000, 40000000, 40000000,
-      590152, 12973, 108, 36,
-    ),
+    _TABLES,
     'Rows of each table.',
-  )  # fmt: skip
+  )
   lookups: tuple[int, ...] = fixed(
-    (3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10,
-     3, 1, 1),
+    _LOOKUPS,
     'Rows of each table that a sample names; their sum is its vector.',
-  )  # fmt: skip
+  )
   counts: int = fixed(13, 'Counts of a sample.')
   bottom_layers: tuple[int, ...] = fixed(
     (512, 256, 128), 'Layers of the perceptron of the counts.'
@@ -101,18 +115,13 @@ TINY = dataclasses.replace(
   base_learning_rate=0.02,
   whole_table_rows=200,
   eval_batch_size=4096,
-  tables=(
-    20000, 301, 201, 121, 201, 3, 121, 41, 21, 20000, 1501, 401, 11, 61, 151,
-    51, 5, 61, 15, 20000, 4001, 19961, 601, 131, 61, 37,
-  ),
-  lookups=(
-    2, 2, 1, 2, 3, 1, 1, 1, 1, 3, 2, 4, 1, 3, 4, 2, 1, 1, 1, 4, 8, 6, 4, 2, 1, 1
-  ),
+  tables=_TINY_TABLES,
+  lookups=_TINY_LOOKUPS,
   bottom_layers=(64, 32, 16),
   cross_layers=2,
   cross_rank=32,
   top_layers=(128, 64, 1),
-)  # fmt: skip
+)
 
 BENCHMARK = Benchmark(
   name='dlrm_dcnv2',

@@ -1,4 +1,4 @@
-"""DLRM-DCNv2 as it is, and variants broken in ways that its target must catch."""
+"""Variants of DLRM-DCNv2 that are broken on purpose, which miss its target."""
 
 from suite.benchmarks import broken as variants
 

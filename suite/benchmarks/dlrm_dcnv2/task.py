@@ -18,11 +18,12 @@ class DcnTask(ClicksTask):
       decay_start=hp.decay_start_step,
       decay_steps=hp.decay_steps,
     )
+    by_rows = {'adagrad': optimizers.row_adagrad}[hp.opt_name]
     super().__init__(
       hp,
       data,
       lookups=hp.lookups,
-      rows=optimizers.row_adagrad(
+      rows=by_rows(
         lambda count: schedule(count) / (1 + hp.learning_rate_decay * count),
         epsilon=hp.epsilon,
         initial=hp.initial_accumulator,

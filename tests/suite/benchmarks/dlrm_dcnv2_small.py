@@ -7,6 +7,10 @@ from suite.benchmark import DataSet
 from suite.benchmarks import dlrm_dcnv2
 
 LOOKUPS = (1, 3, *(1,) * 20, 4, 1, 1, 2)
+TABLES = (
+  50, 50, 50, 50, 50, 3, 50, 41, 21, 50, 50, 50, 11, 50, 50, 49, 5, 50, 15, 50,
+  50, 50, 50, 50, 50, 37,
+)  # fmt: skip
 SPEC = tiny.Spec(
   'few_clicks_multi_hot', rows=700, test_rows=43, hots=LOOKUPS, cap=50
 )
@@ -18,17 +22,14 @@ SIZE = dataclasses.replace(
     global_batch_size=64,
     epochs_between_evals=0.5,
     eval_batch_size=32,
-    tables=(
-      50, 50, 50, 50, 50, 3, 50, 41, 21, 50, 50, 50, 11, 50, 50, 49, 5, 50, 15,
-      50, 50, 50, 50, 50, 50, 37,
-    ),
+    tables=TABLES,
     lookups=LOOKUPS,
     whole_table_rows=45,
     bottom_layers=(8, 4),
     cross_layers=1,
     cross_rank=4,
     top_layers=(8, 1),
-  ),  # fmt: skip
+  ),
   data=DataSet(SPEC.name, SPEC.rows, SPEC.test_rows),
 )
 

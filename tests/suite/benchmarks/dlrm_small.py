@@ -6,6 +6,10 @@ from input_pipelines.criteo import tiny
 from suite.benchmark import DataSet
 from suite.benchmarks import dlrm
 
+TABLES = (
+  562, 161, 144, 107, 139, 3, 106, 41, 21, 559, 259, 220, 11, 60, 134, 49, 5,
+  60, 15, 365, 404, 443, 275, 121, 61, 37,
+)  # fmt: skip
 SPEC = tiny.Spec('few_clicks', rows=700, test_rows=43)
 _TINY = dlrm.BENCHMARK.sizes['tiny']
 SIZE = dataclasses.replace(
@@ -18,14 +22,11 @@ SIZE = dataclasses.replace(
     decay_steps=4,
     epochs_between_evals=0.5,
     eval_batch_size=32,
-    tables=(
-      562, 161, 144, 107, 139, 3, 106, 41, 21, 559, 259, 220, 11, 60, 134, 49,
-      5, 60, 15, 365, 404, 443, 275, 121, 61, 37,
-    ),
+    tables=TABLES,
     whole_table_rows=100,
     bottom_layers=(8, 4),
     top_layers=(8, 1),
-  ),  # fmt: skip
+  ),
   data=DataSet(SPEC.name, SPEC.rows, SPEC.test_rows),
 )
 
