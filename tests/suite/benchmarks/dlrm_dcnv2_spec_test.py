@@ -1,0 +1,172 @@
+"""Numbers that the specification of DLRM-DCNv2 fixes, each stated once.
+
+From mlcommons/training, recommendation_v2/torchrec_dlrm (README.MD,
+dlrm_main.py, multi_hot.py), pytorch/torchrec (modules/crossnet.py,
+models/dlrm.py), torch.optim.Adagrad, and the rules of rounds v3.0 to v6.0.
+"""
+
+from absl.testing import absltest
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from suite.run.program import abstract_state
+from suite.run.task import Facts
+from tests.suite.benchmarks import spec_table
+
+TABLES = (
+  40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956,
+  405282, 10, 2209, 11938, 155, 4, 976, 14, 40000000, 40000000, 40000000,
+  590152, 12973, 108, 36,
+)  # fmt: skip
+LOOKUPS = (
+  3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3,
+  1, 1,
+)  # fmt: skip
+TABLE = spec_table.Table(
+  name='dlrm_dcnv2',
+  runs=10,
+  dropped=1,
+  sizes={
+    'reference': (
+      '6.0.0',
+      {'AUC': {'at_least': 0.80275}},
+      ('criteo_1tb_multi_hot', 4_195_197_692, 89_137_319),
+      30,
+    ),
+  },
+  fixed={
+    'opt_name': 'adagrad',
+    'learning_rate_decay': 0,
+    'weight_decay': 0,
+    'initial_accumulator': 0.0,
+    'epsilon': 1e-8,
+    'warmup_steps': 0,
+    'decay_start_step': 0,
+    'decay_steps': 0,
+    'epochs_between_evals': 0.05,
+    'tables': TABLES,
+    'lookups': LOOKUPS,
+    'counts': 13,
+    'bottom_layers': (512, 256, 128),
+    'cross_layers': 3,
+    'cross_rank': 512,
+    'top_layers': (1024, 1024, 512, 256, 1),
+  },
+  tunable={'global_batch_size': 65_536, 'base_learning_rate': 0.004},
+  of_the_system=(
+    'gradient_accumulation_steps',
+    'compute_dtype',
+    'whole_table_rows',
+    'eval_batch_size',
+  ),
+  allowed=(
+    {'global_batch_size': '135168', 'base_learning_rate': '0.0034'},
+    {'global_batch_size': '16384', 'base_learning_rate': '0.005'},
+    {'gradient_accumulation_steps': '2', 'compute_dtype': 'bfloat16'},
+  ),
+  refused=(
+    {'opt_name': 'sgd'},
+    {'epsilon': '1e-10'},
+    {'initial_accumulator': '0.1'},
+    {'weight_decay': '1'},
+    {'warmup_steps': '100'},
+    {'decay_steps': '100'},
+    {'decay_start_step': '100'},
+    {'learning_rate_decay': '1'},
+    {'cross_rank': '256'},
+  ),
+  logged={
+    'global_batch_size': 65_536,
+    'opt_name': 'adagrad',
+    'opt_base_learning_rate': 0.004,
+    'opt_adagrad_learning_rate_decay': 0,
+    'opt_weight_decay': 0,
+    'opt_adagrad_initial_accumulator_value': 0.0,
+    'opt_adagrad_epsilon': 1e-8,
+    'opt_learning_rate_warmup_steps': 0,
+    'opt_learning_rate_decay_start_step': 0,
+    'opt_learning_rate_decay_steps': 0,
+    'gradient_accumulation_steps': 1,
+  },
+)
+
+
+class DcnSpecTest(spec_table.SpecTest, absltest.TestCase):
+  table = TABLE
+
+  def test_the_tables(self):
+    self.assertEqual((sum(TABLES), sum(LOOKUPS)), (204_184_588, 214))
+    tables = self.task()._tables
+    self.assertEqual(tables.sizes, TABLES)
+    self.assertEqual((tables.lookups, tables.width), (LOOKUPS, 128))
+    self.assertEqual((tables.large + tables.small) * 128, 26_135_627_264)
+
+  def test_the_model(self):
+    params = abstract_state(self.task()).params['whole']
+    for name, parameters in (
+      ('bottom', 171_392),
+      ('cross', 10_627_200),
+      ('top', 5_245_953),
+    ):
+      leaves = jax.tree.leaves(params[name])
+      self.assertEqual(sum(leaf.size for leaf in leaves), parameters)
+    kernels = [layer['kernel'].shape for layer in params['top'].values()]
+    self.assertEqual(
+      kernels,
+      [(3456, 1024), (1024, 1024), (1024, 512), (512, 256), (256, 1)],
+    )
+    for layer in params['cross']['down'].values():
+      self.assertEqual({k: v.shape for k, v in layer.items()},
+                       {'kernel': (3456, 512)})  # fmt: skip
+    for layer in params['cross']['up'].values():
+      self.assertEqual({k: v.shape for k, v in layer.items()},
+                       {'kernel': (512, 3456), 'bias': (3456,)})  # fmt: skip
+
+  def test_the_start(self):
+    task = self.task(
+      tables=(60,) * 25 + (3000,), lookups=(1,) * 26, cross_layers=1,
+      top_layers=(16, 1),
+    )  # fmt: skip
+    params, _ = jax.jit(task.init_model)(jax.random.key(0, impl='rbg'))
+    whole = params['whole']
+    for layer in [*whole['bottom'].values(), *whole['top'].values()]:
+      limit = layer['kernel'].shape[0] ** -0.5  # PyTorch's
+      for array in layer.values():
+        self.assertLessEqual(float(abs(array).max()), limit)
+        if array.size > 10:
+          self.assertGreater(float(abs(array).max()), 0.8 * limit)
+    cross = [whole['cross'][name][0] for name in ('down', 'up')]
+    for layer in cross:  # Xavier's normal
+      deviation = float(jnp.std(layer['kernel'])) * ((3456 + 512) / 2) ** 0.5
+      self.assertAlmostEqual(deviation, 1, delta=0.02)
+    self.assertEqual(float(abs(cross[1]['bias']).max()), 0)
+
+  def test_adagrad(self):
+    """Its updates where epsilon is half of what it divides by."""
+    rows = self.task()._rows
+    params, expected, total = {'w': jnp.zeros(2)}, 0.0, 0.0
+    state = rows.init(params)
+    for gradient in (2e-8, -1e-8, 0.0):
+      params, state = rows.apply({'w': jnp.full(2, gradient)}, state, params)
+      total += gradient**2
+      expected -= 0.004 * gradient / (total**0.5 + 1e-8)
+      np.testing.assert_allclose(params['w'], expected, rtol=1e-4)
+
+  def test_evals_come_twenty_times_from_epoch_0_to_1(self):
+    blocks = self.task().blocks(Facts())
+    self.assertLen(blocks, 20)
+    # floor(4195197692 / (65536 * 20)), of 64,013 whole batches.
+    self.assertEqual({b.steps for b in blocks}, {3200})
+    self.assertEqual(blocks[0].at, {'epoch_num': 0.049989846})
+    self.assertEqual(blocks[0].start['first_epoch_num'], 0)
+    self.assertEqual(blocks[-1].at, {'epoch_num': 0.999796916})
+
+  def test_batches_keep_the_order_on_disk_and_the_short_one_is_dropped(self):
+    task = self.task()
+    self.assertEqual((task.shuffles, task.keeps_rest), (False, False))
+    self.assertEmpty(task.tensors)
+
+
+if __name__ == '__main__':
+  absltest.main()
