@@ -34,8 +34,8 @@ _TABLES = (
 )  # fmt: skip
 # Of the made-up clicks.
 _TINY_TABLES = (
-  97765, 301, 201, 121, 201, 3, 121, 41, 21, 29934, 1501, 401, 11, 61, 151, 51,
-  5, 61, 15, 41834, 4001, 19955, 601, 131, 61, 37,
+  103728, 301, 201, 121, 201, 3, 121, 41, 21, 29660, 1501, 401, 11, 61, 151, 51,
+  5, 61, 15, 47132, 4001, 19960, 601, 131, 61, 37,
 )  # fmt: skip
 
 
@@ -108,12 +108,12 @@ class Hparams:
 TINY = dataclasses.replace(
   Hparams(),
   global_batch_size=256,
-  base_learning_rate=4.0,
-  sgd_base_learning_rate=4.0,
+  base_learning_rate=2.5,
+  sgd_base_learning_rate=2.5,
   warmup_steps=100,
-  decay_start_steps=3000,
-  decay_steps=0,
-  whole_table_rows=200,
+  decay_start_steps=2600,
+  decay_steps=1300,
+  whole_table_rows=1000,
   eval_batch_size=4096,
   tables=_TINY_TABLES,
   bottom_layers=(64, 32, 16),

@@ -34,7 +34,7 @@ _LOOKUPS = (
 # Of the made-up clicks.
 _TINY_TABLES = (
   20000, 301, 201, 121, 201, 3, 121, 41, 21, 20000, 1501, 401, 11, 61, 151, 51,
-  5, 61, 15, 20000, 4001, 19961, 601, 131, 61, 37,
+  5, 61, 15, 20000, 4001, 19967, 601, 131, 61, 37,
 )  # fmt: skip
 _TINY_LOOKUPS = (
   2, 2, 1, 2, 3, 1, 1, 1, 1, 3, 2, 4, 1, 3, 4, 2, 1, 1, 1, 4, 8, 6, 4, 2, 1, 1,
@@ -113,7 +113,7 @@ TINY = dataclasses.replace(
   Hparams(),
   global_batch_size=256,
   base_learning_rate=0.02,
-  whole_table_rows=200,
+  whole_table_rows=1000,
   eval_batch_size=4096,
   tables=_TINY_TABLES,
   lookups=_TINY_LOOKUPS,

@@ -7,8 +7,8 @@ from suite.benchmark import DataSet
 from suite.benchmarks import dlrm
 
 TABLES = (
-  562, 161, 144, 107, 139, 3, 106, 41, 21, 559, 259, 220, 11, 60, 134, 49, 5,
-  60, 15, 365, 404, 443, 275, 121, 61, 37,
+  312, 153, 130, 101, 154, 3, 93, 41, 21, 251, 234, 220, 11, 61, 121, 51, 5, 58,
+  15, 292, 247, 286, 269, 114, 61, 37,
 )  # fmt: skip
 SPEC = tiny.Spec('few_clicks', rows=700, test_rows=43)
 _TINY = dlrm.BENCHMARK.sizes['tiny']
