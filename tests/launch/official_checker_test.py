@@ -221,6 +221,35 @@ class OfficialCheckerTest(parameterized.TestCase):
       },
     )
 
+  @parameterized.product(
+    ruleset=('0.7.0', '1.0.0', '1.1.0', '2.0.0', '2.1.0'),
+    changes=(
+      {},
+      {'global_batch_size': '32768', 'base_learning_rate': '18',
+       'sgd_base_learning_rate': '18', 'warmup_steps': '8000',
+       'decay_start_steps': '70000', 'decay_steps': '30000'},
+    ),
+  )  # fmt: skip
+  def test_dlrm_passes_by_the_rules_of_its_rounds(self, ruleset, changes):
+    self.passes('dlrm', ruleset, changes, [0.79, 0.80249, 0.8025])
+
+  @parameterized.product(
+    ruleset=('3.0.0', '3.1.0', '4.0.0', '4.1.0', '5.0.0', '5.1.0', '6.0.0'),
+    changes=(
+      {},
+      {'global_batch_size': '135168', 'base_learning_rate': '0.0034'},
+    ),
+  )  # fmt: skip
+  def test_dlrm_dcnv2_passes_by_the_rules_of_its_rounds(self, ruleset, changes):
+    self.passes('dlrm_dcnv2', ruleset, changes, [0.79, 0.8027, 0.80275])
+
+  def passes(self, name, ruleset, changes, qualities):
+    path, result = self.log(changes, qualities, name=name)
+    self.assertEqual(result.status, 'success')
+    self.assertTrue(_official(path, ruleset))
+    findings = audit.examine_log(path).findings
+    self.assertEmpty([str(f) for f in audit.errors(findings)])
+
   def test_a_run_that_misses_the_target_fails(self):
     path, result = self.log({}, [0.2] * 12)
     self.assertEqual(result.status, 'aborted')

@@ -182,12 +182,11 @@ class DlrmSpecTest(spec_table.SpecTest, parameterized.TestCase):
     np.testing.assert_allclose(found, rates, rtol=1e-6)
 
   def test_the_optimizer_is_sgd_without_momentum(self):
-    rows = self.task(warmup_steps=1)._rows
-    state = rows.init({'w': jnp.zeros(2)})
+    rows = self.task(warmup_steps=0, decay_steps=0)._rows
+    params = {'w': jnp.zeros(2)}
+    state = rows.init(params)
     for gradient, expected in ((1.0, -24), (0.5, -36), (0.0, -36)):
-      weights = {'w': jnp.zeros(2)} if gradient == 1 else params
-      grads = {'w': jnp.full(2, gradient)}
-      params, state = rows.apply(grads, state, weights)
+      params, state = rows.apply({'w': jnp.full(2, gradient)}, state, params)
       np.testing.assert_allclose(params['w'], expected)
 
   def test_evals_come_twenty_times_from_epoch_1_to_2(self):
