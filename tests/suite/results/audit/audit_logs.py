@@ -20,7 +20,6 @@ NOON = 1_700_000_000_000  # ms since 1970
 MINUTE = 60_000
 
 
-# What the official rules want of the data that a benchmark makes.
 # What the rules want named, of benchmarks that name what they initialise.
 _TENSORS = {
   'dlrm': (
@@ -29,6 +28,7 @@ _TENSORS = {
     'top_mlp_dense5',
   )
 }  # fmt: skip
+# What the official rules want of the data that a benchmark makes.
 _OF_BLOCKS = {'minigo': ('actual_selfplay_games_per_generation',)}
 
 
