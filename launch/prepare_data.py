@@ -88,7 +88,7 @@ def define_flags() -> None:
 
 def main() -> int:
   """Runs the command; returns the exit code."""
-  recipes = recipe.known()
+  recipes = recipe.known() | recipe.known('suite.benchmarks', 'start')
   if FLAGS.list:
     return _list(recipes)
   name = FLAGS.dataset

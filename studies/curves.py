@@ -22,6 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import jax
 
 from input_pipelines.reading import dataset
+from launch.support import start
 from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.clock import Clock
@@ -50,12 +51,16 @@ _STOP = flags.DEFINE_bool(
 
 
 def train(
-  task: Task, facts: Facts, target: Target, seed: int, directory: str
+  task: Task, facts: Facts, target: Target, seed: int, directory: str, weights
 ) -> loop.Result:
   """One run through the real loop, without a log file."""
   clock, mesh = Clock(), sharding.make_mesh()
   data = Data(
-    clock, directory, seed, lambda rows: sharding.put_rows(rows, mesh)
+    clock,
+    directory,
+    seed,
+    lambda rows: sharding.put_rows(rows, mesh),
+    start=weights,
   )
   log = RunLog(None, clock)
   log.start('init_start')
@@ -94,7 +99,11 @@ def main(argv):
       with context():
         task = benchmark.task(change(reference), size.data)
         facts = task.inspect(directory)
-        result = train(task, facts, target, seed, directory)
+        # A variant may start from random weights.
+        weights = None
+        if task.given:
+          weights = start.weights(size, task, _DATA_DIR.value)
+        result = train(task, facts, target, seed, directory, weights)
       place = curves.column([task.blocks(facts)[0].at])
       _append(_CSV.value, (variant, seed), place, result, target)
       curve = ', '.join(

@@ -112,6 +112,56 @@ def _first_fit(sides: np.ndarray, room: tuple[int, int]) -> np.ndarray:
   return row
 
 
+def deal(counts: np.ndarray, batches: int, samples: int) -> list[np.ndarray]:
+  """Rows with so many samples each -> those of every batch, as many samples.
+
+  Rows are dealt out by their counts, and then exchanged where a batch has too
+  many; so batches have equally many rows, but for one.
+
+  Args:
+    counts: int64 [R], of all batches together.
+    batches: how many.
+    samples: of each.
+
+  Returns:
+    The numbers of the rows, for each batch.
+  """
+  order = np.argsort(-counts, kind='stable')
+  turns = np.arange(len(order)) // batches
+  seat = np.arange(len(order)) % batches
+  dealt = np.where(turns % 2, batches - 1 - seat, seat)
+  held = [list(order[dealt == batch]) for batch in range(batches)]
+  for _ in range(len(counts)):
+    sums = np.array([counts[rows].sum() for rows in held])
+    more, less = int(sums.argmax()), int(sums.argmin())
+    if sums[more] == sums[less] == samples:
+      return [np.array(rows) for rows in held]
+    if not _exchange(counts, held[more], held[less], sums[more] - samples):
+      break
+  raise ValueError(
+    f'Expected rows that {batches} batches of {samples} samples share, got '
+    f'rows of {sorted({*counts.tolist()})} samples.'
+  )
+
+
+def _exchange(counts, more: list[int], less: list[int], surplus: int) -> bool:
+  """Exchanges a row for one with fewer samples, of as much as may be."""
+  one, other = (
+    {int(counts[row]): i for i, row in enumerate(rows)} for rows in (more, less)
+  )
+  choices = [
+    (count - fewer, i, j)
+    for count, i in one.items()
+    for fewer, j in other.items()
+    if 0 < count - fewer <= max(1, surplus)
+  ]
+  if not choices:
+    return False
+  _, i, j = max(choices)
+  more[i], less[j] = less[j], more[i]
+  return True
+
+
 class Packed:
   """Batches of rows of several pairs each; see buckets.Plan."""
 

@@ -62,11 +62,19 @@ class Recipe:
   jpegs: str = ''  # the feature that can have restart markers; empty: none
 
 
-def known() -> dict[str, Recipe]:
-  """The recipes by name."""
+def known(
+  package: str = 'input_pipelines', module: str = ''
+) -> dict[str, Recipe]:
+  """The recipes in the folders of a package, by name.
+
+  With `module`, only those in modules of that name: what starts a benchmark may
+  need a model, so it lies with the benchmark.
+  """
   recipes = {}
-  for folder in _submodules('input_pipelines'):
+  for folder in _submodules(package):
     for name in _submodules(folder):
+      if module and not name.endswith(f'.{module}'):
+        continue
       for recipe in getattr(importlib.import_module(name), 'RECIPES', ()):
         recipes[recipe.name] = recipe
   return dict(sorted(recipes.items()))

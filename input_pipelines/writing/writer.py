@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -74,6 +75,10 @@ class Unfinished:
     """Bytes of the records of a shard, without the format's own."""
     return self._facts(shard)['record_bytes']
 
+  def records(self, shard: str) -> int:
+    """Records of a shard."""
+    return self._facts(shard)['records']
+
   @contextlib.contextmanager
   def shard(
     self, name: str, options: str = JPEG_OPTIONS
@@ -92,7 +97,11 @@ class Unfinished:
       yield count_and_write
     if count:  # opening it compares the counts
       _ = ArrayRecords([Part(partial, 0, count, count)])[count - 1]
-    facts = {'record_bytes': length, 'sha256': manifest.sha256(partial)}
+    facts = {
+      'records': count,
+      'record_bytes': length,
+      'sha256': manifest.sha256(partial),
+    }
     files.place(partial, self.path('data', name))
     files.write_json(self.path('done', name), facts)
 
@@ -215,7 +224,7 @@ def write(
     The data set's directory.
   """
   info.set_file_format('array_record', override=True)
-  serialize = _serializer(info)
+  serialize = serializer(info)
   shards = [shard for split in splits for shard in _shards(info, split)]
   missing = [shard for shard in shards if not unfinished.is_done(shard.name)]
   whole = sum(shard.records for shard in shards)
@@ -227,10 +236,44 @@ def write(
     threads=threads,
     progress=progress,
   )
-  infos = [_split_info(unfinished, info, split, shards) for split in splits]
-  info.set_splits(tfds.core.splits.SplitDict(infos))
+  names = {
+    split.name: [shard.name for shard in shards if shard.split is split]
+    for split in splits
+  }
+  return complete(unfinished, info, names, notes)
+
+
+def complete(
+  unfinished: Unfinished,
+  info: tfds.core.DatasetInfo,
+  shards: Mapping[str, Sequence[str]],
+  notes: Mapping[str, Any] | None = None,
+) -> str:
+  """Finishes a data set whose shards are there, by split; see `write`."""
+  info.set_file_format('array_record', override=True)
+  splits = [
+    tfds.core.SplitInfo(
+      name=name,
+      shard_lengths=[unfinished.records(shard) for shard in names],
+      num_bytes=sum(unfinished.record_bytes(shard) for shard in names),
+      filename_template=_template(info, name),
+    )
+    for name, names in shards.items()
+  ]
+  info.set_splits(tfds.core.splits.SplitDict(splits))
   info.write_to_directory(unfinished.path('data'))
-  return unfinished.finish([shard.name for shard in shards], notes)
+  return unfinished.finish([*itertools.chain(*shards.values())], notes)
+
+
+def shard_names(
+  info: tfds.core.DatasetInfo, split: str, count: int
+) -> list[str]:
+  """File names of so many shards of a split."""
+  template = _template(info, split)
+  return [
+    template.sharded_filepath(shard_index=i, num_shards=count).name
+    for i in range(count)
+  ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,11 +290,10 @@ class _Shard:
 
 def _shards(info: tfds.core.DatasetInfo, split: Split) -> Iterator[_Shard]:
   first = 0
-  template = _template(info, split.name)
   ends = shard_utils.get_shard_boundaries(split.records, split.shards)
-  for i, end in enumerate(ends):
-    path = template.sharded_filepath(shard_index=i, num_shards=split.shards)
-    yield _Shard(split, path.name, first, end)
+  names = shard_names(info, split.name, split.shards)
+  for name, end in zip(names, ends, strict=True):
+    yield _Shard(split, name, first, end)
     first = end
 
 
@@ -265,21 +307,6 @@ def _write(
     for i in range(shard.first, shard.end):
       write(serialize(shard.split.example(i)))
       tick(1)
-
-
-def _split_info(
-  unfinished: Unfinished,
-  info: tfds.core.DatasetInfo,
-  split: Split,
-  shards: Sequence[_Shard],
-) -> tfds.core.SplitInfo:
-  of_split = [shard for shard in shards if shard.split is split]
-  return tfds.core.SplitInfo(
-    name=split.name,
-    shard_lengths=[shard.records for shard in of_split],
-    num_bytes=sum(unfinished.record_bytes(shard.name) for shard in of_split),
-    filename_template=_template(info, split.name),
-  )
 
 
 def _claim(unfinished: Unfinished) -> None:
@@ -324,7 +351,7 @@ def _lock(file, directory: str) -> None:
     ) from error
 
 
-def _serializer(info: tfds.core.DatasetInfo) -> Callable[[Example], bytes]:
+def serializer(info: tfds.core.DatasetInfo) -> Callable[[Example], bytes]:
   """From the values of an example to a record, as TFDS's own writer does."""
   features = info.features
   serializer = example_serializer.ExampleSerializer(

@@ -17,6 +17,9 @@ from suite.target import Target
 _APART = {
   'stable_diffusion': Target(at_least={'CLIP': 0.15}, at_most={'FID': 90.0})
 }
+# Some log samples in train_samples, their data being less than an epoch: the
+# checker's --rcp-bert-train-samples.
+_TRAIN_SAMPLES = ('bert',)
 _DECIMALS = 3  # of epochs, as the checker rounds them
 
 
@@ -87,10 +90,9 @@ def _place(audit: LogAudit, benchmark: str) -> tuple[str, float] | None:
   if benchmark in _APART:
     return min(_met_apart(evals, _APART[benchmark]), default=None)
   if place := _counted(evals[-1], by_samples=benchmark in BY_SAMPLES):
-    # Some count BERT's samples there, its data being less than an epoch: the
-    # checker's --rcp-bert-train-samples.
     samples = audit.log.value('train_samples')
-    if benchmark == 'bert' and place[1] <= 1 and is_number(samples):
+    counted = benchmark in _TRAIN_SAMPLES and place[1] <= 1
+    if counted and is_number(samples):
       return place[0], samples
     return place
   raise ValueError(
