@@ -14,9 +14,13 @@ on in those that are closed; that may fill free places behind the best
 hypothesis, never replace it, for nothing that ends later scores higher. Where
 only the best one is wanted, a sentence may be closed by that one as well, which
 is sooner.
+
+`search_together` is that of another reference: there what has ended competes
+with what has not, and only attention decides between them at the end.
 """
 
-# B sentences, K beams, C continuations (2 K), V tokens, T places of the output.
+# B sentences, K beams, C continuations (2 K), V tokens, T places of the output,
+# M places of the source.
 
 from collections.abc import Callable
 import dataclasses
@@ -27,6 +31,10 @@ import jax.numpy as jnp
 
 # (tokens int32 [B * K], cache, position int32 []) -> (logits [B * K, V], cache)
 Step = Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
+# The same, which also returns weights of attention [B * K, ..., M], for a sum.
+Attending = Callable[
+  [jax.Array, Any, jax.Array], tuple[jax.Array, jax.Array, Any]
+]
 # Scores of what ended, float32 [B, K], -inf: none -> those to be beaten, [B]
 Bar = Callable[[jax.Array], jax.Array]
 
@@ -58,6 +66,19 @@ class _State:
   log_probs: jax.Array  # float32 [B, K], descending; -inf: no hypothesis
   ended: jax.Array  # int32 [B, K, T]
   scores: jax.Array  # float32 [B, K], of the ended, descending; -inf: none
+  cache: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Together:
+  position: jax.Array  # int32 []
+  is_open: jax.Array  # bool [B]
+  last: jax.Array  # int32 [B, K], what is fed next; END: has ended
+  tokens: jax.Array  # int32 [B, K, T]
+  lengths: jax.Array  # int32 [B, K], ends included
+  scores: jax.Array  # float32 [B, K]; log probabilities until it is closed
+  attended: jax.Array  # float32 [B, K, M]
   cache: Any
 
 
@@ -154,6 +175,115 @@ def search(
   return _found(last)
 
 
+def search_together(
+  step: Attending,
+  cache: Any,
+  start: jax.Array,
+  *,
+  beams: int,
+  end: int,
+  max_length: int,
+  alpha: float,
+  coverage: float,
+  memory_length: int,
+) -> Found:
+  """The best continuations of `start` int32 [B], ended ones among the beams.
+
+  A hypothesis that has ended keeps its beam for as long as it is among the K
+  best. A sentence is closed when all have ended; only then is each log
+  probability divided by the length penalty, whose length counts the start as
+  well, and `coverage` sum(log(min(attended, 1))) added, of what the hypothesis
+  attended to at each of `memory_length` places; places never attended to add
+  nothing. At `max_length` tokens the rest is compared by log probability.
+
+  As in the reference, sums of attention belong to the K places and not to the
+  hypotheses in them: they stay where they are when hypotheses are reordered.
+  It is beam_search of mlcommons/training, retired_benchmarks/gnmt,
+  pytorch/seq2seq/inference/beam_search.py.
+  """
+  if beams < 1 or max_length < 1 or min(alpha, coverage) < 0:
+    raise ValueError(
+      'Expected beams and max_length of at least 1, alpha and coverage >= 0, '
+      f'got {beams}, {max_length}, {alpha} and {coverage}.'
+    )
+  rows, shape = start.shape[0], (start.shape[0], beams)
+
+  def body(state):
+    state = _extended(state, step, end=end)
+    is_done = state.is_open & (state.last == end).all(axis=1)
+    # The reference looks before a step, so not after the last one.
+    is_scored = is_done & (state.position < max_length)
+    scores = state.scores / length_penalty(state.lengths + 1, alpha)
+    logs = jnp.log(jnp.minimum(state.attended, 1.0))
+    covered = jnp.where(jnp.isneginf(logs), 0.0, logs).sum(axis=2)
+    scores = jnp.where(
+      is_scored[:, None], scores + coverage * covered, state.scores
+    )
+    return dataclasses.replace(
+      state, is_open=state.is_open & ~is_done, scores=scores
+    )
+
+  first = _Together(
+    position=jnp.zeros([], jnp.int32),
+    is_open=jnp.ones(rows, bool),
+    last=jnp.broadcast_to(start.astype(jnp.int32)[:, None], shape),
+    tokens=jnp.zeros((*shape, max_length), jnp.int32),
+    lengths=jnp.zeros(shape, jnp.int32),
+    # One hypothesis a sentence; the other beams do not exist yet.
+    scores=jnp.full(shape, -jnp.inf).at[:, 0].set(0.0),
+    attended=jnp.zeros((*shape, memory_length)),
+    cache=cache,
+  )
+  last = jax.lax.while_loop(
+    lambda state: state.is_open.any() & (state.position < max_length),
+    body,
+    first,
+  )
+  scores, order = jax.lax.top_k(last.scores, beams)
+  return Found(_take(last.tokens, order), scores, last.position)
+
+
+def _extended(state: _Together, step, *, end: int) -> _Together:
+  """All open hypotheses grown by a token; those that ended stay as they are."""
+  rows, beams = state.last.shape
+  logits, weights, cache = step(
+    state.last.reshape(-1), state.cache, state.position
+  )
+  has_ended = state.last == end
+  weights = weights.astype(jnp.float32).reshape(state.attended.shape)
+  attended = state.attended + jnp.where(has_ended[..., None], 0.0, weights)
+  log_probs, tokens = (
+    each.reshape(rows, beams, beams) for each in _best_of(logits, beams)
+  )
+  stay = jnp.full(beams, -jnp.inf).at[0].set(0.0)[None, None]
+  log_probs = jnp.where(has_ended[..., None], stay, log_probs)
+  tokens = jnp.where(has_ended[..., None], end, tokens)
+  grown = (state.scores[..., None] + log_probs).reshape(rows, -1)
+  scores, place = jax.lax.top_k(grown, beams)
+  parents = place // beams
+  last = _take(tokens.reshape(rows, -1), place)
+  written = jnp.where(_take(has_ended, parents), 0, last)
+  after = jax.lax.dynamic_update_slice_in_dim(
+    _take(state.tokens, parents), written[..., None], state.position, axis=2
+  )
+  lengths = _take(state.lengths + ~has_ended, parents)
+
+  def where_open(new, old):
+    return jnp.where(jnp.expand_dims(state.is_open, range(1, new.ndim)),
+                     new, old)  # fmt: skip
+
+  return _Together(
+    position=state.position + 1,
+    is_open=state.is_open,
+    last=where_open(last, state.last),
+    tokens=where_open(after, state.tokens),
+    lengths=where_open(lengths, state.lengths),
+    scores=where_open(scores, state.scores),
+    attended=where_open(attended, state.attended),
+    cache=take_beams(cache, parents),
+  )
+
+
 def _first(cache, start, limits, *, beams: int, length: int) -> _State:
   """One hypothesis a sentence, of no tokens; the other beams do not exist."""
   shape = (start.shape[0], beams)
@@ -218,20 +348,27 @@ def _continue(log_probs: jax.Array, logits: jax.Array):
     raise ValueError(
       f'Expected logits of two tokens or more, got {vocabulary}.'
     )
-  # Of each beam its own best first: no more is needed of the others than the
-  # sum that makes probabilities of logits.
-  logits = logits.astype(jnp.float32)
   count = min(2 * beams, vocabulary)
+  own, tokens = _best_of(logits, count)
+  own = own.reshape(sentences, beams, count)
+  grown = (own + log_probs[..., None]).reshape(sentences, -1)
+  candidates, place = jax.lax.top_k(grown, 2 * beams)
+  tokens = _take(tokens.reshape(sentences, -1), place)
+  return candidates, place // count, tokens
+
+
+def _best_of(logits: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+  """The best of logits [N, V]: log probabilities and tokens, each [N, count].
+
+  No more is needed of the others than the sum that makes probabilities.
+  """
+  logits = logits.astype(jnp.float32)
   own, tokens = top_k(logits, count)
   # In the order of tokens, so that of equal ones the first is taken.
   own, tokens = _take(own, jnp.argsort(tokens)), jnp.sort(tokens)
   highest = logits.max(axis=1, keepdims=True)
   scale = jnp.log(jnp.exp(logits - highest).sum(axis=1, keepdims=True))
-  own = (own - highest - scale).reshape(sentences, beams, count)
-  grown = (own + log_probs[..., None]).reshape(sentences, -1)
-  candidates, place = jax.lax.top_k(grown, 2 * beams)
-  tokens = _take(tokens.reshape(sentences, -1), place)
-  return candidates, place // count, tokens
+  return own - highest - scale, tokens
 
 
 def _found(state: _State) -> Found:
