@@ -91,6 +91,18 @@ def shapes(
   )
 
 
+def equal_shapes(
+  rows: int, max_length: int, *, count: int
+) -> tuple[Shape, ...]:
+  """Shapes of buckets of equal width, all of as many rows.
+
+  A bucket ends before a multiple of the width, the last one with `max_length`.
+  """
+  width = -(-max_length // count)
+  ends = {*range(width - 1, max_length, width)[: count - 1], max_length}
+  return tuple(Shape(rows, end, end) for end in sorted(ends - {0}))
+
+
 def pair_lengths(
   lengths: np.ndarray, *, max_length: int, method: str = DISCARD
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -186,6 +198,33 @@ class Bucketed:
       filled += [by_bucket[last], rest]
     by_time = np.argsort(np.concatenate(filled), kind='stable')
     return order[by_bucket], np.concatenate(batches)[by_time]
+
+
+class Full(Bucketed):
+  """Full batches alone, in random order; see Plan.
+
+  An epoch leaves out the pairs that fill no batch of their bucket: others each
+  time.
+  """
+
+  def __init__(self, lengths: np.ndarray, shapes: Sequence[Shape], **how):
+    """As of Bucketed."""
+    super().__init__(lengths, shapes, **how)
+    self.steps_of_shape = self._count // self._rows
+    self.steps = int(self.steps_of_shape.sum())
+    self.pairs = int((self.steps_of_shape * self._rows).sum())
+    if not self.steps:
+      raise ValueError(
+        f'Expected pairs for a batch of {self._rows.min()} of one length, got '
+        f'{self._count.max()}.'
+      )
+
+  def _epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """See Bucketed."""
+    order, batches = super()._epoch(seed, epoch)
+    batches = batches[np.lexsort((batches[:, 1], batches[:, 0]))]
+    places = np.arange(len(batches))
+    return order, batches[random_access.Order(len(places), seed, epoch)(places)]
 
 
 class Epochs:

@@ -37,6 +37,10 @@ _MIN_COUNTS = (1, 1000)  # searched, both included
 class Vocabulary:
   """Subwords by number; 0 pads, 1 ends a sentence."""
 
+  file = 'vocabulary.subwords'  # in a data set
+  start = ()  # what a sentence begins with
+  end = EOS
+
   def __init__(self, subwords: Sequence[str]):
     """`subwords` in the order of their numbers, with the first two reserved."""
     _require_sound(subwords)

@@ -96,7 +96,7 @@ def build(
   directory = recipe.place(order.data_dir, NAME, VERSION)
   made = made_of(order, found, size=size, min_count=min_count)
   with writer.begin(directory, made) as unfinished:
-    check_md5(order, found, md5)
+    require_md5(order, found.paths, md5)
     tell = order.stage('Counting the lines', 'bytes')
     train = _open(found.train, 'train', tell)
     test = _open(found.test, 'test', None)
@@ -121,7 +121,7 @@ def build(
 
 def find(order: recipe.Order) -> Found:
   """Files that exist; FileNotFoundError names missing ones."""
-  there = _files_below(os.path.expanduser(order.downloads))
+  there = files_below(order.downloads)
 
   def pair(stem: str) -> tuple[str, str] | None:
     paths = [there.get(f'{stem}.{language}') for language in LANGUAGES]
@@ -144,13 +144,7 @@ def made_of(
   order: recipe.Order, found: Found, *, size: int, min_count: int | None
 ) -> dict[str, Any]:
   """Sources of a data set, for its manifest."""
-  source: dict[str, Any] = {}
-  for path in found.paths:
-    stat = os.stat(path)
-    source[os.path.basename(path)] = {
-      'bytes': stat.st_size,
-      'modified': stat.st_mtime_ns,
-    }
+  source = source_of(found.paths)
   for split, where in (('train', found.train), ('test', found.test)):
     if isinstance(where, str):
       source[split] = {'fingerprint': dataset.fingerprint(where)}
@@ -169,16 +163,38 @@ def made_of(
   }
 
 
-def check_md5(
-  order: recipe.Order, found: Found, expected: Mapping[str, str]
+def source_of(paths: Sequence[str]) -> dict[str, Any]:
+  """Facts of files by their names, for a manifest."""
+  source = {}
+  for path in paths:
+    stat = os.stat(path)
+    source[os.path.basename(path)] = {
+      'bytes': stat.st_size,
+      'modified': stat.st_mtime_ns,
+    }
+  return source
+
+
+def require_md5(
+  order: recipe.Order, paths: Sequence[str], expected: Mapping[str, str]
 ) -> None:
   """Raises ValueError unless the files have their checksums, if it is asked."""
   if not order.check_downloads:
     return
-  for path in found.paths:
+  for path in paths:
     wanted = expected.get(os.path.basename(path))
     if wanted and (got := _md5(path)) != wanted:
       raise ValueError(f'Expected the MD5 {wanted} of {path}, got {got}.')
+
+
+def files_below(directory: str) -> dict[str, str]:
+  """Name -> path of all files; of those of one name, the first."""
+  found: dict[str, str] = {}
+  for folder, folders, names in os.walk(os.path.expanduser(directory)):
+    folders.sort()
+    for name in names:
+      found.setdefault(name, os.path.join(folder, name))
+  return found
 
 
 def find_vocabulary(
@@ -200,7 +216,7 @@ def find_vocabulary(
     min_count: how often a subword has to come.
     sample: characters of each file, or of each language.
   """
-  path = unfinished.path(translation.VOCABULARY)
+  path = unfinished.path(subwords.Vocabulary.file)
   if os.path.exists(path):
     return subwords.read(path)
   found = subwords.build(
@@ -216,7 +232,7 @@ def find_vocabulary(
 def write(
   unfinished: writer.Unfinished,
   corpora: Mapping[str, corpus.Corpus],
-  vocabulary: subwords.Vocabulary,
+  vocabulary: encoding.Vocabulary,
   *,
   name: str,
   description: str,
@@ -240,9 +256,7 @@ def write(
     raise ValueError(
       f'Expected {1 << 16} subwords or fewer, got {len(vocabulary)}.'
     )
-  _place_text(
-    unfinished.path('data', translation.VOCABULARY), vocabulary.text()
-  )
+  _place_text(unfinished.path('data', vocabulary.file), vocabulary.text())
   _encode(unfinished, corpora, vocabulary, order, processes)
   _write_lengths(unfinished, len(corpora['train']))
   splits = []
@@ -270,10 +284,12 @@ def write(
 
 
 def check(
-  features: Mapping[str, Any], subwords: int = translation.SUBWORDS
+  features: Mapping[str, Any],
+  subwords: int = translation.SUBWORDS,
+  end: int = subwords.EOS,
 ) -> None:
   """Raises ValueError unless a record holds pairs of such subwords."""
-  translation.block_of(features, subwords)
+  translation.block_of(features, subwords, end)
 
 
 def _tfds(order: recipe.Order, name: str, instead: str) -> str:
@@ -283,16 +299,6 @@ def _tfds(order: recipe.Order, name: str, instead: str) -> str:
     raise FileNotFoundError(
       f'Expected {instead}, or {name} in {order.data_dir}; found neither.'
     ) from error
-
-
-def _files_below(directory: str) -> dict[str, str]:
-  """Name -> path of all files; of those of one name, the first."""
-  found: dict[str, str] = {}
-  for folder, folders, names in os.walk(directory):
-    folders.sort()
-    for name in names:
-      found.setdefault(name, os.path.join(folder, name))
-  return found
 
 
 def _open(
@@ -326,7 +332,7 @@ def _encoded(unfinished: writer.Unfinished, split: str, block: int) -> str:
 def _encode(
   unfinished: writer.Unfinished,
   corpora: Mapping[str, corpus.Corpus],
-  vocabulary: subwords.Vocabulary,
+  vocabulary: encoding.Vocabulary,
   order: recipe.Order,
   processes: int | None,
 ) -> None:

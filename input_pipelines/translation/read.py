@@ -1,4 +1,4 @@
-"""Pairs of sentences as numbers of subwords: WMT17, and any set of its schema.
+"""Pairs of sentences as numbers of subwords: WMT, and any set of its schema.
 
 A record holds a few thousand pairs. All of a split is read into memory, 0.6 GB
 for WMT17; batches are cut from it while they are asked for. How long every
@@ -6,7 +6,7 @@ sentence is stands in a file of its own, so that the number of steps and their
 shapes are known without a record being read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 import dataclasses
 import io
@@ -17,12 +17,11 @@ import grain
 import numpy as np
 
 from input_pipelines.reading import batching, dataset, examples
-from input_pipelines.text import buckets, subwords
-from input_pipelines.translation import PAIRS
+from input_pipelines.text import bpe, buckets, subwords
+from input_pipelines.translation import PAIRS, encoding
 
 SUBWORDS = 33_708
 BLOCK = 4096  # pairs of a record, the last one of a split excepted
-VOCABULARY = 'vocabulary.subwords'
 LENGTHS = 'train_lengths.npy'
 SIDES = ('source', 'target')
 # Pairs of both splits, the size of the vocabulary, and the tokens of the
@@ -34,7 +33,7 @@ _MOST_STEPS = 2**62
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-  """The sentences of one language; each ends with EOS."""
+  """The sentences of one language, each with its end."""
 
   tokens: np.ndarray  # uint16 [T], sentence after sentence
   ends: np.ndarray  # int64 [N], where each ends
@@ -112,13 +111,16 @@ def load_texts(directory: epath.PathLike, split: str = 'test') -> Texts:
   return Texts(**texts)
 
 
-def vocabulary(directory: epath.PathLike) -> subwords.Vocabulary:
-  """The vocabulary of a data set."""
-  return subwords.read(epath.Path(directory) / VOCABULARY)
+def vocabulary(directory: epath.PathLike) -> encoding.Vocabulary:
+  """The vocabulary of a data set, of the kind whose file there is."""
+  directory = epath.Path(directory)
+  if (path := directory / bpe.Vocabulary.file).exists():
+    return bpe.read(path)
+  return subwords.read(directory / subwords.Vocabulary.file)
 
 
 def train_lengths(directory: epath.PathLike) -> np.ndarray:
-  """Tokens of both sides of all pairs to train on, EOS included: int64 [N, 2].
+  """Tokens of both sides of all pairs to train on, ends included: int64 [N, 2].
 
   Reads metadata alone, so it may be called before the clock runs.
   """
@@ -150,11 +152,13 @@ def verify(
   test: int | None = None,
   subwords: int | None = None,
   longest: int | None = None,
+  counted: int | None = None,
 ) -> None:
   """Raises unless a directory holds so many pairs; reads metadata alone.
 
   What is None may be any number. `longest` is what the tokens of a sentence
-  that evals translate may be at most.
+  that evals translate may be at most. Of pairs to train on, those with a side
+  of more than `counted` tokens do not count.
   """
   got = facts(directory)
   if longest is not None and got['longest_source'] > longest:
@@ -164,12 +168,16 @@ def verify(
       'nothing out.'
     )
   expected = {'train': train, 'test': test, 'subwords': subwords}
+  if counted is not None:
+    lengths = train_lengths(directory)
+    got = {**got, 'train': int((lengths.max(axis=1) <= counted).sum())}
   dataset.require_facts(directory, got, expected, 'pairs')
+  got = facts(directory)
   dataset.verify(directory, splits={name: records(got[name]) for name in PAIRS})
   train_lengths(directory)
   if (size := len(vocabulary(directory))) != got['subwords']:
     raise ValueError(
-      f'Expected {got["subwords"]} subwords in {VOCABULARY} of '
+      f'Expected {got["subwords"]} subwords in the vocabulary of '
       f'{os.fspath(directory)}, got {size}.'
     )
 
@@ -177,6 +185,16 @@ def verify(
 def records(pairs: int) -> int:
   """The records that so many pairs take."""
   return -(-pairs // BLOCK)
+
+
+def of_tokens(target: np.ndarray) -> np.ndarray:
+  """Weights of rows: their tokens."""
+  return (target != 0).sum(axis=1)
+
+
+def of_sentences(target: np.ndarray) -> np.ndarray:
+  """Weights of rows: 1, and 0 for padding."""
+  return target.any(axis=1)
 
 
 def train_batches(
@@ -189,6 +207,7 @@ def train_batches(
   first_step: int = 0,
   row_multiple: int = 1,
   threads: int | None = None,
+  weigh: Callable[[np.ndarray], np.ndarray] = of_tokens,
 ) -> Iterator[batching.Batch]:
   """This host's rows of the training batches, without end.
 
@@ -204,14 +223,16 @@ def train_batches(
     first_step: through all epochs, at which a resumed run starts.
     row_multiple: rows of padding fill a batch up to a multiple of this.
     threads: that make batches ahead; None for one a core, 0 for none.
+    weigh: gives the weight of each row [B], of its target int32 [B, T].
 
   Returns:
     An iterator, which can be closed, of batches, B = rows / hosts: `source`
     int32 [B, S] and `target` int32 [B, T], padded with 0, and `weight` float32
-    [B], the tokens of the target, 0 for a row of padding. Where several pairs
-    share a row, also `source_segment` and `target_segment` of the same shapes,
-    int32, the pair's number in its row from 1 on and 0 for padding, and
-    `source_position` and `target_position`, int32, from 0 on in each pair.
+    [B], by default the tokens of the target, 0 for a row of padding. Where
+    several pairs share a row, also `source_segment` and `target_segment` of the
+    same shapes, int32, the pair's number in its row from 1 on and 0 for
+    padding, and `source_position` and `target_position`, int32, from 0 on in
+    each pair.
   """
   shares = {
     shape: batching.Share(
@@ -232,6 +253,7 @@ def train_batches(
       dataclasses.replace(group.shape, rows=rows),
       most=plan.max_length,
       packed=plan.packed,
+      weigh=weigh,
     )
 
   steps = grain.MapDataset.range(_MOST_STEPS)
@@ -288,12 +310,15 @@ def eval_batches(
     yield batch | {'id': numbers, 'weight': weight}
 
 
-def block_of(features: Mapping, subwords: int) -> 'Block':
+def block_of(
+  features: Mapping, subwords: int, end: int = subwords.EOS
+) -> 'Block':
   """The pairs of one record; ValueError if they are none.
 
   Args:
     features: of a record, by name.
     subwords: how many there are.
+    end: the one that ends a sentence.
   """
   sides = {}
   for side in SIDES:
@@ -306,9 +331,9 @@ def block_of(features: Mapping, subwords: int) -> 'Block':
         f'Expected {side} sentences of {len(tokens)} tokens in all, got '
         f'{len(lengths)} of {ends[-1] if len(ends) else 0}.'
       )
-    if (tokens[ends - 1] != 1).any() or tokens.max() >= subwords:
+    if (tokens[ends - 1] != end).any() or tokens.max() >= subwords:
       raise ValueError(
-        f'Expected {side} tokens below {subwords}, 1 at the end of each '
+        f'Expected {side} tokens below {subwords}, {end} at the end of each '
         f'sentence, got up to {tokens.max()}.'
       )
     sides[side] = Side(tokens, ends)
@@ -334,13 +359,13 @@ class Block:
 
 def _blocks(directory: epath.PathLike, name: str) -> Iterator[Block]:
   """The records of a split, read by several threads."""
-  subwords = facts(directory)['subwords']
+  words = vocabulary(directory)
   split = dataset.Split(directory, name)
 
   def read(record: int) -> Block:
     features = split[record]
     try:
-      return block_of(features, subwords)
+      return block_of(features, len(words), words.end)
     except (ValueError, UnicodeDecodeError) as error:
       raise split.corrupt(record, error) from error
 
@@ -375,6 +400,7 @@ def _fill(
   *,
   most: int,
   packed: bool,
+  weigh: Callable[[np.ndarray], np.ndarray],
 ) -> batching.Batch:
   """Pairs, int64 [M], side by side in their rows, int64 [M], rising."""
   batch = {}
@@ -396,5 +422,5 @@ def _fill(
     for column_name, values in columns.items():
       batch[column_name] = batching.zeros(size, np.int32)
       batch[column_name].reshape(-1)[at] = values
-  weight = (batch['target'] != 0).sum(axis=1)
+  weight = weigh(batch['target'])
   return batch | {'weight': weight.astype(np.float32)}

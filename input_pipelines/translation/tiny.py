@@ -11,25 +11,32 @@ What has to be learned is what makes German hard to translate into:
 - ambiguity: a 'bank' is an 'Ufer' in the forest and a 'Bank' in the city; where
   the sentence takes place stands elsewhere in it, often after the word.
 
-The sentences of the test do not come in training.
+The sentences of the test do not come in training. There are two data sets of
+these pairs: `phrases` with the subwords of WMT17, and `phrases_bpe` with those
+of WMT16, which are found by other rules.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import os
 import random
+import re
 
+from input_pipelines.text import bpe, subwords
 from input_pipelines.translation import corpus, lexicon
 from input_pipelines.translation import prepare as of_translation
 from input_pipelines.translation import read as translation
 from input_pipelines.writing import recipe
 
 NAME = 'phrases'
+NAME_BPE = 'phrases_bpe'
 VERSION = of_translation.VERSION
 PAIRS = {'train': 5_000, 'test': 600}
 
 _SEED = 0
 _SIZE = 600  # subwords, about
+_MERGES = 560
+_MULTIPLE = 8  # of subwords, some of them made up
 _SHARDS = 2
 _UNSEEN = 9  # one of so many compounds comes in the test alone
 
@@ -56,10 +63,7 @@ def build(data_dir: str | os.PathLike) -> str:
     The data set's own directory, `<data_dir>/phrases/<version>`.
   """
   with recipe.generated(data_dir, NAME, VERSION) as (unfinished, order):
-    corpora = {
-      split: corpus.Texts([p.english for p in of], [p.german for p in of])
-      for split, of in pairs().items()
-    }
+    corpora = _corpora()
     vocabulary = of_translation.find_vocabulary(
       unfinished, corpora['train'], order, size=_SIZE
     )
@@ -68,6 +72,35 @@ def build(data_dir: str | os.PathLike) -> str:
       corpora,
       vocabulary,
       name=NAME,
+      description='Generated English sentences and their German translations.',
+      shards={'train': _SHARDS, 'test': 1},
+      order=order,
+    )
+
+
+def build_bpe(data_dir: str | os.PathLike) -> str:
+  """The same with subwords by byte pair encoding, of words cut from marks."""
+  with recipe.generated(data_dir, NAME_BPE, VERSION) as (unfinished, order):
+    corpora = _corpora()
+    train = [
+      _words(line) for side in corpora['train'].pairs(0, PAIRS['train'])
+      for line in side
+    ]  # fmt: skip
+    merges = bpe.learn(bpe.count(train), _MERGES)
+    cut = bpe.count(' '.join(merges.cut(line.split(' '))) for line in train)
+    return of_translation.write(
+      unfinished,
+      {
+        split: corpus.Texts(
+          [_words(line) for line in source],
+          # What is translated is compared with the text as it was.
+          target if split == 'test' else [_words(line) for line in target],
+        )
+        for split, of in corpora.items()
+        for source, target in [of.pairs(0, len(of))]
+      },
+      bpe.Vocabulary(bpe.by_frequency(cut), merges).padded(_MULTIPLE),
+      name=NAME_BPE,
       description='Generated English sentences and their German translations.',
       shards={'train': _SHARDS, 'test': 1},
       order=order,
@@ -99,6 +132,18 @@ def unseen_compounds() -> set[str]:
   """The English compounds that come in the test alone."""
   every = [f'{a} {b.english}' for a in lexicon.FIRST for b in lexicon.SECOND]
   return set(every[::_UNSEEN])
+
+
+def _corpora() -> dict[str, corpus.Texts]:
+  return {
+    split: corpus.Texts([p.english for p in of], [p.german for p in of])
+    for split, of in pairs().items()
+  }
+
+
+def _words(line: str) -> str:
+  """A line with spaces before its marks."""
+  return re.sub('([,.])', r' \1', line)
 
 
 class _Sentence:
@@ -266,15 +311,20 @@ def _capital(text: str) -> str:
   return text[0].upper() + text[1:]
 
 
-RECIPES = (
-  recipe.Recipe(
-    name=NAME,
-    summary='generated English sentences and their German translations',
+def _recipe(name: str, build, end: int, how: str) -> recipe.Recipe:
+  return recipe.Recipe(
+    name=name,
+    summary='generated English sentences and their German translations' + how,
     licence='none needed; it is generated',
     bytes=2_000_000,
     splits={name: translation.records(n) for name, n in PAIRS.items()},
     verify=verify,
-    check=lambda features: of_translation.check(features, 2 * _SIZE),
+    check=lambda features: of_translation.check(features, 2 * _SIZE, end),
     build=lambda order: build(order.data_dir),
-  ),
+  )
+
+
+RECIPES = (
+  _recipe(NAME, build, subwords.EOS, ''),
+  _recipe(NAME_BPE, build_bpe, bpe.EOS, ', by byte pairs'),
 )

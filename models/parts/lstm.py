@@ -350,7 +350,7 @@ def _cudnn(
 
 
 def _turned(x: jax.Array, lengths: jax.Array) -> jax.Array:
-  """The places [B, T, F] of each row from its end to its start, then padding."""
+  """Places [B, T, F] of each row from its end to its start, then padding."""
   places = jnp.arange(x.shape[1])[None]
   back = lengths[:, None] - 1 - places
   return jnp.take_along_axis(

@@ -70,6 +70,17 @@ def of_counts(counts: Sequence[float]) -> float:
   return mean * _brevity_penalty(reference, translation)
 
 
+def printed(counts: Sequence[float]) -> float:
+  """BLEU, in [0, 1], as sacrebleu 1.2.10 prints it with -lc --tokenize intl.
+
+  It cuts texts in the same way, rounds to a hundredth of a percent, and gives 0
+  where no translation has ORDER words.
+  """
+  if not all(counts[-ORDER:]):
+    return 0.0
+  return round(100 * of_counts(counts), 2) / 100
+
+
 def tokenize(text: str) -> list[str]:
   """Cuts a text into words, punctuation and symbols."""
   cuts = _cuts(max(text, default='') > _LAST_OF_PLANE)

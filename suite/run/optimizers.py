@@ -157,6 +157,46 @@ def absolute_polynomial(
   return schedule
 
 
+def exponential_warmup(
+  *,
+  base: float,
+  warmup_steps: int,
+  remain_steps: float,
+  decay_interval: int,
+  decay_steps: int,
+  decay_factor: float,
+) -> optax.Schedule:
+  """From a hundredth of `base` by equal factors, then down in a few steps.
+
+  Updates count from 1: the one of number `warmup_steps` is the first with the
+  rate `base`, and from `remain_steps` on, which infinity never reaches, the
+  rate is multiplied by `decay_factor` at once and after every `decay_interval`,
+  `decay_steps` times in all. A longer warmup ends with `remain_steps`.
+
+  This is WarmupMultiStepLR in mlcommons/training, retired_benchmarks/gnmt,
+  pytorch/seq2seq/train/lr_scheduler.py, which is advanced before each update.
+  """
+  if (
+    warmup_steps < 0 or remain_steps < 0 or min(decay_interval, decay_steps) < 1
+  ):
+    raise ValueError(
+      'Expected warmup_steps and remain_steps >= 0, decay_interval and '
+      f'decay_steps >= 1, got {warmup_steps}, {remain_steps}, {decay_interval} '
+      f'and {decay_steps}.'
+    )
+  warmup_steps = min(warmup_steps, remain_steps)
+
+  def schedule(count):
+    step = jnp.asarray(count, jnp.float32) + 1
+    missing = jnp.maximum(warmup_steps - step, 0) / max(warmup_steps, 1)
+    falls = 1 + jnp.floor((step - remain_steps) / decay_interval)
+    falls = jnp.clip(falls, 0, decay_steps)
+    falls = jnp.where(step <= warmup_steps, 0, falls)
+    return base * 0.01**missing * decay_factor**falls
+
+  return schedule
+
+
 def lars(
   schedule: optax.Schedule,
   *,

@@ -1,40 +1,27 @@
 """The Transformer as a task: its loss, its translations, buckets or packing."""
 
-from collections.abc import Sequence
-import copy
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipelines.reading import batching
 from input_pipelines.text import buckets, packing
 from input_pipelines.translation import read as translation
 from models import transformer
 from models.parts import attention, beam_search
 from models.parts.functional import Functional
 from suite.benchmark import DataSet
+from suite.benchmarks import translations
 from suite.benchmarks.transformer import METRIC, Hparams
-from suite.metrics import bleu
-from suite.run import blocks, optimizers, sharding
-from suite.run.feed import Data, Feed, SupervisedFeed
-from suite.run.supervised import SupervisedTask
-from suite.run.task import Batch, Facts, PyTree, Spec, State, batch_spec
-
-
-@dataclasses.dataclass(frozen=True)
-class PairFacts(Facts):
-  """Plan of the batches, from the lengths of the sentences."""
-
-  plan: buckets.Plan
-
+from suite.run import optimizers, sharding
+from suite.run.task import Batch, PyTree, State, batch_spec
 
 # Every row of the one matrix moves in every step, so they are the same.
 _OPTIMIZERS = {'adam': optimizers.adam_tf, 'lazy_adam': optimizers.adam_tf}
 
 
-class TransformerTask(SupervisedTask):
+class TransformerTask(translations.TranslationTask):
   """Translation; BLEU of the translations that beam search finds."""
+
+  metric = METRIC
 
   def __init__(self, hp: Hparams, data: DataSet):
     multiple = hp.subword_multiple
@@ -51,7 +38,7 @@ class TransformerTask(SupervisedTask):
     model = Functional.of(
       lambda rngs: transformer.Transformer(size, compute=compute, rngs=rngs)
     )
-    super().__init__(hp, data, model)
+    super().__init__(hp, data, model, _shapes(hp))
     self.optimizer = _OPTIMIZERS[hp.opt_name](
       optimizers.inverse_sqrt_warmup(
         base=hp.base_learning_rate,
@@ -63,21 +50,6 @@ class TransformerTask(SupervisedTask):
       epsilon=hp.epsilon,
     )
     self.partition_rules = transformer.PARTITION_RULES
-    self.parts = hp.gradient_accumulation_steps
-    self.reads = ('threads',)
-    self.outputs = sharding.ROWS
-    self._shapes = _shapes(hp)
-    self._share_by(1)
-    self.eval_specs = [
-      batch_spec(hp.eval_batch_size, source=(np.int32, length), id=np.int32)
-      for length in hp.eval_lengths
-    ]
-
-  def shared_by(self, devices: int) -> 'TransformerTask':
-    """See Task: batches are padded, so any devices train the same rows."""
-    task = copy.copy(self)
-    task._share_by(devices)
-    return task
 
   def loss(self, params, stats, batch, key):
     """Smoothed cross entropy, the mean over the target's tokens; see Task.
@@ -116,113 +88,27 @@ class TransformerTask(SupervisedTask):
     kept = {name: batch[name] for name in ('id', 'weight')}
     return kept | {'tokens': found.tokens[:, 0]}
 
-  def blocks(self, facts: PairFacts) -> list[blocks.Block]:
-    """Epochs as long as the lengths of the pairs make them."""
-    return blocks.each_epoch(
-      self._hp.max_epochs,
-      every=self._hp.epochs_between_evals,
-      steps=facts.plan.steps,
-      samples=facts.plan.pairs,
-    )
-
-  def inspect(self, directory: str) -> PairFacts:
-    """See Task."""
-    hp = self._hp
-    translation.verify(
-      directory,
-      train=self._data.train_samples,
-      test=self._data.eval_samples,
-      subwords=hp.subwords,
-      longest=hp.eval_lengths[-1],
-    )
-    return self.facts_of(translation.train_lengths(directory))
-
-  def facts_of(self, lengths: np.ndarray) -> PairFacts:
-    """Plans batches by the tokens of both sides of all pairs, int [N, 2]."""
+  def plan(self, lengths: np.ndarray) -> buckets.Plan:
+    """See TranslationTask."""
     hp = self._hp
     how = {'max_length': hp.max_sequence_length, 'method': hp.length_method}
     if hp.batching == 'packing':
-      plan = packing.Packed(lengths, self._shapes[0], **how)
-    else:
-      plan = buckets.Bucketed(lengths, self._shapes, **how)
-    # The rows that a step of each shape trains, without padding.
-    rows = [shape.rows for shape in self._shapes]
-    return PairFacts(plan, logged={'podium_trained_rows': rows})
+      return packing.Packed(lengths, self._shapes[0], **how)
+    return buckets.Bucketed(lengths, self._shapes, **how)
 
-  def open(self, data: Data, facts: PairFacts) -> Feed:
-    """Reads all pairs, and the texts of the evals; see Task."""
-    directory = data.directory
-    source = translation.load(directory, 'test').source
-    pairs = translation.load(directory, 'train')
-    return _Feed(
-      translation.vocabulary(directory),
-      translation.load_texts(directory).target,
-      translation.train_batches(
-        pairs,
-        facts.plan,
-        row_multiple=self._row_multiple,
-        **data.training,
-      ),
-      lambda: translation.eval_batches(
-        source,
-        self._hp.eval_lengths,
-        batch_size=self._hp.eval_batch_size,
-        **data.share,
-      ),
-      data.put,
-      first_step=data.first_step,
+  def train_spec(self, shape: buckets.Shape, rows: int):
+    """See TranslationTask: rows that pairs share say which is where."""
+    spec = super().train_spec(shape, rows)
+    if self._hp.batching != 'packing':
+      return spec
+    return spec | batch_spec(
+      rows,
+      **{
+        f'{side}_{name}': (np.int32, getattr(shape, side))
+        for side in translation.SIDES
+        for name in ('segment', 'position')
+      },
     )
-
-  def _share_by(self, devices: int) -> None:
-    """Sets the shapes of training batches, whose rows all devices share."""
-    hp, fewest = self._hp, min(shape.rows for shape in self._shapes)
-    self._row_multiple = devices * hp.gradient_accumulation_steps
-    if fewest < self._row_multiple:
-      raise ValueError(
-        f'Expected {self._row_multiple} rows or more in every batch, for '
-        f'{devices} devices and {hp.gradient_accumulation_steps} parts of a '
-        f'step, got {fewest}: raise global_batch_size.'
-      )
-    self.train_specs = [
-      _train_spec(
-        hp, shape, batching.rounded_up(shape.rows, self._row_multiple)
-      )
-      for shape in self._shapes
-    ]
-
-
-class _Feed(SupervisedFeed):
-  """Holds the vocabulary and the references for scoring translations.
-
-  Each host counts the n-grams of the sentences that it fed.
-  """
-
-  def __init__(self, vocabulary, references: Sequence[str], *args, **how):
-    super().__init__(*args, **how)
-    self._vocabulary = vocabulary
-    self._references = references
-
-  def score(self, predictions, maker):
-    """BLEU, a fraction; RuntimeError unless every sentence was seen once."""
-    counts, seen = np.zeros(bleu.COUNTS), []
-    for each in predictions:
-      for row in np.flatnonzero(each['weight']):
-        number = int(each['id'][row])
-        text = self._vocabulary.sentence(each['tokens'][row])
-        counts += bleu.count(self._references[number], text)
-        seen.append(number)
-    # Of N numbers below N that differ the sum is known, over all hosts too.
-    repeats = len(seen) - len(set(seen))
-    *counts, rows, numbers, repeats = maker.total(
-      [*counts, len(seen), sum(seen), repeats]
-    )
-    wanted = len(self._references)
-    if (rows, numbers, repeats) != (wanted, wanted * (wanted - 1) / 2, 0):
-      raise RuntimeError(
-        f'Expected a translation of each of {wanted} sentences, got {rows:.0f} '
-        f'of {rows - repeats:.0f}.'
-      )
-    return {METRIC: bleu.of_counts(counts)}
 
 
 def _shapes(hp: Hparams) -> tuple[buckets.Shape, ...]:
@@ -243,16 +129,6 @@ def _shapes(hp: Hparams) -> tuple[buckets.Shape, ...]:
       f'for {multiple} rows of {length}, got {hp.global_batch_size}.'
     )
   return (buckets.Shape(rows, length, length),)
-
-
-def _train_spec(hp: Hparams, shape: buckets.Shape, rows: int) -> Spec:
-  names = ['', '_segment', '_position'] if hp.batching == 'packing' else ['']
-  fields = {
-    f'{side}{name}': (np.int32, getattr(shape, side))
-    for side in translation.SIDES
-    for name in names
-  }
-  return batch_spec(rows, **fields)
 
 
 make_task = TransformerTask

@@ -7,20 +7,22 @@ from input_pipelines.translation import corpus, prepare
 from input_pipelines.writing import recipe, writer
 
 NAME = 'pairs'
-_WORDS = 'the dog sees a small cat and 3.5 Hunde, die Katze sieht Größe'
-VOCABULARY = subwords.build(subwords.count([_WORDS]), size=0, min_count=1)
+WORDS = 'the dog sees a small cat and 3.5 Hunde, die Katze sieht Größe'
+VOCABULARY = subwords.build(subwords.count([WORDS]), size=0, min_count=1)
 
 
 def lines(count: int, seed: int) -> list[str]:
   """Texts of 0 to 14 words."""
   draws = np.random.default_rng(seed)
-  words = _WORDS.split()
+  words = WORDS.split()
   return [
     ' '.join(draws.choice(words, draws.integers(15))) for _ in range(count)
   ]
 
 
-def write(data_dir: str, train: int = 200, test: int = 9) -> str:
+def write(
+  data_dir: str, train: int = 200, test: int = 9, vocabulary=VOCABULARY
+) -> str:
   """Writes the data set; returns its directory."""
   texts = {
     split: corpus.Texts(lines(n, 2 * n), lines(n, 2 * n + 1))
@@ -31,7 +33,7 @@ def write(data_dir: str, train: int = 200, test: int = 9) -> str:
     return prepare.write(
       unfinished,
       texts,
-      VOCABULARY,
+      vocabulary,
       name=NAME,
       description='Random words.',
       shards={'train': 2, 'test': 1},

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 from input_pipelines.reading import dataset
-from input_pipelines.text import buckets, packing
+from input_pipelines.text import buckets, packing, subwords
 from input_pipelines.translation import read as translation
 from tests.input_pipelines.translation.random_pairs import lines, write
 
@@ -202,7 +202,7 @@ class TranslationTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'the lengths of sentences in'):
       translation.verify(directory)
     shutil.copy(os.path.join(self.directory, translation.LENGTHS), path)
-    with open(os.path.join(directory, translation.VOCABULARY), 'a') as file:
+    with open(os.path.join(directory, subwords.Vocabulary.file), 'a') as file:
       file.write("'more'\n")
     with self.assertRaisesRegex(ValueError, 'subwords in vocabulary.subwords'):
       translation.verify(directory)
