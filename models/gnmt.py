@@ -31,21 +31,25 @@ PARTITION_RULES = (
 )
 
 _MASKED = -65504.0  # in place of what a mask hides: float16's least number
-_RANGE = 0.1  # parameters begin uniform in (-0.1, 0.1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """Tokens, layers of the encoder and as many of the decoder, and width."""
+  """Tokens, layers of the encoder and as many of the decoder, and width.
+
+  Parameters begin uniform in (-`start`, `start`). Sums of fewer numbers want
+  larger ones: the reference's 0.1 is for a width of 1024.
+  """
 
   vocabulary: int
   layers: int
   width: int
+  start: float = 0.1
 
   def __post_init__(self):
-    if self.vocabulary <= END or self.layers < 2 or self.width < 1:
+    if self.vocabulary < END + 2 or self.layers < 2 or self.width < 1:
       raise ValueError(
-        f'Expected more than {END + 1} tokens, two layers or more and a '
+        f'Expected {END + 2} tokens or more, two layers or more and a '
         f'positive width, got {self}.'
       )
 
@@ -81,13 +85,12 @@ class Encoder(nnx.Module):
   """LSTMs over the source; only the first knows where it ends."""
 
   def __init__(self, size: Size, *, compute: Compute, rngs: nnx.Rngs):
-    made = functools.partial(_layer, compute=compute, rngs=rngs)
+    made = functools.partial(_layer, size, compute=compute, rngs=rngs)
     width = size.width
-    self.first = made(lstm.BothWays, width, width)
+    self.first = made(lstm.BothWays, width)
     # What follows reads padding too, which nothing attends to.
     self.layers = nnx.List(
-      made(lstm.LSTM, width if i else 2 * width, width)
-      for i in range(size.layers - 1)
+      made(lstm.LSTM, width if i else 2 * width) for i in range(size.layers - 1)
     )
     self._dropout = compute.dropout
 
@@ -104,14 +107,15 @@ class Encoder(nnx.Module):
 class Attention(nnx.Module):
   """Normalised additive attention: a bounded sum of a query and each key."""
 
-  def __init__(self, width: int, *, compute: Compute, rngs: nnx.Rngs):
+  def __init__(self, size: Size, *, compute: Compute, rngs: nnx.Rngs):
+    width, init = size.width, _uniform(size)
     dense = functools.partial(
-      nnx.Linear, width, width, use_bias=False, kernel_init=_uniform,
+      nnx.Linear, width, width, use_bias=False, kernel_init=init,
       dtype=compute.dtype, rngs=rngs,
     )  # fmt: skip
     self.query = dense()
     self.key = dense()
-    self.direction = nnx.Param(_uniform(rngs.params(), (width,)))
+    self.direction = nnx.Param(init(rngs.params(), (width,)))
     self.scale = nnx.Param(jnp.full(1, width**-0.5))
     self.bias = nnx.Param(jnp.zeros(width))
     self._dtype = compute.dtype
@@ -138,12 +142,12 @@ class Decoder(nnx.Module):
   """LSTMs over the target, with attention after the first."""
 
   def __init__(self, size: Size, *, compute: Compute, rngs: nnx.Rngs):
-    made = functools.partial(_layer, compute=compute, rngs=rngs)
+    made = functools.partial(_layer, size, compute=compute, rngs=rngs)
     width = size.width
-    self.first = made(lstm.LSTM, width, width)
-    self.attention = Attention(width, compute=compute, rngs=rngs)
+    self.first = made(lstm.LSTM, width)
+    self.attention = Attention(size, compute=compute, rngs=rngs)
     self.layers = nnx.List(
-      made(lstm.LSTM, 2 * width, width) for _ in range(size.layers - 1)
+      made(lstm.LSTM, 2 * width) for _ in range(size.layers - 1)
     )
     self._dropout = compute.dropout
 
@@ -187,12 +191,12 @@ class GNMT(nnx.Module):
   """Logits of a target from its source, and translations."""
 
   def __init__(self, size: Size, *, compute: Compute, rngs: nnx.Rngs):
-    shape = (size.vocabulary, size.width)
-    self.embedding = nnx.Param(_uniform(rngs.params(), shape))
+    shape, init = (size.vocabulary, size.width), _uniform(size)
+    self.embedding = nnx.Param(init(rngs.params(), shape))
     self.encoder = Encoder(size, compute=compute, rngs=rngs)
     self.decoder = Decoder(size, compute=compute, rngs=rngs)
     self.classifier = nnx.Linear(
-      size.width, size.vocabulary, kernel_init=_uniform, bias_init=_uniform,
+      size.width, size.vocabulary, kernel_init=init, bias_init=init,
       dtype=compute.dtype, preferred_element_type=jnp.float32, rngs=rngs,
     )  # fmt: skip
     self._compute = compute
@@ -283,12 +287,20 @@ def _scores(query: jax.Array, keys: jax.Array, direction: jax.Array):
   return (bounded * direction).sum(axis=-1, dtype=jnp.float32)
 
 
-def _uniform(key, shape, dtype=jnp.float32) -> jax.Array:
-  return jax.random.uniform(key, shape, dtype, -_RANGE, _RANGE)
+def _uniform(size: Size) -> nnx.Initializer:
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -size.start, size.start)
+
+  return init
 
 
-def _layer(kind: type, features: int, width: int, *, compute, rngs):
+def _layer(size: Size, kind: type, features: int, *, compute, rngs):
+  init = _uniform(size)
   return kind(
-    features, width, kernel_init=_uniform, bias_init=_uniform,
-    compute=compute.layer, rngs=rngs,
-  )  # fmt: skip
+    features,
+    size.width,
+    kernel_init=init,
+    bias_init=init,
+    compute=compute.layer,
+    rngs=rngs,
+  )

@@ -35,7 +35,7 @@ PAIRS = {'train': 5_000, 'test': 600}
 
 _SEED = 0
 _SIZE = 600  # subwords, about
-_MERGES = 560
+_MERGES = 1000
 _MULTIPLE = 8  # of subwords, some of them made up
 _SHARDS = 2
 _UNSEEN = 9  # one of so many compounds comes in the test alone

@@ -155,6 +155,20 @@ class OfficialCheckerTest(parameterized.TestCase):
     findings = audit.examine_log(path).findings
     self.assertEmpty([str(f) for f in audit.errors(findings)])
 
+  @parameterized.parameters(
+    {},
+    {'global_batch_size': '2048', 'base_learning_rate': '2e-3',
+     'remain_steps': '6453', 'decay_interval': '809',
+     'max_sequence_length': '75', 'gradient_accumulation_steps': '2'},
+    {'alt_warmup': 'false', 'warmup_steps': '0', 'alt_decay': 'false'},
+  )  # fmt: skip
+  def test_gnmt_passes_by_the_rules_of_its_last_round(self, **changes):
+    path, result = self.translation(changes, [0.1, 0.2, 0.2401], 'gnmt')
+    self.assertEqual(result.status, 'success')
+    self.assertTrue(_official(path, '0.7.0'))
+    findings = audit.examine_log(path).findings
+    self.assertEmpty([str(f) for f in audit.errors(findings)])
+
   def test_a_transformer_that_says_not_what_became_of_long_pairs_fails(self):
     path, _ = self.translation({}, [0.2501])
     with open(path, encoding='utf-8') as file:
@@ -165,12 +179,12 @@ class OfficialCheckerTest(parameterized.TestCase):
     findings = audit.errors(audit.examine_log(path).findings)
     self.assertTrue(any('max_sequence_length' in str(f) for f in findings))
 
-  def translation(self, changes, qualities):
+  def translation(self, changes, qualities, name='transformer'):
     lengths = np.full((5000, 2), 9)
     return self.log(
       changes,
       qualities,
-      name='transformer',
+      name=name,
       facts=lambda task: task.facts_of(lengths),
     )
 

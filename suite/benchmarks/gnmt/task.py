@@ -29,7 +29,7 @@ class GNMTTask(translations.TranslationTask):
   quality = staticmethod(bleu.printed)
 
   def __init__(self, hp: Hparams, data: DataSet):
-    size = gnmt.Size(hp.subwords, hp.layers, hp.width)
+    size = gnmt.Size(hp.subwords, hp.layers, hp.width, hp.start_range)
     compute = gnmt.Compute(
       jnp.dtype(hp.compute_dtype),
       hp.dropout,
