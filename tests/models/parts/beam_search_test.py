@@ -11,6 +11,19 @@ from models.parts import beam_search
 
 END = 1
 _LONGEST = 12
+# Of eight machines: what beam_search of mlcommons/training, retired_benchmarks/
+# gnmt, pytorch/seq2seq/inference/beam_search.py finds, for 5 beams, 12 tokens,
+# and its usual penalties.
+REFERENCE = (
+  (3, 6, 3, 3, 3, 3, 3, 7, 11, 6, 6, 11),
+  (5, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+  (9, 6, 7, 11, 7, 11, 7, 11, 7, 11, 7, 11),
+  (7, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+  (4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+  (3, 3, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0),
+  (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+  (9, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+)
 # Programs that run once or twice; most of the time would go into their code.
 _jit = functools.partial(
   jax.jit, compiler_options={'xla_backend_optimization_level': 0}
@@ -68,10 +81,15 @@ class Machine:
     self._log_probs = np.asarray(jax.nn.log_softmax(self.logits))
 
   def next_log_probs(self, sentence, tokens):
+    state = self.state(sentence, tokens)
+    return self._log_probs[len(tokens) - 1, sentence, state]
+
+  def state(self, sentence, tokens):
+    """The state after some tokens."""
     state = 0
     for token in tokens:
       state = self.moves[sentence, state, token]
-    return self._log_probs[len(tokens) - 1, sentence, state]
+    return state
 
   def cache(self, beams):
     sentences = np.repeat(np.arange(len(self.starts)), beams)
@@ -189,6 +207,130 @@ class AgainstPlainTest(parameterized.TestCase):
     )
     jax.tree.map(np.testing.assert_array_equal, free, same)
     self.assertEqual(free.steps, 6)
+
+
+def plain_together(machine, attention, sentence, *, beams, length, **penalties):
+  """(score, tokens) of the best, written from the rules of `search_together`.
+
+  `attention` is [states, M]. Sums of it belong to places, not hypotheses.
+  """
+  alpha, coverage = penalties['alpha'], penalties['coverage']
+  start = int(_starts(machine)[sentence])
+  held = [(np.float32(0), ())]
+  attended = np.zeros((beams, attention.shape[1]), np.float32)
+  for count in range(1, length + 1):
+    grown = []
+    for place, (score, tokens) in enumerate(held):
+      if tokens[-1:] == (END,):
+        grown.append((score, tokens))
+        continue
+      told = machine.next_log_probs(sentence, (start, *tokens))
+      # At first all places hold the start, though one alone is continued.
+      here = place if tokens else slice(None)
+      attended[here] += attention[machine.state(sentence, (start, *tokens))]
+      grown += [
+        (np.float32(score + more), (*tokens, token))
+        for token, more in enumerate(told)
+      ]
+    held = sorted(grown, key=lambda each: -each[0])[:beams]
+    if count < length and all(tokens[-1] == END for _, tokens in held):
+      scored = []
+      for place, (score, tokens) in enumerate(held):
+        logs = np.log(np.minimum(attended[place], 1)[attended[place] > 0])
+        penalty = ((5 + 1 + len(tokens)) / 6) ** alpha
+        scored.append((score / penalty + coverage * logs.sum(), tokens))
+      held = scored
+      break
+  return max(held, key=lambda each: each[0])
+
+
+class TogetherTest(parameterized.TestCase):
+  @parameterized.parameters(
+    # sentences, beams, vocabulary, longest, spread
+    (200, 5, 12, 12, 2.0),
+    (150, 4, 8, 9, 1.0),
+    (150, 3, 20, 10, 3.0),
+    (100, 2, 6, 1, 1.0),
+    (100, 1, 6, 6, 2.0),
+  )
+  def test_the_best_of_many_machines_is_found(
+    self, sentences, beams, vocabulary, longest, spread
+  ):
+    machine = _machine(sentences, vocabulary, spread)
+    attention = _attention(machine, vocabulary)
+    how = {'beams': beams, 'alpha': 0.6, 'coverage': 0.1}
+    found = _together(machine, attention, max_length=longest, **how)
+    for i in range(sentences):
+      score, tokens = plain_together(
+        machine, attention[i], i, length=longest, **how
+      )
+      padded = np.pad(tokens, (0, longest - len(tokens)))
+      np.testing.assert_array_equal(found.tokens[i, 0], padded, f'{i}')
+      np.testing.assert_allclose(found.scores[i, 0], score, rtol=2e-5)
+
+  def test_the_reference_s_own_search_finds_the_same(self):
+    machine = _machine(8, 12, 2.0)
+    found = _together(
+      machine, _attention(machine, 12), max_length=12, beams=5, alpha=0.6,
+      coverage=0.1,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.tokens[:, 0], REFERENCE)
+
+  def test_both_penalties_decide(self):
+    machine = _machine(300, 12, 2.0)
+    attention = _attention(machine, 12)
+    how = {'max_length': 12, 'beams': 5}
+    usual, *others = (
+      _together(
+        machine, attention, alpha=alpha, coverage=coverage, **how
+      ).tokens[:, 0]
+      for alpha, coverage in ((0.6, 0.1), (0.0, 0.1), (0.6, 0.0))
+    )
+    for other in others:
+      self.assertBetween((usual != other).any(axis=1).sum(), 1, 60)
+
+  def test_settings_that_make_no_sense_are_refused(self):
+    with self.assertRaisesRegex(ValueError, 'coverage >= 0, got 1, 3, 0.6'):
+      beam_search.search_together(
+        None, (), jnp.zeros(1, jnp.int32), beams=1, end=END, max_length=3,
+        alpha=0.6, coverage=-0.1, memory_length=2,
+      )  # fmt: skip
+
+
+def _starts(machine):
+  """What sentences begin with, which is no end."""
+  return np.where(machine.starts == END, 0, machine.starts)
+
+
+def _attention(machine, seed):
+  """Weights [sentences, states, 6], of which some are 0."""
+  draws = np.random.default_rng(seed)
+  weights = np.exp(1.5 * draws.standard_normal((*machine.moves.shape[:2], 6)))
+  ends = draws.integers(2, 7, (len(weights), 1, 1))
+  weights *= np.arange(6)[None, None] < ends
+  return (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+
+
+@functools.partial(
+  _jit, static_argnames=('beams', 'max_length', 'alpha', 'coverage')
+)
+def _searched(logits, moves, attention, cache, starts, **settings):
+  def step(tokens, cache, position):
+    told, after = Machine.step(logits, moves, tokens, cache, position)
+    return told, attention[after['sentence'], after['state']], after
+
+  return beam_search.search_together(
+    step, cache, starts, end=END, memory_length=attention.shape[2], **settings
+  )
+
+
+def _together(machine, attention, *, beams, **settings):
+  return jax.device_get(
+    _searched(
+      machine.logits, machine.moves, attention, machine.cache(beams),
+      _starts(machine), beams=beams, **settings,
+    )
+  )  # fmt: skip
 
 
 def _tables(*rows):
