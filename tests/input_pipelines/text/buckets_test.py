@@ -144,6 +144,58 @@ class PlanTest(parameterized.TestCase):
       buckets.Bucketed(_lengths(), buckets.shapes(512, 32), max_length=40)
 
 
+class FullTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (50, [9, 19, 29, 39, 50]),
+    (75, [14, 29, 44, 59, 75]),
+    (48, [9, 19, 29, 39, 48]),
+    (51, [10, 21, 32, 43, 51]),
+    (6, [1, 3, 5, 6]),
+  )
+  def test_buckets_of_equal_width_are_those_of_the_reference(self, most, ends):
+    shapes = buckets.equal_shapes(8, most, count=5)
+    self.assertEqual([shape.source for shape in shapes], ends)
+    self.assertEqual({shape.rows for shape in shapes}, {8})
+    # As BucketingSampler of mlcommons/training, retired_benchmarks/gnmt, does.
+    width = (most + 4) // 5
+    for length in range(1, most + 1):
+      bucket = min(length // width, 4)
+      self.assertLessEqual(length, ends[min(bucket, len(ends) - 1)])
+      self.assertGreater(length, ([0, *ends])[min(bucket, len(ends) - 1)])
+
+  def test_every_batch_is_full_and_of_one_bucket(self):
+    lengths = np.random.default_rng(0).integers(1, 55, (1000, 2))
+    shapes = buckets.equal_shapes(16, 50, count=5)
+    plan = buckets.Full(lengths, shapes, max_length=50)
+    longest = lengths.max(axis=1)
+    counts = np.histogram(longest, [0, 10, 20, 30, 40, 50.5])[0]
+    self.assertEqual(plan.steps, (counts // 16).sum())
+    self.assertEqual(plan.pairs, 16 * plan.steps)
+    orders = []
+    for epoch in range(2):
+      seen, order = [], []
+      for step in range(epoch * plan.steps, (epoch + 1) * plan.steps):
+        group = plan.group(3, step)
+        self.assertLen(group.members, 16)
+        at = [s.source for s in shapes].index(group.shape.source)
+        low = shapes[at - 1].source if at else 0
+        self.assertBetween(longest[group.members].min(), low + 1, 50)
+        self.assertLessEqual(longest[group.members].max(), group.shape.source)
+        seen += group.members.tolist()
+        order.append(group.shape.source)
+      self.assertLen({*seen}, plan.pairs)
+      self.assertNotEqual(order, sorted(order))
+      orders.append((order, sorted(seen)))
+    # The next epoch has another order, and leaves out other pairs.
+    self.assertNotEqual(orders[0][0], orders[1][0])
+    self.assertNotEqual(orders[0][1], orders[1][1])
+
+  def test_pairs_that_fill_no_batch_are_refused(self):
+    shapes = buckets.equal_shapes(16, 50, count=5)
+    with self.assertRaisesRegex(ValueError, 'a batch of 16 .*, got 9'):
+      buckets.Full(np.full((9, 2), 5), shapes, max_length=50)
+
+
 class PackTest(absltest.TestCase):
   def test_rows_are_nearly_full(self):
     lengths = _lengths(20_000)

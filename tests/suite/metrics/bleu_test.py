@@ -123,5 +123,48 @@ class BleuTest(parameterized.TestCase):
       bleu.bleu(references, came)
 
 
+# Of sacrebleu 1.2.10 with --score-only -lc --tokenize intl.
+_PRINTED = (
+  65.97,
+  53.05,
+  53.11,
+  53.91,
+  63.08,
+  60.9,
+  71.28,
+  62.28,
+  78.75,
+  53.85,
+  59.48,
+  76.22,
+)
+
+
+class PrintedTest(absltest.TestCase):
+  def test_it_is_what_sacrebleu_prints(self):
+    for seed, expected in enumerate(_PRINTED):
+      references, translations = _drawn(seed)
+      counts = sum(map(bleu.count, references, translations))
+      self.assertEqual(round(100 * bleu.printed(counts), 6), expected, seed)
+
+  def test_translations_of_three_words_have_none(self):
+    counts = bleu.count('a b c', 'a b c')
+    self.assertEqual(bleu.printed(counts), 0.0)
+    self.assertEqual(bleu.printed(bleu.count('a b c d', 'A b c d')), 1.0)
+    self.assertEqual(bleu.printed(bleu.count('a b c d', '')), 0.0)
+
+
+def _drawn(seed):
+  """Some pairs of texts that have words in common."""
+  draws = random.Random(seed)
+  words = [*'abcdef', 'Größe', 'x,', '3.5', '$5', '"', 'C:\\D', '1997.', '½!']
+  references = [draws.choices(words, k=draws.randint(1, 12)) for _ in range(9)]
+  translations = [
+    [w if draws.random() < 0.8 else draws.choice(words) for w in each]
+    for each in references
+  ]
+  return [' '.join(r) for r in references], [' '.join(t) for t in translations]
+
+
 if __name__ == '__main__':
   absltest.main()

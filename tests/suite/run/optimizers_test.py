@@ -587,5 +587,102 @@ class DecayMaskTest(absltest.TestCase):
       optimizers.decay_mask('bais')({'bias': 0.0})
 
 
+# Rates of updates 1, 2, ... by WarmupMultiStepLR of mlcommons/training,
+# retired_benchmarks/gnmt, pytorch/seq2seq/train/lr_scheduler.py: (base, warmup,
+# remain, interval, decays, factor) -> {update: rate}.
+_RATES = (
+  (
+    (0.001, 200, 6453, 809, 4, 0.5),
+    {
+      1: 1.023293e-05,
+      2: 1.0471285e-05,
+      50: 3.1622777e-05,
+      100: 0.0001,
+      199: 0.00097723722,
+      200: 0.001,
+      201: 0.001,
+      3000: 0.001,
+      6452: 0.001,
+      6453: 0.0005,
+      7261: 0.0005,
+      7262: 0.00025,
+      8071: 0.000125,
+      8880: 6.25e-05,
+      9689: 6.25e-05,
+      20000: 6.25e-05,
+    },
+  ),
+  (
+    (0.0025, 30, 12, 5, 3, 0.3),
+    {
+      1: 3.6694982e-05,
+      2: 5.3860867e-05,
+      6: 0.00025,
+      11: 0.0017032302,
+      12: 0.0025,
+      13: 0.00075,
+      16: 0.00075,
+      17: 0.000225,
+      21: 0.000225,
+      22: 6.75e-05,
+      26: 6.75e-05,
+      27: 6.75e-05,
+      90: 6.75e-05,
+    },
+  ),
+  (
+    (0.7, 0, 10, 4, 4, 0.5),
+    {
+      1: 0.7,
+      2: 0.7,
+      5: 0.7,
+      9: 0.7,
+      10: 0.35,
+      11: 0.35,
+      13: 0.35,
+      14: 0.175,
+      18: 0.0875,
+      22: 0.04375,
+      26: 0.04375,
+      50: 0.04375,
+    },
+  ),
+)
+
+
+class ExponentialWarmupTest(parameterized.TestCase):
+  @parameterized.parameters(*_RATES)
+  def test_rates_are_those_of_the_reference(self, constants, rates):
+    base, warmup, remain, interval, decays, factor = constants
+    schedule = optimizers.exponential_warmup(
+      base=base,
+      warmup_steps=warmup,
+      remain_steps=remain,
+      decay_interval=interval,
+      decay_steps=decays,
+      decay_factor=factor,
+    )
+    self.assertGreaterEqual(len(rates), 10)
+    for update, expected in rates.items():
+      np.testing.assert_allclose(
+        schedule(update - 1), expected, rtol=2e-6, err_msg=str(update)
+      )
+
+  def test_without_an_end_the_rate_stays(self):
+    schedule = optimizers.exponential_warmup(
+      base=0.5, warmup_steps=0, remain_steps=np.inf, decay_interval=3,
+      decay_steps=4, decay_factor=0.5,
+    )  # fmt: skip
+    for step in (0, 1, 10**6):
+      self.assertEqual(float(schedule(step)), 0.5)
+
+  def test_steps_that_make_no_schedule_are_refused(self):
+    with self.assertRaisesRegex(ValueError, 'decay_interval and .*, got 3, 4'):
+      optimizers.exponential_warmup(
+        base=1.0, warmup_steps=3, remain_steps=4, decay_interval=0,
+        decay_steps=4, decay_factor=0.5,
+      )  # fmt: skip
+
+
 if __name__ == '__main__':
   absltest.main()
