@@ -175,10 +175,11 @@ def verify(
   got = facts(directory)
   dataset.verify(directory, splits={name: records(got[name]) for name in PAIRS})
   train_lengths(directory)
-  if (size := len(vocabulary(directory))) != got['subwords']:
+  words = vocabulary(directory)
+  if len(words) != got['subwords']:
     raise ValueError(
-      f'Expected {got["subwords"]} subwords in the vocabulary of '
-      f'{os.fspath(directory)}, got {size}.'
+      f'Expected {got["subwords"]} subwords in {words.file} of '
+      f'{os.fspath(directory)}, got {len(words)}.'
     )
 
 
