@@ -18,7 +18,7 @@ so an id from 2**24 on that the second trains with is the nearest float32, while
 those of the last day are as they were numbered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -33,13 +33,14 @@ from tensorflow_datasets.core.utils import shard_utils
 from input_pipelines.criteo import (
   CATEGORIES,
   COUNTS,
+  checksums,
   days,
   multi_hot,
   numbering,
   read,
   shuffle,
 )
-from input_pipelines.writing import files, recipe, writer
+from input_pipelines.writing import files, recipe, work, writer
 
 VERSION = '1.0.0'
 CAP = 40_000_000  # rows of a table at most
@@ -53,7 +54,7 @@ Criteo's 1 TB click logs may be used for research (CC BY-NC-SA 4.0).
 
 _SEED = 0
 _BYTES_A_CLICK = 325  # of the files at their most, beside the day files
-_SHARDS = {'train': 1024, 'test': 32}
+_SHARDS = {'train': 2048, 'test': 64}  # a thread holds one and its copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Version:
   name: str  # of the data set
   hots: tuple[int, ...] = read.ONE_HOT
   cap: int = CAP  # rows of a table at most
+  # MD5 of the files that the reference writes, by name; see `checksums`.
+  published: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   @property
   def several(self) -> bool:
@@ -87,26 +90,35 @@ class Version:
     """Integers as they are stored, int32 [N, 13]; `least` is the day's."""
     return counts - (least - 2) if self.several else np.maximum(counts, 0)
 
-  def ids(
-    self, numbers: np.ndarray, tables: Sequence[int], *, train: bool
-  ) -> np.ndarray:
-    """Ids of numbers from 0 on: uint32 [N, 26] -> [N, 26]."""
+  def numbers(self, numbers: np.ndarray, *, train: bool) -> np.ndarray:
+    """Numbers as the reference has them, from those from 0 on: [N, 26]."""
     if not self.several:
       return numbers
     numbers = numbers + np.uint32(2)
-    if train:
-      numbers = numbers.astype(np.float32).astype(np.uint32)
-    return numbers % np.asarray(tables, np.uint32)
+    return numbers.astype(np.float32) if train else numbers
 
-  def places(self, rows: Sequence[int], folder: str):
-    """Yields the places of the clicks of each day to train on."""
+  def ids(self, numbers: np.ndarray, tables: Sequence[int]) -> np.ndarray:
+    """Ids of such numbers: int32 [N, 26]."""
+    if not self.several:
+      return numbers
+    return numbers % np.asarray(tables, np.int32)
+
+  def places(
+    self,
+    rows: Sequence[int],
+    folder: str,
+    progress: work.Progress | None = None,
+  ) -> Iterator[np.ndarray]:
+    """The places of the clicks of each day to train on, uint32 [rows]."""
     if self.several:
-      return shuffle.seeded(rows, _SEED, folder)
+      return shuffle.seeded(rows, _SEED, folder, progress)
     return shuffle.two_pass(rows, _SEED)
 
 
 ONE_HOT = Version(read.NAME)
-MULTI_HOT = Version(read.MULTI_HOT_NAME, read.HOTS)
+MULTI_HOT = Version(
+  read.MULTI_HOT_NAME, read.HOTS, published=checksums.PUBLISHED
+)
 
 
 def build(
@@ -146,7 +158,7 @@ def build(
     return writer.write(
       unfinished,
       _info(directory, version.name, facts),
-      [_split(name, facts, shards, buckets) for name in read.ROWS],
+      [_split(name, version, facts, shards, buckets) for name in read.ROWS],
       threads=order.threads,
       progress=order.stage('Writing', 'blocks'),
     )
@@ -259,6 +271,7 @@ def _fill(
   """Brings the clicks to their buckets; removes the columns."""
   folders = [unfinished.path(name) for name in (_DAYS, _NUMBERS)]
   parsed = days.parsed(folders[0])
+  of_days = [day.rows for day in parsed[:-1]]  # to train on
   ids_of = numbering.numbered(parsed, folders[1])
 
   def clicks(number: int, first: int, end: int) -> np.ndarray:
@@ -267,22 +280,31 @@ def _fill(
     rows = np.empty(end - first, shuffle.ROW)
     rows['label'] = found.label
     rows['counts'] = version.counts(found.counts, day.least)
-    rows['ids'] = version.ids(
-      found.ids, facts.tables, train=number < len(parsed) - 1
-    )
+    train = number < len(parsed) - 1
+    rows['ids'] = version.numbers(found.ids, train=train)
     return rows
 
   def places():
-    of_days = [day.rows for day in parsed[:-1]]
-    yield from version.places(of_days, unfinished.path())
+    yield from version.places(
+      of_days, unfinished.path(), order.stage('Drawing the places', 'clicks')
+    )
     yield np.arange(facts.train, facts.train + facts.test, dtype=np.uint32)
 
-  _buckets(unfinished, facts, shards).fill(
+  buckets = _buckets(unfinished, facts, shards)
+  buckets.fill(
     places(),
     clicks,
     threads=order.threads,
     progress=order.stage('Shuffling', 'clicks'),
   )
+  if version.published and order.check_downloads:
+    checksums.check(
+      buckets,
+      of_days,
+      version.published,
+      threads=order.threads,
+      progress=order.stage('Comparing the MD5 sums', 'clicks'),
+    )
   files.write_json(unfinished.path(_FILLED), dataclasses.asdict(facts))
   for folder in folders:
     shutil.rmtree(folder)
@@ -306,6 +328,7 @@ def _shard_ends(rows: int, shards: int) -> list[int]:
 
 def _split(
   name: str,
+  version: Version,
   facts: read.Facts,
   shards: Mapping[str, int],
   buckets: shuffle.Buckets,
@@ -328,7 +351,7 @@ def _split(
     return {
       'label': part['label'].astype(np.uint8),
       'counts': part['counts'],
-      'ids': part['ids'],
+      'ids': version.ids(part['ids'], facts.tables),
     }
 
   return writer.Split(name, read.records(rows), len(ends), example)

@@ -81,28 +81,44 @@ def _nth_of_its_kind(kinds: np.ndarray, count: int) -> np.ndarray:
   return nth
 
 
-def seeded(rows: Sequence[int], seed: int, folder: str) -> Iterator[np.ndarray]:
+def seeded(
+  rows: Sequence[int],
+  seed: int,
+  folder: str,
+  progress: work.Progress | None = None,
+) -> Iterator[np.ndarray]:
   """Places of the clicks of each day by NumPy's `seed` and `shuffle`.
 
   They are made once, in memory or files of twice 4 bytes a click, and kept in
-  `folder`.
+  `folder`. `progress` is told of the clicks, of which the first half is drawn
+  in one call.
   """
   path, total = os.path.join(folder, 'places'), sum(rows)
   if not os.path.exists(path):
-    source = scratch.zeros(total, np.uint32, folder)
-    for at in range(0, total, _PIECE):
-      source[at : at + _PIECE] = np.arange(at, min(at + _PIECE, total))
-    np.random.RandomState(seed).shuffle(source)
-    places = scratch.zeros(total, np.uint32, folder)
-    for at in range(0, total, _PIECE):
-      piece = source[at : at + _PIECE]
-      places[piece] = np.arange(at, at + len(piece), dtype=np.uint32)
+    places = _drawn_at_once(total, seed, folder, progress or (lambda *_: None))
     places.tofile(f'{path}.partial')
     files.place(f'{path}.partial', path)
   ends = np.cumsum(rows)
   places = np.memmap(path, np.uint32, 'r', shape=(total,))
   for first, end in zip(ends - rows, ends, strict=True):
     yield np.asarray(places[first:end])
+
+
+def _drawn_at_once(
+  total: int, seed: int, folder: str, progress: work.Progress
+) -> np.ndarray:
+  """The place of each click by NumPy's shuffle of all: uint32 [total]."""
+  progress(0, total)
+  source = scratch.zeros(total, np.uint32, folder)
+  for at in range(0, total, _PIECE):
+    source[at : at + _PIECE] = np.arange(at, min(at + _PIECE, total))
+  np.random.RandomState(seed).shuffle(source)
+  places = scratch.zeros(total, np.uint32, folder)
+  for at in range(0, total, _PIECE):
+    piece = source[at : at + _PIECE]
+    places[piece] = np.arange(at, at + len(piece), dtype=np.uint32)
+    progress((total + at + len(piece)) // 2, total)
+  return places
 
 
 class Buckets:
@@ -162,6 +178,16 @@ class Buckets:
       )
     ordered[at] = found
     return ordered
+
+  def between(self, first: int, end: int) -> Iterator[np.ndarray]:
+    """Yields the clicks of places first to end, a bucket or less at a time."""
+    bucket = int(np.searchsorted(self._ends, first, 'right'))
+    while first < end:
+      begin = int(self._ends[bucket - 1]) if bucket else 0
+      part = self.read(bucket)[first - begin : end - begin]
+      yield part
+      first += len(part)
+      bucket += 1
 
   @property
   def _journal(self) -> str:

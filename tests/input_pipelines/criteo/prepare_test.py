@@ -5,6 +5,7 @@ of torchrec/datasets/criteo.py with mlcommons/training's multi_hot.py, run on
 the days that `sample` writes.
 """
 
+import dataclasses
 import gzip
 import hashlib
 import os
@@ -31,6 +32,12 @@ _SHARDS = {'train': 3, 'test': 2}
 _ONE = prepare.Version('one')
 _SEVERAL = prepare.Version('several', read.HOTS, cap=60)
 _TRAIN, _TEST = 524, 11
+_MD5 = {
+  'day_0_labels.npy': '805f61797927ec50c3d6cc8e375d8f2c',
+  'day_0_sparse.npy': 'e0ac4d8f1d15beb86a460d2978ed2a25',
+  'day_22_labels.npy': '0917de8b55a340fa9502ca35b6eda42d',
+  'day_22_sparse.npy': '82ec7653861a5a437d0d729f8d7eda65',
+}
 
 
 def _digest(*arrays: np.ndarray) -> str:
@@ -118,14 +125,30 @@ class PrepareTest(parameterized.TestCase):
   def test_ids_of_the_full_size_are_rounded_to_float32_but_for_the_test(self):
     numbers = np.array([[2**24 - 2, 2**24 - 1, 2**24 + 1, 291_775_613]])
     numbers = np.broadcast_to(numbers.T, (4, 26)).astype(np.uint32)
-    tables = [40_000_000] * 26
-    ids = prepare.MULTI_HOT.ids(numbers, tables, train=True)[:, 0]
-    # As NumPy's float32 has 16777217, 16777219 and 291775615.
-    expected = [16777216, 16777216, 16777220, 291775616 - 280_000_000]
-    self.assertEqual(ids.tolist(), expected)
-    ids = prepare.MULTI_HOT.ids(numbers, tables, train=False)[:, 0]
-    expected = [16777216, 16777217, 16777219, 291775615 - 280_000_000]
-    self.assertEqual(ids.tolist(), expected)
+    for train, expected in (
+      # As NumPy's float32 has 16777217, 16777219 and 291775615.
+      (True, [16777216, 16777216, 16777220, 291775616 - 280_000_000]),
+      (False, [16777216, 16777217, 16777219, 291775615 - 280_000_000]),
+    ):
+      rows = np.empty(4, shuffle.ROW)
+      rows['ids'] = prepare.MULTI_HOT.numbers(numbers, train=train)
+      ids = prepare.MULTI_HOT.ids(rows['ids'], [40_000_000] * 26)
+      self.assertEqual(ids.dtype, np.int32)
+      self.assertEqual(ids[:, 7].tolist(), expected)
+
+  def test_sums_are_those_of_the_files_that_the_reference_writes(self):
+    version = dataclasses.replace(_SEVERAL, published=_MD5)
+    directory = self.build(version)
+    self.assertEqual(
+      dataset.fingerprint(directory), dataset.fingerprint(self.whole['several'])
+    )
+    for name in ('day_0_sparse.npy', 'day_22_labels.npy'):
+      self.data_dir = self.create_tempdir().full_path
+      wrong = dataclasses.replace(version, published={**_MD5, name: 'f00'})
+      with self.assertRaisesRegex(ValueError, f'MD5 f00 of {name}, .* got'):
+        self.build(wrong)
+      order = self.order(check_downloads=False)
+      prepare.build(order, wrong, shards=_SHARDS)  # resumes
 
   @parameterized.parameters(
     (_ONE, days, '_parse_day', 5),
