@@ -58,6 +58,7 @@ COMPILE_TRANSFORMER := $(COMPILE) --benchmark=transformer --size=reference \
 	--hp=global_batch_size=524288 --hp=max_sequence_length=80 \
 	--hp=base_learning_rate=1.875 --hp=warmup_steps=831 --hp=beta_1=0.88 \
 	--hp=beta_2=0.92 --hp=eval_batch_size=256 --hp=eval_lengths=256
+COMPILE_DLRM := $(COMPILE) --size=reference --hp=global_batch_size=65536
 COMPILE_MINIGO := $(COMPILE) --benchmark=minigo --size=reference \
 	--hp=compute_dtype=bfloat16
 PODS := v5e-256,v5p-512,v6e-256

@@ -232,7 +232,7 @@ class DlrmTask(ClicksTask):
 
   def __init__(self, hp: Hparams, data: DataSet):
     """See ClicksTask."""
-    self._rate = warmup_hold_decay(
+    self.rate = warmup_hold_decay(
       base=hp.base_learning_rate,
       decay_from=hp.sgd_base_learning_rate,
       power=hp.decay_power,
@@ -244,7 +244,7 @@ class DlrmTask(ClicksTask):
       hp,
       data,
       lookups=(1,) * len(hp.tables),
-      rows=optimizers.row_sgd(self._rate),
+      rows=optimizers.row_sgd(self.rate),
     )
 
 

@@ -155,7 +155,7 @@ class DlrmSpecTest(spec_table.SpecTest, parameterized.TestCase):
     self.assertAlmostEqual(float(loss), expected, places=6)
 
   def test_rates_are_those_of_the_reference(self):
-    rate = self.task()._rate
+    rate = self.task().rate
     for step, expected in {
       1: 0.0087272727, 1000: 8.7272727, 2749: 23.991273, 2750: 23.991273,
       30_000: 23.991273, 49_314: 23.991273, 49_315: 24.0, 60_000: 9.0850761,
