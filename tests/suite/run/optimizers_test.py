@@ -492,6 +492,53 @@ class LazyAdamTest(parameterized.TestCase):
         optimizers.lazy_adam(lambda count: 0.1, **values)
 
 
+class RowAdagradTest(absltest.TestCase):
+  def test_three_steps_are_those_of_adagrad_in_each_row_by_hand(self):
+    rows = optimizers.row_adagrad(
+      lambda count: 0.5 / (1 + count), epsilon=1e-2, initial=0.25
+    )
+    table = jnp.ones((4, 2))
+    state = rows.init(table)
+    expected, sums = np.ones((4, 2)), np.full((4, 2), 0.25)
+    for step, ids in enumerate(([2, 0, 2], [3, 3, 3], [0, 2, 3])):
+      values = np.arange(6.0).reshape(3, 2) - 2
+      summed = optimizers.sum_rows(
+        jnp.asarray(ids), jnp.float32(values), table_rows=4
+      )
+      table, state = jax.jit(rows.apply)(summed, state, table)
+      gradient = np.zeros((4, 2))
+      np.add.at(gradient, ids, values)
+      sums += gradient**2
+      expected -= 0.5 / (1 + step) * gradient / (np.sqrt(sums) + 1e-2)
+      np.testing.assert_allclose(table, expected, rtol=1e-5)
+    np.testing.assert_array_equal(table[1], [1, 1])  # no batch names it
+    self.assertEqual(int(state.count), 3)
+
+  def test_decay_is_of_the_rows_that_a_batch_names(self):
+    rows = optimizers.row_adagrad(
+      lambda count: 0.5, epsilon=0.0, initial=1.0, weight_decay=0.5
+    )
+    table = jnp.ones((3, 1))
+    named = optimizers.sum_rows(jnp.array([1]), jnp.ones((1, 1)), table_rows=3)
+    after, _ = rows.apply(named, rows.init(table), table)
+    moved = 1 - 0.5 * 1.5 / np.sqrt(1 + 1.5**2)
+    np.testing.assert_allclose(after[:, 0], [1, moved, 1], rtol=1e-6)
+
+
+class RowSgdTest(absltest.TestCase):
+  def test_rows_move_by_the_rate_of_the_step_and_others_stay(self):
+    rows = optimizers.row_sgd(lambda count: 1.0 + count)
+    table = jnp.zeros((3, 1))
+    state = rows.init(table)
+    for _ in range(2):
+      named = optimizers.sum_rows(
+        jnp.array([2, 2]), jnp.ones((2, 1)), table_rows=3
+      )
+      table, state = rows.apply(named, state, table)
+    self.assertEqual(table[:, 0].tolist(), [0, 0, -2 - 4])
+    self.assertEqual(int(state), 2)
+
+
 class InverseSqrtTest(parameterized.TestCase):
   def test_rates_by_hand(self):
     schedule = optimizers.inverse_sqrt_warmup(
