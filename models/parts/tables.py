@@ -7,7 +7,7 @@ Of a step only ids, the rows they name and the gradients of those rows travel:
 
   1. Each device finds the distinct rows that its samples name.
   2. It asks the owners for them; each pair of devices exchanges at most
-     `capacity` rows at a time, a third more than if owners were asked evenly.
+     `capacity` rows at a time, a little more than if owners were asked evenly.
   3. Gradients of a row are summed where they arise and go the same way back.
      The owner sums those that several devices sent, and updates the row once.
 
@@ -31,9 +31,10 @@ import numpy as np
 
 AXIS = 'data'  # the mesh axis that batches and the store are split over
 
-# The number of rows of a store is a multiple of this, and neighbours in a table
-# are this fraction of the store apart.
-_STRIDES = 1024
+# A store is made of so many equal parts. Row n of the large tables is in part
+# n * _LEAP of these, modulo their number, so that rows in a row are on as many
+# devices as there are: 619 / 1024 is near the golden ratio.
+_PARTS, _LEAP = 1024, 619
 
 
 class Plan(NamedTuple):
@@ -93,7 +94,7 @@ class Tables:
   @property
   def store_rows(self) -> int:
     """Rows of the store; those that no table has are never looked up."""
-    return -(-self.large // _STRIDES) * _STRIDES
+    return -(-self.large // _PARTS) * _PARTS
 
   def init(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The store and the small tables, uniform up to (rows of a table)^-0.5.
@@ -105,10 +106,12 @@ class Tables:
         jax.random.bits(key, (2,), jnp.uint32), impl='threefry2x32'
       )
     )
-    each = jnp.arange(self.store_rows, dtype=jnp.int32)
-    part = self.store_rows // _STRIDES
+    part, place = jnp.divmod(
+      jnp.arange(self.store_rows, dtype=jnp.int32), self.store_rows // _PARTS
+    )
+    number = place * _PARTS + part * pow(_LEAP, -1, _PARTS) % _PARTS
     return (
-      self._drawn(of_store, each % part * _STRIDES + each // part, large=True),
+      self._drawn(of_store, number, large=True),
       self._drawn(
         of_small, jnp.arange(self.small, dtype=jnp.int32), large=False
       ),
@@ -265,8 +268,8 @@ class Tables:
 
   def _row(self, number: jax.Array) -> jax.Array:
     """The row of the store that has row `number` of the large tables."""
-    part = self.store_rows // _STRIDES
-    return number % _STRIDES * part + number // _STRIDES
+    part = number % _PARTS * _LEAP % _PARTS
+    return part * (self.store_rows // _PARTS) + number // _PARTS
 
   def _pooled(self, rows: jax.Array, *, large: bool) -> jax.Array:
     """Rows [B, lookups, width] of these tables -> their sums, one a table."""

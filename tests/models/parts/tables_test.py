@@ -36,8 +36,8 @@ def _ids(kind, seed=0):
   for size, lookups in zip(TABLES.sizes, TABLES.lookups, strict=True):
     found = draws.zipf(1.3, (ROWS, lookups)) - 1
     if kind == 'one owner' and size > 1000:
-      # In the store a table's rows of equal remainder by 1024 are neighbours.
-      near = np.flatnonzero(np.arange(size) % 1024 < 16)
+      # Those of one device in eight, and of few parts of the store.
+      near = np.flatnonzero(np.arange(size) * 619 % 1024 < 16)
       found = np.resize(near, (ROWS, lookups))
     columns.append(np.minimum(found, size - 1))
   return np.concatenate(columns, 1).astype(np.int32)
@@ -153,6 +153,14 @@ class SpreadTest(parameterized.TestCase):
       step.as_text(),
     )
     self.assertEmpty(copies)
+
+  def test_rows_in_a_row_are_on_different_devices(self):
+    for first in (0, 5000, 5700):
+      rows = TABLES._row(jnp.arange(first, first + 64))
+      owners = np.asarray(rows) // (TABLES.store_rows // DEVICES)
+      counts = np.bincount(owners, minlength=DEVICES)
+      self.assertBetween(counts.min(), 6, 8)
+      self.assertLessEqual(counts.max(), 10)
 
   def test_what_travels_is_little_more_than_ids_and_vectors(self):
     text = _step('sgd', _mesh()).as_text()
