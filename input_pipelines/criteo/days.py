@@ -135,7 +135,7 @@ def _parse_day(path: str, folder: str, tick: work.Tick) -> None:
   os.makedirs(folder)
   names = ['label', 'counts', *map(_column, range(CATEGORIES))]
   columns = [open(os.path.join(folder, n), 'wb') for n in names]  # noqa: SIM115
-  rows, least = 0, 0
+  rows, least = 0, np.iinfo(np.int32).max
   try:
     for text in _pieces(path, tick):
       parsed = _parse_piece(path, text, rows)
