@@ -70,7 +70,8 @@ class OfficialCheckerTest(parameterized.TestCase):
     log.start('init_start', at=clock.created)
     log.event('cache_clear', True)
     beside = hparams.beside(hp)
-    for key, value in training.settings(request, 1234).items():
+    settings = training.settings(request, 1234) | facts(task).logged
+    for key, value in settings.items():
       log.event(key, value, beside.get(key))
     now.time += startup
     if ends_at is not None:
@@ -257,8 +258,29 @@ class OfficialCheckerTest(parameterized.TestCase):
   def test_dlrm_dcnv2_passes_by_the_rules_of_its_rounds(self, ruleset, changes):
     self.passes('dlrm_dcnv2', ruleset, changes, [0.79, 0.8027, 0.80275])
 
-  def passes(self, name, ruleset, changes, qualities):
-    path, result = self.log(changes, qualities, name=name)
+  @parameterized.product(
+    ruleset=('0.7.0', '1.0.0', '1.1.0', '2.0.0', '2.1.0', '3.0.0', '3.1.0',
+             '4.0.0', '4.1.0', '5.0.0'),
+    changes=(
+      {},
+      {'global_batch_size': '8192', 'base_learning_rate': '2.88293e-3',
+       'training_steps': '600', 'warmup_steps': '287',
+       'start_warmup_step': '-76', 'beta_1': '0.88', 'beta_2': '0.88',
+       'weight_decay': '0.0166629', 'samples_per_row': '8',
+       'mean_samples_per_row': '1.95'},
+    ),
+  )  # fmt: skip
+  def test_bert_passes_by_the_rules_of_its_rounds(self, ruleset, changes):
+    self.passes(
+      'bert',
+      ruleset,
+      changes,
+      [0.4, 0.7199, 0.72],
+      facts=lambda task: task.facts(),
+    )
+
+  def passes(self, name, ruleset, changes, qualities, **how):
+    path, result = self.log(changes, qualities, name=name, **how)
     self.assertEqual(result.status, 'success')
     self.assertTrue(_official(path, ruleset))
     findings = audit.examine_log(path).findings

@@ -23,7 +23,7 @@ from suite.benchmarks.bert import start
 from suite.benchmarks.bert.task import BertTask
 from suite.run.sharding import path_of
 
-STEPS = 450
+STEPS = 250
 _SEED = 20
 _RATE, _WARMUP, _BETA_2, _DECAY = 2e-3, 100, 0.99, 0.01
 _STDDEV = 0.1  # as 0.02 at the width of the full model

@@ -1,6 +1,7 @@
 """BERT as it is, and variants that its target must catch."""
 
 import dataclasses
+import re
 from unittest import mock
 
 import jax
@@ -10,6 +11,7 @@ from models import bert
 from models.parts import attention
 from suite.benchmarks import broken as variants
 from suite.benchmarks.bert.task import BertTask
+from suite.run.sharding import path_of
 
 
 def _nothing_hidden():
@@ -22,7 +24,7 @@ def _nothing_hidden():
     label = jnp.where(
       batch['predicted_weight'] > 0, batch['labels'], batch['tokens'][:, :1]
     )
-    tokens = batch['tokens'].at[row, batch['predicted']].set(label)
+    tokens = jnp.asarray(batch['tokens']).at[row, batch['predicted']].set(label)
     return loss(self, params, stats, {**batch, 'tokens': tokens}, key)
 
   return mock.patch.object(BertTask, 'loss', broken)
@@ -74,14 +76,16 @@ def _shared_moments():
 
     def update(grads, opt, params):
       part = grads['encoder']['blocks']['attention']
-      names = ('query', 'key', 'value')
-      shared = jax.tree.map(
-        lambda *each: sum(each) / 3, *(part[name] for name in names)
-      )
-      blocks = grads['encoder']['blocks']
-      blocks = {**blocks, 'attention': {**part, **dict.fromkeys(names, shared)}}
-      encoder = {**grads['encoder'], 'blocks': blocks}
-      return optimizer.update({**grads, 'encoder': encoder}, opt, params)
+
+      def shared(path, leaf):
+        name = path_of(path)
+        if not re.search(r'attention/(query|key|value)/', name):
+          return leaf
+        kind = name.rpartition('/')[2]
+        return sum(part[each][kind] for each in ('query', 'key', 'value')) / 3
+
+      grads = jax.tree_util.tree_map_with_path(shared, grads)
+      return optimizer.update(grads, opt, params)
 
     self.optimizer = optimizer._replace(update=update)
     try:
