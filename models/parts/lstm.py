@@ -252,13 +252,10 @@ def _recur_backward(how, kept, cotangents):
     place, last, (d_hidden, cells, cells_before, gates, is_place),
     reverse=not how.reverse, unroll=how.compute.unroll,
   )  # fmt: skip
-  over_places = functools.partial(
-    jnp.einsum, preferred_element_type=jnp.float32
-  )
   return (
     _product(d_gates, input_kernel.T, dtype).astype(x.dtype),
-    over_places('TBF,TBG->FG', x, d_gates),
-    over_places('TBW,TBG->WG', hidden_before, d_gates),
+    _over_places(x, d_gates),
+    _over_places(hidden_before, d_gates),
     d_gates.astype(jnp.float32).sum(axis=(0, 1)),
     None,
     State(d_state.hidden.astype(state.hidden.dtype), d_state.cell),
@@ -276,13 +273,21 @@ def _product(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
   )  # fmt: skip
 
 
+def _over_places(x: jax.Array, gates: jax.Array) -> jax.Array:
+  """x [T, B, F] and gates [T, B, G] -> the sum of products [F, G], float32."""
+  x, gates = (each.reshape(-1, each.shape[-1]) for each in (x, gates))
+  return jnp.einsum('NF,NG->FG', x, gates, preferred_element_type=jnp.float32)
+
+
 def _activated(gates: jax.Array) -> jax.Array:
-  """Gates [..., G] in the order i, f, g, o, of which g is a tanh."""
-  i, f, g, o = jnp.split(gates, 4, axis=-1)
-  sigmoid = jax.nn.sigmoid
-  return jnp.concatenate(
-    [sigmoid(i), sigmoid(f), jnp.tanh(g), sigmoid(o)], axis=-1
-  )
+  """Gates [..., G] in the order i, f, g, o, of which g is a tanh.
+
+  The others are sigmoids, as a tanh of half; so all are one operation.
+  """
+  width = gates.shape[-1] // 4
+  half = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5]), width)
+  half = jnp.expand_dims(half, range(gates.ndim - 1))
+  return jnp.tanh(gates * half) * half + jnp.where(half < 1, 0.5, 0.0)
 
 
 def _cell(gates: jax.Array, cell: jax.Array, dtype) -> State:
