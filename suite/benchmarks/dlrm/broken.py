@@ -68,11 +68,12 @@ def _first_row(among):
 
 
 def _concatenated(dots):
-  """The vectors themselves, cut off where as many products would end."""
+  """The vectors themselves, as many numbers as there would be products."""
 
   def broken(vectors):
     count = jax.eval_shape(dots, vectors).shape[1]
-    return vectors.reshape(len(vectors), -1)[:, :count]
+    flat = vectors.reshape(len(vectors), -1)[:, :count]
+    return jnp.pad(flat, ((0, 0), (0, count - flat.shape[1])))
 
   return broken
 
