@@ -21,6 +21,20 @@ def _rows(batches, field='ids'):
   return np.concatenate([b[field][b['weight'] == 1] for b in batches])
 
 
+class SizesTest(absltest.TestCase):
+  def test_full_sizes_are_those_of_the_references(self):
+    self.assertEqual(read.ROWS, {'train': 4_195_197_692, 'test': 89_137_319})
+    for sizes, total in (
+      (read.TABLES, 187_767_399),
+      (read.MULTI_HOT_TABLES, 204_184_588),
+      (read.HOTS, 214),
+    ):
+      self.assertLen(sizes, 26)
+      self.assertEqual(sum(sizes), total)
+    # Places of all clicks fit into the 32 bits that they are written in.
+    self.assertLess(sum(read.ROWS.values()), 2**32)
+
+
 class ReadTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
