@@ -94,6 +94,7 @@ class PrepareTest(parameterized.TestCase):
     self.assertEqual(_digest(_sorted(train)), '8c183cf7e54b206c')
     self.assertEqual(_digest(test), '918244715d0a8404')
     tables = read.facts(directory).tables
+    self.assertEqual(read.facts(directory).log_offset, 1)
     self.assertEqual(_digest(tables), '375f303f7e831d0f')
     self.assertEqual(tables[3], 26)  # a value less than appear: it is modulo
 
@@ -221,6 +222,18 @@ class PrepareTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, words):
       self.build(_ONE, **how)
     self.assertFalse(os.path.exists(os.path.join(self.data_dir, 'one/1.0.0')))
+
+  def test_the_middle_click_of_an_odd_last_day_is_for_evals(self):
+    folder = self.create_tempdir().full_path
+    shutil.copytree(self.days, folder, dirs_exist_ok=True)
+    path = os.path.join(folder, 'day_23')
+    with open(path, 'rb') as file:
+      lines = file.read().splitlines(keepends=True)
+    with open(path, 'wb') as file:
+      file.write(b''.join(lines[:-1]))
+    order = recipe.Order(self.data_dir, folder)
+    facts = read.facts(prepare.build(order, _ONE, shards=_SHARDS))
+    self.assertEqual((len(lines) - 1, facts.test), (21, 11))
 
   def test_a_day_that_lacks_is_named(self):
     folder = self.create_tempdir().full_path
