@@ -31,6 +31,10 @@ def tearDownModule():
   entrypoint_flags.remove(_flags)
 
 
+# Rulesets in which places of 3D U-Net are epochs.
+_EPOCHS = ('1.0.0', '1.1.0', '2.0.0', '2.1.0', '3.0.0')
+
+
 def _official(path: str, ruleset: str = '4.0.0') -> bool:
   """The verdict of mlperf-logging's compliance checker, on one log."""
   mlp_compliance.enqueued_configs.clear()  # else stale after an exception
@@ -46,6 +50,7 @@ class OfficialCheckerTest(parameterized.TestCase):
     qualities,
     *,
     name='resnet',
+    size_name='reference',
     facts=lambda task: Facts(),
     startup=10.0,
     ends_at=None,
@@ -56,9 +61,9 @@ class OfficialCheckerTest(parameterized.TestCase):
     With `ends_at` the run ends at that tick, and continues in a second one.
     """
     found = benchmark.get(name)
-    size = found.size('reference')
+    size = found.size(size_name)
     hp = hparams.override(size.hparams, changes, Division.CLOSED)
-    request = run_flags.Request(found, 'reference', size, Division.CLOSED, hp)
+    request = run_flags.Request(found, size_name, size, Division.CLOSED, hp)
     task = found.task(hp, size.data)
     blocks = [
       dataclasses.replace(block, steps=2) for block in task.blocks(facts(task))
@@ -218,6 +223,23 @@ class OfficialCheckerTest(parameterized.TestCase):
     self.assertEmpty(
       [str(f) for f in audit.errors(audit.examine_log(path).findings)]
     )
+
+  @parameterized.parameters(
+    *(('v3.0', ruleset) for ruleset in _EPOCHS),
+    ('reference', '3.1.0'),
+    ('reference', '4.0.0'),
+  )
+  def test_unet3d_passes_by_the_rules_of_all_its_rounds(self, size, ruleset):
+    path, result = self.log(
+      {'global_batch_size': '84'}, [0.5, 0.91], name='unet3d', size_name=size
+    )
+    self.assertEqual(result.status, 'success')
+    self.assertTrue(_official(path, ruleset))
+    found = audit.examine_log(path)
+    self.assertEqual(audit.errors(found.findings), [])
+    # A thousand epochs of two steps each, and as many samples.
+    place = 1000 if size == 'v3.0' else 168_000
+    self.assertEqual(result.evals[0].at, {'epoch_num': place})
 
   def test_minigo_with_too_few_games_fails(self):
     path, _ = self.minigo({}, games=8191)

@@ -51,6 +51,32 @@ def _no_dice():
   )
 
 
+def _background_in_dice():
+  """Counts the background as a class of the Dice loss."""
+  losses = unet3d.dice_losses
+
+  def whole(each):
+    return jnp.concatenate([1 - each.sum(-1, keepdims=True), each], axis=-1)
+
+  return mock.patch.object(
+    unet3d,
+    'dice_losses',
+    lambda shares, truth: losses(whole(shares), whole(truth)),
+  )
+
+
+def _linear_labels():
+  """Labels half a voxel further, as if interpolated and rounded down."""
+  fill = kits19.Cropping.fill
+
+  def broken(self, volume, rng, image, label):
+    fill(self, volume, rng, image, label)
+    for axis in range(3):
+      label[...] = (label + np.roll(label, 1, axis)) // 2
+
+  return mock.patch.object(kits19.Cropping, 'fill', broken)
+
+
 def _off_centre():
   """Weighs the corner of a window most, not its middle."""
   weight = task.window_weight
@@ -80,6 +106,8 @@ VARIANTS = {
   'planes alone': variants.within(_planes),
   'labels mirrored apart': variants.within(_flipped_images),
   'no Dice in the loss': variants.within(_no_dice),
+  'background in Dice': variants.within(_background_in_dice),
+  'labels interpolated': variants.within(_linear_labels),
   'windows off centre': variants.within(_off_centre),
   'norm over the batch': variants.within(_batch_moments),
 }

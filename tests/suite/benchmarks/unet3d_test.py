@@ -6,11 +6,14 @@ import re
 
 from absl.testing import absltest, parameterized
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from input_pipelines.kits19 import read
+from models import unet3d as net
 from suite.benchmark import DataSet
 from suite.benchmarks import unet3d
+from suite.benchmarks.unet3d import broken
 from suite.benchmarks.unet3d import task as unet3d_task
 from suite.run import sharding
 from suite.run.task import State
@@ -171,6 +174,56 @@ class SpaceTest(parameterized.TestCase):
     gathered = re.findall(r'= (f32\[[\d,]+\])\S* all-gather\(', text)
     volumes = [each for each in gathered if each.count(',') == 4]
     self.assertEqual(volumes, [])
+
+
+class BrokenTest(parameterized.TestCase):
+  """Each variant changes what its name says, and nothing once it is over."""
+
+  def parts(self):
+    """What the variants change, of small arrays."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((2, 4, 4, 4, 3)).astype(np.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 3, 2)), jnp.float32)
+    labels = rng.integers(0, 3, (2, 4, 4, 4))
+    whole = read.Volume(
+      '', rng.random((8, 9, 10), np.float32),
+      rng.integers(0, 3, (8, 9, 10)).astype(np.uint8), (),
+    )  # fmt: skip
+    crop = np.zeros((4, 4, 4), np.float32), np.zeros((4, 4, 4), np.uint8)
+    cropping = read.Cropping(4, 0.4, 0.3, 0.0, (0.7, 1.3), 0.0, 0.1)
+    cropping.fill(whole, np.random.default_rng(9), *crop)
+    return {
+      'join': net.join(x, x),
+      'convolution': net.convolve_folded(x, kernel, 1),
+      'loss': net.row_losses(x, labels),
+      'norm': net.instance_norm(x, np.ones(3), np.zeros(3)),
+      'weight': unet3d_task.window_weight(4),
+      'image': crop[0],
+      'label': crop[1],
+    }
+
+  @parameterized.parameters(
+    ('no skip connections', {'join'}),
+    ('planes alone', {'convolution'}),
+    ('labels mirrored apart', {'label'}),
+    ('labels interpolated', {'label'}),
+    ('no Dice in the loss', {'loss'}),
+    ('background in Dice', {'loss'}),
+    ('windows off centre', {'weight'}),
+    ('norm over the batch', {'norm'}),
+    ('no oversampling', set()),
+  )
+  def test_a_variant_is_broken_where_it_says(self, name, expected):
+    change, context = broken.VARIANTS[name]
+    hp = unet3d_small.SIZE.hparams
+    self.assertEqual(change(hp) == hp, bool(expected))
+    before = self.parts()
+    with context():
+      inside = self.parts()
+    found = {k for k in before if not np.allclose(before[k], inside[k])}
+    self.assertEqual(found, expected)
+    for key, value in self.parts().items():
+      np.testing.assert_array_equal(value, before[key], key)
 
 
 class RefusedTest(parameterized.TestCase):
