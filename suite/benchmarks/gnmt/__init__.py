@@ -92,9 +92,7 @@ class Hparams:
     key='max_sequence_length',
     beside={'method': lambda hp: 'discard'},
   )
-  buckets: int = tunable(
-    5, 'Ranges of lengths, equally wide; a batch is of one.'
-  )
+  buckets: int = fixed(5, 'Ranges of lengths, equally wide; a batch is of one.')
   gradient_accumulation_steps: int = accumulation_steps()
   compute_dtype: str = compute_dtype(
     'Format of products; parameters, gates, softmax and logits stay float32.'

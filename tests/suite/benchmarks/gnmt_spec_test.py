@@ -43,6 +43,7 @@ TABLE = spec_table.Table(
     'beta_2': 0.999,
     'epsilon': 1e-8,
     'clip_norm': 5.0,
+    'buckets': 5,
     'epochs_between_evals': 1,
     'beams': 5,
     'length_exponent': 0.6,
@@ -64,7 +65,6 @@ TABLE = spec_table.Table(
     'remain_steps': 145_598,
     'decay_interval': 18_254,
     'max_sequence_length': 50,
-    'buckets': 5,
     'max_epochs': 8,
   },
   of_the_system=(
@@ -96,6 +96,7 @@ TABLE = spec_table.Table(
     {'beta_2': '0.98'},
     {'epsilon': '1e-9'},
     {'clip_norm': '1'},
+    {'buckets': '6'},
     {'dropout': '0'},
     {'beams': '4'},
     {'eval_lengths': '64,32'},
