@@ -1,4 +1,9 @@
-"""MiniGo at the size of tests: 3x3, as small as a run with all its parts."""
+"""MiniGo at the size of tests: 3x3, as small as a run with all its parts.
+
+Two processes are not held to one by the generic test: each plays games of its
+own, so together they train on others than one process does. Nor are they held
+to themselves, run twice: that is two minutes of CPU for compiling alone.
+"""
 
 import dataclasses
 
