@@ -12,7 +12,7 @@ million numbers and coalesced otherwise; SGD; scikit-learn's AUC.
 python studies/dlrm_pytorch.py --steps=20 --table_cap=200000
 
 times single steps instead, at the widths of the reference and a batch of 2048,
-its batch without warm-up, with tables of at most so many rows.
+that of its script, with tables of at most so many rows.
 """
 
 import dataclasses
@@ -47,6 +47,7 @@ _GOAL = flags.DEFINE_float('target', 0.8, 'AUC that ends a run.')
 _RUNS = flags.DEFINE_integer('runs', 1, 'Runs of each, in turns.')
 _STEPS = flags.DEFINE_integer('steps', 0, 'Time so many steps, and no run.')
 _CAP = flags.DEFINE_integer('table_cap', 200_000, 'Rows of a table, at most.')
+_BATCH = flags.DEFINE_integer('batch', 2048, 'Samples of a step that is timed.')
 _CHANGES = flags.DEFINE_multi_string('hp', [], 'Changes, name=value.')
 
 _DENSE_BELOW = 256_000_000  # numbers of a table
@@ -233,7 +234,7 @@ def compare_steps(size, hp) -> None:
   """Prints the median seconds of a step, on batches of random clicks."""
   hp = dataclasses.replace(
     hp,
-    global_batch_size=2048,
+    global_batch_size=_BATCH.value,
     tables=tuple(min(rows, _CAP.value) for rows in hp.tables),
   )
   draws, rows = np.random.default_rng(0), hp.global_batch_size
