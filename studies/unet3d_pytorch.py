@@ -43,6 +43,9 @@ _FILTERS = flags.DEFINE_list('filters', ['8', '16', '32'], 'Of each level.')
 _SIDE = flags.DEFINE_integer('side', 16, 'Voxels of a crop and a window.')
 _ROWS = flags.DEFINE_integer('rows', 8, 'Crops, or windows, of a batch.')
 _FOLD = flags.DEFINE_bool('fold', True, 'Fold planes in our convolutions.')
+_THREADS = flags.DEFINE_integer(
+  'threads', None, "PyTorch's; on a busy machine more than one spin."
+)
 _TURNS = flags.DEFINE_integer('turns', 5, 'Of which medians are taken.')
 _SHAPE = flags.DEFINE_list(
   'shape', ['190', '333', '333'], 'Voxels of the volumes that crops are of.'
@@ -278,7 +281,7 @@ def compare_input():
 def main(argv):
   del argv
   logging.set_verbosity(logging.WARNING)
-  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  torch.set_num_threads(_THREADS.value or len(os.sched_getaffinity(0)))
   what = _WHAT.value
   if 'input' in what:
     compare_input()
