@@ -59,6 +59,11 @@ COMPILE_TRANSFORMER := $(COMPILE) --benchmark=transformer --size=reference \
 	--hp=base_learning_rate=1.875 --hp=warmup_steps=831 --hp=beta_1=0.88 \
 	--hp=beta_2=0.92 --hp=eval_batch_size=256 --hp=eval_lengths=256
 COMPILE_DLRM := $(COMPILE) --size=reference --hp=global_batch_size=65536
+COMPILE_BERT := $(COMPILE) --benchmark=bert --size=reference \
+	--hp=compute_dtype=bfloat16 --hp=global_batch_size=4608 \
+	--hp=base_learning_rate=3.5e-3 --hp=training_steps=700 \
+	--hp=beta_1=0.62 --hp=beta_2=0.9 --hp=samples_per_row=8 \
+	--hp=mean_samples_per_row=2.0 --hp=eval_batch_size=1024
 COMPILE_MINIGO := $(COMPILE) --benchmark=minigo --size=reference \
 	--hp=compute_dtype=bfloat16
 PODS := v5e-256,v5p-512,v6e-256
@@ -94,6 +99,7 @@ scale-table: $(COMPILE_VENV)/.done ## Compile for pods and clusters into docs/sc
 	$(COMPILE_DLRM) --section=dlrm --benchmark=dlrm --system=v5p-128,h100-64
 	$(COMPILE_DLRM) --section=dlrm-dcnv2 --benchmark=dlrm_dcnv2 \
 	  --system=v5p-128,h100-64
+	$(COMPILE_BERT) --section=bert --system=v5e-256,v5p-512,h100-64
 	$(COMPILE_MINIGO) --section=minigo-pod --system=v5e-256 \
 	  --hp=concurrent_games=16384 --hp=eval_batch_size=512
 	$(COMPILE_MINIGO) --section=minigo-gpu --system=h100-64 \

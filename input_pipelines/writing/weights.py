@@ -11,6 +11,8 @@ import tensorflow_datasets as tfds
 from input_pipelines.reading import arrays
 from input_pipelines.writing import recipe, work, writer
 
+_NO_SPLITS = {'name': tfds.features.Text()}
+
 
 def write(
   data_dir: str | os.PathLike,
@@ -53,7 +55,8 @@ def write(
   info = tfds.core.DatasetInfo(
     builder=identity,
     description=f'{summary}\n{json.dumps(about, sort_keys=True)}',
-    features=tfds.features.FeaturesDict(dict(features or {})),
+    # Of no features at all TFDS writes no file, which readers ask for.
+    features=tfds.features.FeaturesDict(dict(features or _NO_SPLITS)),
     disable_shuffling=True,
   )
   with writer.begin(directory, {'recipe': name, **made}) as unfinished:
