@@ -116,7 +116,7 @@ class Attention(nnx.Module):
     self.query = dense()
     self.key = dense()
     self.direction = nnx.Param(init(rngs.params(), (width,)))
-    self.scale = nnx.Param(jnp.full(1, width**-0.5))
+    self.scale = nnx.Param(jnp.full(1, width**-0.5, jnp.float32))
     self.bias = nnx.Param(jnp.zeros(width))
     self._dtype = compute.dtype
 

@@ -16,6 +16,7 @@ from suite.run import sharding
 from suite.run.program import abstract_state, check
 from tests import ids, tiny_data
 
+_FOLDER = 'suite.benchmarks'
 _SHARED = re.compile(r'suite\.benchmarks\.(\w+)\.task')
 
 
@@ -45,6 +46,9 @@ def _reads(folder: pathlib.Path) -> Iterator[str]:
     if path.name in declaring:
       continue
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+      if isinstance(node, ast.ImportFrom) and node.module == _FOLDER:
+        for alias in node.names:  # modules that benchmarks share
+          yield from _read_in(folder.parent / f'{alias.name}.py')
       if isinstance(node, ast.ImportFrom):
         name = _SHARED.fullmatch(node.module or '')
         if name and name[1] != folder.name:
@@ -53,6 +57,16 @@ def _reads(folder: pathlib.Path) -> Iterator[str]:
         owner = ast.unparse(node.value).rpartition('.')[2]
         if owner.strip('_') in ('hp', 'hparams'):
           yield node.attr
+
+
+def _read_in(path):
+  """The hyperparameters that a file reads; none if there is no such file."""
+  text = path.read_text(encoding='utf-8') if path.is_file() else ''
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.Attribute):
+      owner = ast.unparse(node.value).rpartition('.')[2]
+      if owner.strip('_') in ('hp', 'hparams'):
+        yield node.attr
 
 
 class BenchmarksTest(parameterized.TestCase):
