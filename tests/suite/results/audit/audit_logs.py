@@ -30,6 +30,12 @@ _TENSORS = {
 }  # fmt: skip
 # What the official rules want of the data that a benchmark makes.
 _OF_BLOCKS = {'minigo': ('actual_selfplay_games_per_generation',)}
+# Places in samples that the rules want under the keys of epochs.
+_SAMPLES_AS_EPOCHS = ('bert', 'unet3d')
+# Settings that the rules want under a second name, which its task logs.
+_NAMED_TWICE = {
+  'bert': {'num_warmup_steps': 'warmup_steps', 'opt_epsilon': 'epsilon'}
+}
 
 
 def _of_optimizer(name: str) -> Callable[[Any], str]:
@@ -330,6 +336,8 @@ def _settings(benchmark, size, hparams, division, seed) -> Iterator[Event]:
     'train_samples': declared.data.train_samples,
     'eval_samples': declared.data.eval_samples,
   }
+  for key, name in _NAMED_TWICE.get(benchmark.name, {}).items():
+    values[key] = getattr(hparams, name)
   beside = hparams_lib.beside(hparams)
   for key, value in values.items():
     yield Event(key, value, dict(beside.get(key, {})))
@@ -351,11 +359,20 @@ def _blocks(benchmark, hparams, qualities) -> Iterator[tuple]:
   done = benchmark.starts_after(hparams)
   samples = getattr(hparams, 'samples_between_evals', None)
   between = getattr(hparams, 'epochs_between_evals', 1)
-  first_eval = done + getattr(hparams, 'eval_offset', between - 1) + 1
+  first_eval = getattr(hparams, 'first_eval', None)
+  if first_eval is None:
+    first_eval = done + getattr(hparams, 'eval_offset', (between or 1) - 1) + 1
   for number, quality in enumerate(qualities):
     if samples:
-      ends = [{'samples_count': samples * n} for n in (number, number + 1)]
-      yield *ends, ends[1], quality
+      last = (getattr(hparams, 'first_eval', 0) or samples) + number * samples
+      if benchmark.name in _SAMPLES_AS_EPOCHS:
+        first = {'first_epoch_num': done + 1}
+        start = {**first, 'epoch_count': last - done}
+        yield start, first, {'epoch_num': last}, quality
+      else:
+        at = {'samples_count': last}
+        yield {'samples_count': done}, at, at, quality
+      done = last
     elif between < 1:
       first = {'first_epoch_num': done + number * between}
       at = {'epoch_num': done + (number + 1) * between}
