@@ -190,8 +190,10 @@ def ours(hp, data, directory: str, seed: int, target: float) -> Run:
 
   watcher = loop.Watcher()
   watcher.stage = stage
+  task = make_task(hp, data)
   result = loop.run(
-    make_task(hp, data),
+    task,
+    task.inspect(directory),
     Target(at_least={'HR@10': target}),
     Data(clock, directory, seed, lambda rows: sharding.put_rows(rows, mesh)),
     mesh=mesh,
