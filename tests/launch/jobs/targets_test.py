@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+import shutil
 import subprocess
 
 from absl.testing import absltest, parameterized
@@ -54,6 +55,9 @@ def pod(jobset):
   return replicated['template']['spec']['template']['spec']
 
 
+@absltest.skipUnless(
+  shutil.which('shellcheck'), 'needs shellcheck: make programs'
+)
 class ShellTest(parameterized.TestCase):
   @parameterized.product(
     several=[False, True],
