@@ -108,7 +108,7 @@ def main() -> int:
 
 
 def _list(recipes: Mapping[str, recipe.Recipe]) -> int:
-  for each in recipes.values():
+  for _, each in sorted(recipes.items()):
     directory = _find(each.name)
     print(f'{each.name:14} {each.summary}')
     print(

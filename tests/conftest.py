@@ -23,8 +23,8 @@ _COMPILED = _ROOT / '.cache' / 'compiled'
 _COMPILED_BYTES = 2 * 2**30
 # CPU seconds that all tests of one benchmark may take together. One that needs
 # more belongs in `make test-slow`, or needs a smaller model to test.
-# With nothing compiled before, MiniGo took 313.
-_BUDGET = 400.0
+# With nothing compiled before, MiniGo took 313, and 492 on a slower machine.
+_BUDGET = 800.0
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUM_CPU_DEVICES'] = '8'

@@ -65,7 +65,7 @@ class HelpTest(parameterized.TestCase):
       self.assertNotRegex(out, rf'--(\[no\])?{name}:')
     self.assertRegex(out, r'--system:')
     self.assertRegex(out, r'--hp:')
-    more = r'have more \(--list\): 9x9, expanded, v0\.6\.'
+    more = r'have more \(--list\): 9x9, expanded, v0\.5, v0\.6, [v0-9., ]+\.'
     self.assertRegex(' '.join(out.split()), more)
 
   def test_ways_to_spread_are_those_of_the_program(self):
