@@ -77,7 +77,7 @@ class Compute:
 
   @property
   def layer(self) -> lstm.Compute:
-    """How a layer is computed."""
+    """Settings of how a layer is computed."""
     return lstm.Compute(self.dtype, self.remat, self.unroll, self.kernel)
 
 

@@ -45,7 +45,7 @@ KITS19 = Size((32, 64, 128, 256, 320), 3)
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-  """How the net is computed; what it computes does not depend on it."""
+  """Settings of how the net is computed, not of what it computes."""
 
   dtype: jnp.dtype = jnp.float32  # of activations; moments stay float32
   # 3x3x3 convolutions as 3x3 ones of three planes laid side by side.

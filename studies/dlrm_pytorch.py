@@ -33,12 +33,9 @@ import torch
 
 from input_pipelines.criteo import read as criteo
 from input_pipelines.reading import dataset
+from studies import timed_run
 from suite import benchmark as benchmark_lib
 from suite import hparams
-from suite.clock import Clock
-from suite.run import loop, sharding
-from suite.run.feed import Data
-from suite.run.run_log import RunLog
 from suite.run.task import Facts
 from suite.target import Target
 
@@ -140,7 +137,7 @@ class Trainer:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What a run took to the target, and the AUC that met it."""
+  """Cost of a run until the target, and the AUC that met it."""
 
   seconds: float
   core_seconds: float  # of all threads, whoever else is on the cores
@@ -176,37 +173,12 @@ def theirs(size, hp, directory: str, seed: int, target: float) -> Run:
 
 def ours(size, hp, directory: str, seed: int, target: float) -> Run:
   """The benchmark's own loop, from run_start to run_stop."""
-  clock, mesh = Clock(), sharding.make_mesh()
-  log = RunLog(None, clock)
-  log.start('init_start')
-  worked = [0.0]
-
-  def stage(text):
-    del text  # the last stage of startup is the init, and then the clock runs
-    worked[0] = time.process_time()
-
-  watcher = loop.Watcher()
-  watcher.stage = stage
-  result = loop.run(
-    benchmark_lib.get('dlrm').task(hp, size.data),
-    Facts(),
-    Target(at_least={'AUC': target}),
-    Data(clock, directory, seed, lambda rows: sharding.put_rows(rows, mesh)),
-    mesh=mesh,
-    seed=seed,
-    log=log,
-    clock=clock,
-    watcher=watcher,
+  task = benchmark_lib.get('dlrm').task(hp, size.data)
+  one = timed_run.to_target(
+    task, Target(at_least={'AUC': target}), directory, seed
   )
-  if result.status != 'success':
-    raise RuntimeError(f'This benchmark did not reach {target}.')
-  last = result.evals[-1]
-  return Run(
-    result.timed,
-    time.process_time() - worked[0],
-    last.step,
-    last.quality['AUC'],
-  )
+  last = one.last
+  return Run(one.seconds, one.core_seconds, last.step, last.quality['AUC'])
 
 
 def compare_runs(size, hp, directory: str) -> None:

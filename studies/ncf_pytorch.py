@@ -31,14 +31,11 @@ import torch
 
 from input_pipelines.movielens import read as movielens
 from input_pipelines.reading import dataset
+from studies import timed_run
 from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.benchmarks import ncf
 from suite.benchmarks.ncf.task import EVAL_SEED, make_task
-from suite.clock import Clock
-from suite.run import loop, sharding
-from suite.run.feed import Data
-from suite.run.run_log import RunLog
 from suite.target import Target
 
 _DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'Where the data set lies.')
@@ -179,38 +176,11 @@ def theirs(hp: ncf.Hparams, directory: str, seed: int, target: float) -> Run:
 
 def ours(hp, data, directory: str, seed: int, target: float) -> Run:
   """The benchmark's own loop, from run_start to run_stop."""
-  clock, mesh = Clock(), sharding.make_mesh()
-  log = RunLog(None, clock)
-  log.start('init_start')
-  worked = [0.0]
-
-  def stage(text):
-    del text  # the last stage of startup is the init, and then the clock runs
-    worked[0] = time.process_time()
-
-  watcher = loop.Watcher()
-  watcher.stage = stage
-  task = make_task(hp, data)
-  result = loop.run(
-    task,
-    task.inspect(directory),
-    Target(at_least={'HR@10': target}),
-    Data(clock, directory, seed, lambda rows: sharding.put_rows(rows, mesh)),
-    mesh=mesh,
-    seed=seed,
-    log=log,
-    clock=clock,
-    watcher=watcher,
+  one = timed_run.to_target(
+    make_task(hp, data), Target(at_least={'HR@10': target}), directory, seed
   )
-  if result.status != 'success':
-    raise RuntimeError(f'{hp.opt_name} here did not reach {target}.')
-  last = result.evals[-1]
-  return Run(
-    result.timed,
-    time.process_time() - worked[0],
-    last.at['epoch_num'],
-    last.quality['HR@10'],
-  )
+  at, quality = one.last.at['epoch_num'], one.last.quality['HR@10']
+  return Run(one.seconds, one.core_seconds, at, quality)
 
 
 def compare_runs(size, hp, directory: str) -> None:

@@ -117,7 +117,7 @@ def check(
 
 
 def _header(rows: int, width: int) -> bytes:
-  """What NumPy writes before an array of int32 [rows, width]."""
+  """Header that NumPy writes before an array of int32 [rows, width]."""
   file = io.BytesIO()
   about = {'descr': '<i4', 'fortran_order': False, 'shape': (rows, width)}
   np.lib.format.write_array_header_1_0(file, about)

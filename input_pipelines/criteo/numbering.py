@@ -132,7 +132,7 @@ def _path(folder: str, column: int) -> str:
 
 
 def _read(folder: str, column: int) -> int | None:
-  """How many values a column has; None where it is not numbered."""
+  """Number of values of a column; None where it is not numbered."""
   try:
     with open(f'{_path(folder, column)}.count', encoding='utf-8') as file:
       return int(file.read())

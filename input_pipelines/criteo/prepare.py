@@ -59,7 +59,7 @@ _SHARDS = {'train': 2048, 'test': 64}  # a thread holds one and its copy
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-  """What a version of the benchmark makes of the same clicks."""
+  """Data set that a version of the benchmark makes of the same clicks."""
 
   name: str  # of the data set
   hots: tuple[int, ...] = read.ONE_HOT
@@ -69,7 +69,7 @@ class Version:
 
   @property
   def several(self) -> bool:
-    """Whether a value stands for several ids: the second version."""
+    """True where a value stands for several ids: the second version."""
     return self.hots != read.ONE_HOT
 
   @property

@@ -26,7 +26,7 @@ def zeros(length: int, dtype: type, folder: str) -> np.ndarray:
 
 
 def fit(size: int) -> int:
-  """How many arrays of so many bytes free memory holds."""
+  """Number of arrays of so many bytes that free memory holds."""
   return int(_SHARE * _free()) // size
 
 

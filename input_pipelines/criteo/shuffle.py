@@ -71,7 +71,7 @@ def _drawn(
 
 
 def _nth_of_its_kind(kinds: np.ndarray, count: int) -> np.ndarray:
-  """How many equal ones come before each: int64 [N] -> int64 [N]."""
+  """Counts equal ones before each: int64 [N] -> int64 [N]."""
   order = np.argsort(kinds.astype(np.uint16), kind='stable')
   sizes = np.bincount(kinds, minlength=count)
   nth = np.empty(len(kinds), np.int64)

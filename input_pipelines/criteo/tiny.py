@@ -193,7 +193,7 @@ def _after_tabs(fields: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _World:
-  """What all days share; a list has an array for each column of values."""
+  """Facts of all days; a list has an array for each column of values."""
 
   cumulative: list[np.ndarray]  # float64 [V], chances of the values
   names: list[np.ndarray]  # uint32 [V]

@@ -59,7 +59,7 @@ class Volume:
 
 @dataclasses.dataclass(frozen=True)
 class Cropping:
-  """What is drawn of a volume, and what is done to it.
+  """Settings of what is drawn of a volume, and of what is done to it.
 
   A crop is around a piece of foreground with the chance `oversampling`: one of
   the classes that the volume has, and one of its boxes. Otherwise it may be

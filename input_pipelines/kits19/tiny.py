@@ -136,7 +136,7 @@ def _ellipsoid(grid, centre, radii) -> np.ndarray:
 
 
 def _tube(grid, centre, tilt, radius) -> np.ndarray:
-  """What is near a line through `centre`; depth is 1 of `tilt`."""
+  """Mask of voxels near a line through `centre`; depth is 1 of `tilt`."""
   depth = grid[..., :1] - centre[0]
   return np.square(grid - centre - depth * tilt).sum(-1) < radius**2
 

@@ -37,7 +37,7 @@ class Axis:
     return self.tiles - 1
 
   def overlap(self, start: int, stop: int) -> tuple[slice, slice]:
-    """What is kept of padded voxels: in these, from 0 on, and in the volume."""
+    """Part that is kept: of padded voxels, from 0 on, and of the volume."""
     low = max(start, self.front)
     high = max(low, min(stop, self.front + self.size))
     shift = self.first - self.front

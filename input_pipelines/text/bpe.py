@@ -140,7 +140,7 @@ def read(path: epath.PathLike) -> Vocabulary:
 
 
 def count(lines: Iterable[str]) -> collections.Counter[str]:
-  """How often each word comes in lines of words with spaces between."""
+  """Counts each word in lines of words with spaces between."""
   counts: collections.Counter[str] = collections.Counter()
   for line in lines:
     counts.update(word for word in line.split(' ') if word)

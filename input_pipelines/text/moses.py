@@ -68,12 +68,12 @@ def squeezed(line: str) -> str:
 
 
 def is_latin(text: str) -> bool:
-  """Whether Latin-1 has all characters of a text."""
+  """True where Latin-1 has all characters of a text."""
   return max(text, default='') <= '\xff'
 
 
 def _sides(word: str, before: str, quotes: dict[str, int]) -> tuple[bool, bool]:
-  """Whether a word joins what is before it, and the next one joins it."""
+  """True where a word joins the one before it, and the next one joins it."""
   if _is_cjk(word[:1]):
     return _is_cjk(before[-1:]), False
   if word and all(c in _OPENS or _category(c) == 'Sc' for c in word):

@@ -47,7 +47,7 @@ class Article:
 
   @property
   def sentences(self) -> int:
-    """How many there are."""
+    """Their number."""
     return sum(map(len, self.paragraphs))
 
 

@@ -65,7 +65,7 @@ _FEATURES = {
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """What becomes a shard."""
+  """Source of a shard."""
 
   path: str
   picked: int | None = None  # samples, of all that a text gives
@@ -255,7 +255,7 @@ def of_records(
 def sample_of(
   features: Mapping[str, Any], settings: samples.Settings
 ) -> samples.Sample:
-  """What is no padding of a record; ValueError for another record."""
+  """The part of a record that is no padding; ValueError for another record."""
   length, most = (settings.length,), (settings.predictions,)
 
   def numbers(name: str, shape: tuple[int, ...], dtype: type = np.int64):
@@ -351,7 +351,7 @@ def _several(values: Iterable[Any], count: int) -> Iterator[list[Any]]:
 
 
 def _leading(values: np.ndarray, name: str) -> int:
-  """How many ones lead, before zeros; ValueError for anything else."""
+  """Number of leading ones, before zeros; ValueError for anything else."""
   count = int(np.count_nonzero(values))
   if not (values[:count] == 1).all():
     raise ValueError(f'Expected ones and then zeros in {name!r}, got others.')

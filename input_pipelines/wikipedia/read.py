@@ -428,7 +428,7 @@ def _nth(counts: np.ndarray) -> np.ndarray:
 
 
 def _within_groups(group: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-  """What comes before each in its group, of sizes int64 [K]."""
+  """Sum of the sizes, int64 [K], before each in its group."""
   before = sizes.cumsum() - sizes
   starts = np.flatnonzero(np.diff(group, prepend=-1))
   counts = np.diff(starts, append=len(group))

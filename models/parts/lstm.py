@@ -54,7 +54,7 @@ class Compute:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-  """What a place hands to the next."""
+  """The state that a place hands to the next."""
 
   hidden: jax.Array  # [B, W]
   cell: jax.Array  # float32 [B, W]

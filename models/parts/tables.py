@@ -397,7 +397,7 @@ class _Exchange:
     return (self._owner < self.ways) & (self._local % turns == turn)
 
   def _counts(self, named: jax.Array) -> jax.Array:
-    """How many rows are asked of each device."""
+    """Number of rows that are asked of each device."""
     return jax.ops.segment_sum(named.astype(jnp.int32), self._owner, self.ways)
 
 

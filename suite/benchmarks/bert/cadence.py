@@ -1,4 +1,4 @@
-"""How often BERT is evaluated: by a formula of the rules, in samples."""
+"""Distance of BERT's evals: by a formula of the rules, in samples."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What runs of BERT start from: the published checkpoint, or one of tiny's own.
+"""Start weights of BERT: the published checkpoint, or one of tiny's own.
 
 The checkpoint is converted without TensorFlow; its moments are left out, for a
 run starts with moments of 0. That of tiny is made by `bootstrap`.

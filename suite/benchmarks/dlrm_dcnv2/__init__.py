@@ -17,7 +17,7 @@ from suite.target import Target
 
 
 def _none(text: str, key: str):
-  """What the rules want in the log, and have as 0."""
+  """Settings that the rules want in the log, and have as 0."""
   return fixed(0, text, key=key, valid=one_of(0))
 
 

@@ -298,7 +298,7 @@ class TogetherTest(parameterized.TestCase):
 
 
 def _starts(machine):
-  """What sentences begin with, which is no end."""
+  """Token that sentences begin with, which is no end."""
   return np.where(machine.starts == END, 0, machine.starts)
 
 

@@ -180,7 +180,7 @@ class BrokenTest(parameterized.TestCase):
   """Each variant changes what its name says, and nothing once it is over."""
 
   def parts(self):
-    """What the variants change, of small arrays."""
+    """Changes that the variants make, of small arrays."""
     rng = np.random.default_rng(4)
     x = rng.standard_normal((2, 4, 4, 4, 3)).astype(np.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 3, 2)), jnp.float32)
