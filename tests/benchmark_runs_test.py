@@ -27,7 +27,7 @@ from suite.run import loop, program, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.program import Program, shape_of
 from tests import benchmark_runs, ids
-from tests.benchmark_runs import SEED, small
+from tests.benchmark_runs import QUICK, SEED, small
 from tests.launch import processes
 from tests.suite.run import fake_task
 
@@ -351,14 +351,18 @@ def _trained(name, *, spread='none', parts=1, model=1):
   batches = [b for b in run.trained if shape_of(b) == shape][-3:]
   task.train_specs = [s for s in task.train_specs if shape_of(s) == shape]
   task.eval_specs, task.staged = [], dict
-  mesh, build = sharding.make_mesh(model), program.Build(spread=spread)
-  with mock.patch.object(sharding, 'SMALL', 0):
-    made = Program.build(task, mesh, Clock(), build)
+  if spread == 'none' and parts == model == 1 and not each.still:
+    made = run.program
+  else:
+    mesh = sharding.make_mesh(model)
+    build = program.Build(QUICK, spread=spread)
+    with mock.patch.object(sharding, 'SMALL', 0):
+      made = Program.build(task, mesh, Clock(), build)
   data = each.data(task, Clock())
   state, losses = made.fresh_state(SEED, data.start), []
   first = jax.device_get(dataclasses.replace(state, key=None))
   for batch in batches:
-    put = sharding.put_rows(jax.device_get(dict(batch)), mesh)
+    put = sharding.put_rows(jax.device_get(dict(batch)), made.mesh)
     state, metrics = made.train_step(state, put)
     losses.append(float(metrics['loss']))
   shards = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, state)
@@ -386,28 +390,37 @@ class LayoutTest(parameterized.TestCase):
         self.assertGreater(moved, 0)
     return whole, shards
 
+  def parts(self, name):
+    """How many parts a step can be taken in without changing it: 1 or 2."""
+    each = small(name)
+    return 1 + (hasattr(each.size.hparams, _PARTS) and not each.parts_differ)
+
   @ids.each(benchmark_lib.names())
-  def test_means_hold_under_gradient_accumulation(self, name):
-    if not hasattr(small(name).size.hparams, _PARTS):
+  def test_steps_in_parts_with_all_spread_beside_a_model_axis_change_nothing(
+    self, name
+  ):
+    rules = small(name).task().partition_rules
+    model = 2 if any('model' in spec for _, spec in rules) else 1
+    whole, shards = self.check(
+      name, spread='parameters', model=model, parts=self.parts(name)
+    )
+    self.assertNotEqual(shards.params, whole.params)
+
+  @ids.each(benchmark_lib.names())
+  @pytest.mark.slow
+  def test_steps_in_parts_change_nothing(self, name):
+    if self.parts(name) == 1:
       self.skipTest('Its steps are whole.')
-    if small(name).parts_differ:
-      self.skipTest(small(name).parts_differ)
     self.check(name, parts=2)
 
   @ids.each(benchmark_lib.names())
+  @pytest.mark.slow
   def test_a_spread_of_the_optimizer_changes_nothing(self, name):
     if not any(x.ndim for x in jax.tree.leaves(_whole(name).program.state.opt)):
       self.skipTest('Its optimizer has no buffers.')
     whole, shards = self.check(name, spread='optimizer')
     self.assertEqual(shards.params, whole.params)
     self.assertNotEqual(shards.opt, whole.opt)
-
-  @ids.each(benchmark_lib.names())
-  def test_spread_parameters_beside_a_model_axis_change_nothing(self, name):
-    rules = small(name).task().partition_rules
-    model = 2 if any('model' in spec for _, spec in rules) else 1
-    whole, shards = self.check(name, spread='parameters', model=model)
-    self.assertNotEqual(shards.params, whole.params)
 
 
 class HostsTest(parameterized.TestCase):

@@ -230,6 +230,7 @@ class _Run:
     self._line = LiveLine(sys.stdout)
     location = plan.kept(generation) if generation else ''
     task = _task(plan, generation)
+    task.eval_specs = []  # nothing is evaluated, so nothing compiled for it
     facts = task.inspect(location)
     self._line.show('compiling ...')
     clock = Clock()

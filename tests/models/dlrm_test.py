@@ -57,7 +57,9 @@ class _Trained:
     self.size, self._rows = size, rows
     self._model = Functional.of(lambda rngs: dlrm.Interaction(size, rngs=rngs))
     store, small = size.tables.packed(tables)
-    whole, self._stats = self._model.init(jax.random.key(0))
+    whole, self._stats = jax.jit(self._model.init)(
+      jax.random.key(0, impl='rbg')
+    )
     whole = {**whole, **layers, 'small': small}
     self.params = {'store': store, 'whole': whole}
     self._opt = {k: rows.init(v) for k, v in self.params.items()}

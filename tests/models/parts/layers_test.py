@@ -110,7 +110,7 @@ class GroupedBatchNormTest(parameterized.TestCase):
     model = functional.Functional.of(
       lambda rngs: layers.GroupedBatchNorm(2, span=2, rngs=rngs)
     )
-    params, fresh = model.init(jax.random.key(0))
+    params, fresh = jax.jit(model.init)(jax.random.key(0, impl='rbg'))
     settled = jax.tree.map(lambda m: m + jnp.asarray([-20.0, 3.0]), fresh)
 
     @jax.value_and_grad
@@ -152,7 +152,7 @@ class ShardedBatchNormTest(parameterized.TestCase):
     model = functional.Functional.of(
       lambda rngs: layers.GroupedBatchNorm(3, span=span, rngs=rngs)
     )
-    params, stats = model.init(jax.random.key(0))
+    params, stats = jax.jit(model.init)(jax.random.key(0, impl='rbg'))
     forward = jax.jit(
       lambda params, stats, x: output(
         *model.apply(params, stats, x, train=True)

@@ -51,7 +51,7 @@ def write(data_dir: str) -> None:
   random_text.write(data_dir, folder, documents=(70, 90, 12))
   declared = benchmark.get('bert')
   task = declared.task(SIZE.hparams, SIZE.data)
-  params, _ = task.init_model(jax.random.key(3, impl='rbg'))
+  params, _ = jax.jit(task.init_model)(jax.random.key(3, impl='rbg'))
   found = {
     f'params/{path_of(path)}': np.asarray(leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)

@@ -51,7 +51,12 @@ SHARED = wikipedia.Shape(4, 72, 14, 3)
 @functools.cache
 def _state():
   task = _task(length=72)
-  return task.init(jax.random.key(1, impl='rbg'))
+  return _jit(task.init)(jax.random.key(1, impl='rbg'))
+
+
+@functools.cache
+def _fresh():
+  return _jit(_task().init)(jax.random.key(0, impl='rbg'))
 
 
 @functools.cache
@@ -89,7 +94,7 @@ class LossTest(absltest.TestCase):
     batch = _batch([[0], [1], [2], [3], [4], [5]], ALONE)
     loss, _ = _gradients(batch)
 
-    (tokens, samples), _ = task._model.apply(
+    (tokens, samples), _ = _jit(task._model.apply)(
       state.params, state.stats, module._inputs(batch)
     )
     tokens, samples = (
@@ -125,14 +130,14 @@ class AccuracyTest(absltest.TestCase):
       _task()._accuracy(found[:1])
 
   def test_padded_predictions_and_rows_do_not_count(self):
-    task, state = _task(), _task().init(jax.random.key(0, impl='rbg'))
+    task, state = _task(), _fresh()
     shape = wikipedia.Shape(16, 24, 4)
     *_, last = wikipedia.eval_batches(_samples(), shape, count=21)
     found = jax.device_get(_jit(task.predict)(state, last))
     count = _samples().predictions[16:21].sum()
     self.assertEqual((found['predicted'], found['samples']), (count, 5))
 
-    (tokens, _), _ = task._model.apply(
+    (tokens, _), _ = _jit(task._model.apply)(
       state.params, state.stats, module._inputs(last)
     )
     right = np.argmax(tokens, axis=-1) == last['labels']
@@ -141,7 +146,7 @@ class AccuracyTest(absltest.TestCase):
     )
 
   def test_nothing_is_dropped_in_evals(self):
-    state = _task().init(jax.random.key(0, impl='rbg'))
+    state = _fresh()
     *_, batch = wikipedia.eval_batches(_samples(), ALONE, count=21)
     one, other = (
       _jit(_task(dropout=rate).predict)(state, batch) for rate in (0.0, 0.5)
@@ -190,7 +195,7 @@ class BootstrapTest(absltest.TestCase):
   def test_heads_of_the_first_layer_begin_with_one_neighbour_each(self):
     tiny = bert.BENCHMARK.size('tiny')
     task = BertTask(tiny.hparams, tiny.data)
-    params, _ = task.init_model(jax.random.key(0, impl='rbg'))
+    params, _ = _jit(task.init_model)(jax.random.key(0, impl='rbg'))
     params = bootstrap.primed(params, np.random.default_rng(0))
     encoder = jax.device_get(params['encoder'])
     tokens = np.random.default_rng(1).integers(5, 290, 128)

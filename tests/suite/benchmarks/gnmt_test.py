@@ -106,7 +106,7 @@ class RulesTest(parameterized.TestCase):
 class LossTest(absltest.TestCase):
   def test_it_is_the_sum_over_tokens_and_the_mean_over_sentences(self):
     task = _task(dropout=0.0)
-    params, _ = task.init_model(jax.random.key(0, impl='rbg'))
+    params, _ = jax.jit(task.init_model)(jax.random.key(0, impl='rbg'))
     (batch,) = _batches(task, 1)
     rows = len(batch['weight'])
     np.testing.assert_array_equal(batch['weight'], np.ones(rows))

@@ -18,10 +18,11 @@ from suite.clock import Clock
 from suite.run import loop, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.feed import Data
-from suite.run.program import Program
+from suite.run.program import Build, Program
 from suite.run.run_log import RunLog
 from suite.run.task import Facts
 from suite.target import Target
+from tests import benchmark_runs
 from tests.suite.benchmarks import minigo_small
 from tests.suite.run import fake_task
 
@@ -103,7 +104,8 @@ class _Run:
 @functools.cache
 def built():
   """The program of all runs."""
-  return Program.build(task_of(HP), sharding.make_mesh(), Clock())
+  build = Build(benchmark_runs.QUICK)
+  return Program.build(task_of(HP), sharding.make_mesh(), Clock(), build)
 
 
 @functools.cache
@@ -210,8 +212,8 @@ class StepTest(parameterized.TestCase):
 
   def test_the_loss_is_its_three_terms(self):
     task, batch = task_of(HP), self.batch(HP)
-    state = task.init(jax.random.key(0))
-    loss, (_, metrics) = task.loss(
+    state = jax.jit(task.init)(jax.random.key(0, impl='rbg'))
+    loss, (_, metrics) = jax.jit(task.loss)(
       state.params, state.stats, batch, jax.random.key(1)
     )
     l2 = sum(
@@ -246,7 +248,7 @@ class StepTest(parameterized.TestCase):
       HP, opponent='target', gradient_accumulation_steps=2
     )
     task = task_of(hp, REFERENCE)
-    state = task.init(jax.random.key(0))
+    state = jax.jit(task.init)(jax.random.key(0, impl='rbg'))
     after, _ = jax.jit(task.train_step)(state, self.batch(hp))
     target = state.frozen['stats']['target']
     self.assertIsNotNone(target['params']['conv']['kernel'])
