@@ -14,6 +14,7 @@ from input_pipelines.imagenet import tiny as digits
 from input_pipelines.reading import arrays, dataset, tfrecord
 from input_pipelines.self_play import start as minigo_start
 from input_pipelines.writing import manifest
+from launch import prepare_data
 from tests.input_pipelines.imagenet import fake_imagenet
 from tests.input_pipelines.reading import fake_tfds
 from tests.launch import digits_data, processes
@@ -28,7 +29,7 @@ class PrepareDataTest(absltest.TestCase):
     return self.run_it(f'--dataset={name}', f'--data_dir={self.data_dir}')
 
   def run_it(self, *flags):
-    return processes.run('launch.prepare_data', *flags)
+    return processes.here(prepare_data, *flags)
 
   def test_digits_are_built_once_and_then_found(self):
     built = self.prepare('digits')
@@ -38,7 +39,9 @@ class PrepareDataTest(absltest.TestCase):
     fingerprint = dataset.fingerprint(directory)
     self.assertIn(fingerprint, built.stdout)
 
-    again = self.prepare('digits')
+    again = processes.run(
+      'launch.prepare_data', '--dataset=digits', f'--data_dir={self.data_dir}'
+    )
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn(f'already there, verified: {directory}', again.stdout)
     self.assertEqual(dataset.fingerprint(directory), fingerprint)
@@ -119,8 +122,8 @@ class PreparedTest(absltest.TestCase):
     self.data_dir = self.enterContext(tempfile.TemporaryDirectory())
 
   def run_it(self, *flags):
-    return processes.run(
-      'launch.prepare_data',
+    return processes.here(
+      prepare_data,
       '--dataset=digits',
       f'--data_dir={self.data_dir}',
       *flags,
@@ -220,8 +223,8 @@ class TFRecordTest(absltest.TestCase):
   def test_one_that_is_there_gets_its_index(self):
     index = os.path.join(self.directory, tfrecord.INDEX)
     self.assertFalse(os.path.exists(index))
-    done = processes.run(
-      'launch.prepare_data', '--dataset=digits', f'--data_dir={self.data_dir}'
+    done = processes.here(
+      prepare_data, '--dataset=digits', f'--data_dir={self.data_dir}'
     )
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('Indexing TFRecord: 6 shards of 6 shards', done.stdout)
@@ -230,8 +233,8 @@ class TFRecordTest(absltest.TestCase):
 
   def test_one_elsewhere_is_converted(self):
     data_dir = self.enterContext(tempfile.TemporaryDirectory())
-    done = processes.run(
-      'launch.prepare_data',
+    done = processes.here(
+      prepare_data,
       '--dataset=digits',
       f'--data_dir={data_dir}',
       f'--from={self.directory}',
@@ -244,8 +247,8 @@ class TFRecordTest(absltest.TestCase):
     self.assertEqual(split[7]['file_name'].bytes_list.value[0], b'7')
 
   def test_another_data_set_is_not_taken_for_it(self):
-    done = processes.run(
-      'launch.prepare_data',
+    done = processes.here(
+      prepare_data,
       '--dataset=imagenet2012',
       f'--data_dir={self.data_dir}',
       f'--from={self.directory}',
