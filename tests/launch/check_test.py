@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 
 from absl.testing import absltest
 
@@ -37,7 +38,9 @@ class CheckTest(absltest.TestCase):
   def test_a_good_log_passes(self):
     done = _program(self.path, '--werror')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
-    last = f'PASSED: no errors, no warnings in {self.path}\n'
+    last = (
+      f'PASSED: no errors, no warnings in {self.path}; it stands as it is\n'
+    )
     self.assertEndsWith(done.stdout, last)
 
   def test_an_error_fails_and_is_told_in_one_line(self):
@@ -50,7 +53,8 @@ class CheckTest(absltest.TestCase):
       [
         'error result_0.txt:1: expected cache_clear = true before the run, got '
         'False [cold caches]',
-        f'FAILED: 1 error, no warnings in {self.path}',
+        f'FAILED: 1 error, no warnings in {self.path}; it would stand without '
+        'these faults: cold caches',
       ],
     )
 
@@ -61,6 +65,25 @@ class CheckTest(absltest.TestCase):
     code, text = _main(self.path, werror=True)
     self.assertEqual(code, 1)
     self.assertIn('FAILED: no errors, 1 warning in', text)
+
+  def test_findings_of_a_kind_are_one_line_errors_first(self):
+    for run in range(5):
+      events = audit_logs.good(run=run, benchmark=benchmark.get('resnet'))
+      audit_logs.find(events, 'run_start').kind = 'POINT_IN_TIME'
+      audit_logs.find(events, 'cache_clear').value = run == 0
+      audit_logs.write(self.directory / f'result_{run}.txt', events)
+    _, text = _main(self.directory)
+    lines = [line for line in text.splitlines() if 'result_' in line]
+    self.assertIn('[cold caches] and 3 more like it, 4 in 4 files', lines[0])
+    self.assertIn('[event type] and 4 more like it, 5 in 5 files', lines[1])
+    _, text = _main(self.directory, verbose=True)
+    self.assertEqual(text.count('[cold caches]'), 4)
+    report = self.directory / 'found.json'
+    _main(self.directory, json=str(report))
+    found = json.loads(report.read_text())
+    self.assertFalse(found['passed'])
+    rules = [finding['rule'] for finding in found['findings']]
+    self.assertEqual(rules.count('cold caches'), 4)
 
   def test_a_folder_is_checked_as_a_set(self):
     code, text = _main(self.directory)

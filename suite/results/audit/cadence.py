@@ -59,7 +59,8 @@ def declared(claim: Claim) -> Cadence | None:
 
 
 def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
-  """Finds the first eval that is out of place."""
+  """Finds the first eval that is out of place; others may place theirs."""
+  make = log.error if claim.ours else log.warning
   if claim.size is None:
     yield from _spacing(log, found)
     return
@@ -72,7 +73,7 @@ def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
     first = found[0].at
     if first is None or not 1 <= first <= cadence.every:
       text = f'expected the first eval after 1 to {cadence.every} {words}'
-      yield log.error(found[0].line, f'{text}, got {first}', _RULE)
+      yield make(found[0].line, f'{text}, got {first}', _RULE)
       return
   for number, one in enumerate(found):
     expected = first + number * cadence.every
@@ -84,7 +85,7 @@ def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
     known = one.unit in (cadence.unit, 'epoch_num')
     if not known or abs(one.at - expected) > slack:
       text = f'expected eval {number + 1} after {expected:g} {words}'
-      yield log.error(one.line, f'{text}, got {one.at}', _RULE)
+      yield make(one.line, f'{text}, got {one.at}', _RULE)
       return
 
 

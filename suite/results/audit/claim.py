@@ -1,6 +1,6 @@
 """Resolves the claim of a log: its benchmark, and the rules it is held to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 from typing import Any
 
@@ -49,7 +49,9 @@ class Claim:
   size: Size | None
   ours: bool
   ruleset: str | None = None  # that the log was held to
-  chosen: str = ''  # by which way: 'told', 'logged', 'found from its keys'
+  # By which way: 'told', 'logged', or one of the constants of a `Choice`.
+  chosen: str = ''
+  others: tuple[str, ...] = ()  # rulesets that it fits as well
   verdict: Verdict | None = None  # of an official ruleset
   draft: bool = False  # that of a benchmark that still lacks proofs
   hparams: Any = None  # rebuilt from the log; None: no declaration holds
@@ -118,15 +120,19 @@ class Claim:
 
 
 def resolve(
-  log: Log, get: Lookup, ruleset: str | None = None
+  log: Log,
+  get: Lookup,
+  ruleset: str | None = None,
+  found: official.Choice | None = None,
 ) -> tuple[Claim, list[Finding]]:
   """Resolves the claim of a log, still without `hparams`, and its faults.
 
-  `ruleset` is the ruleset that the log is held to, where that is known.
+  `ruleset` is the ruleset that the log is held to, where that is known, and
+  `found` the one that it and the others of its set fit.
   """
   _require_known(ruleset)
   findings: list[Finding] = []
-  ours = any(key.startswith('podium_') for key in log.settings)
+  ours = _is_ours(log)
   benchmark = _benchmark(log, get, ours, findings)
   name = log.value('submission_benchmark')
   claim = Claim(
@@ -145,7 +151,7 @@ def resolve(
     findings.append(log.warning(log.line(DRAFT), text, 'draft'))
   if benchmark:
     claim = _sized(log, claim, findings)
-  claim = _ruled(log, claim, ruleset)
+  claim = _ruled(log, claim, ruleset, found)
   findings += _unknown(log, claim)
   return claim, [*findings, *_submission(log, claim, ruleset)]
 
@@ -219,7 +225,37 @@ def _sized(log: Log, claim: Claim, findings: list[Finding]) -> Claim:
   return dataclasses.replace(claim, size=size)
 
 
-def _ruled(log: Log, claim: Claim, told: str | None) -> Claim:
+def find_ruleset(
+  logs: Sequence[Log], folders: Sequence[str] = ()
+) -> official.Choice | None:
+  """The official ruleset that logs of one set fit; None where none does.
+
+  `folders` are the names of those that they lie in, the innermost first. Logs
+  of ours name theirs, and logs of several benchmarks have none in common.
+  """
+  names = {log.value('submission_benchmark') for log in logs}
+  (name,) = names if len(names) == 1 else (None,)
+  if not isinstance(name, str) or any(map(_is_ours, logs)):
+    return None
+  first = logs[0]
+  optimizer = first.value('opt_name')
+  return official.choose(
+    [log.ruled for log in logs],
+    name,
+    (_division(first) or Division.CLOSED).value,
+    optimizer if isinstance(optimizer, str) else '',
+    began_ms=[run.time_ms for log in logs if (run := log.first('run_start'))],
+    folders=folders,
+  )
+
+
+def _is_ours(log: Log) -> bool:
+  return any(key.startswith('podium_') for key in log.settings)
+
+
+def _ruled(
+  log: Log, claim: Claim, told: str | None, found: official.Choice | None
+) -> Claim:
   """Settles the ruleset, and drops a declaration made for another."""
   logged = log.value('podium_ruleset')
   if told is None and claim.ours:
@@ -228,30 +264,17 @@ def _ruled(log: Log, claim: Claim, told: str | None) -> Claim:
     return _held(log, claim, name, 'logged')
   if told is not None:
     return _held(log, claim, told, 'told')
-  verdict = None
-  if claim.name:
-    optimizer = log.value('opt_name')
-    verdict = official.choose(
-      log.ruled,
-      claim.name,
-      claim.division.value if claim.division else Division.CLOSED.value,
-      optimizer if isinstance(optimizer, str) else '',
-    )
-  name = verdict.ruleset if verdict else None
-  return _judged(claim, name, 'found from its keys', verdict)
+  found = found or find_ruleset([log])
+  if found is None:
+    return claim
+  claim = dataclasses.replace(claim, others=found.others)
+  return _held(log, claim, found.ruleset, found.chosen)
 
 
 def _held(log: Log, claim: Claim, name: str | None, chosen: str) -> Claim:
-  verdict = None
+  verdict, size = None, claim.size
   if name in official.rulesets() and name != official.FORMER:
     verdict = official.check(log.ruled, name, claim.name)
-  return _judged(claim, name, chosen, verdict)
-
-
-def _judged(
-  claim: Claim, name: str | None, chosen: str, verdict: Verdict | None
-) -> Claim:
-  size = claim.size
   if size and not claim.ours and name not in (None, size.ruleset):
     size = None
   return dataclasses.replace(

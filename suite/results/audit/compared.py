@@ -62,9 +62,14 @@ def compare(
 
 
 def certain(runs: Mapping[int, LogAudit]) -> bool:
+  """Returns whether more than keys tell the ruleset: times count by it."""
+  ways = {run.claim.chosen for run in runs.values()}
+  return bool(ways) and official.KEYS not in ways and '' not in ways
+
+
+def _told(runs: Mapping[int, LogAudit]) -> bool:
   """Returns whether logs or a person named the ruleset: it is no guess."""
-  chosen = {run.claim.chosen for run in runs.values()}
-  return bool(chosen) and chosen <= {'told', 'logged'}
+  return {run.claim.chosen for run in runs.values()} <= {'told', 'logged'}
 
 
 def _judged(runs, name, benchmark, ruleset) -> Verdict | None:
@@ -87,7 +92,7 @@ def _too_fast(runs, name, benchmark, ruleset, verdict) -> Compared:
   if ruleset not in official.rulesets() and _chance(verdict):
     text += ' Chance may explain it: times are multiplied by '
     return Compared(verdict, f'{text}{verdict.factor:.3f}', WARNING)
-  if not certain(runs):
+  if not _told(runs):
     for other in rounds.knowing(name):
       judged = _judged(runs, name, benchmark, other)
       if judged and judged.passed:

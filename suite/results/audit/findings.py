@@ -1,7 +1,8 @@
 """Findings of an audit, one line each, safe to print whatever a log holds."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 import dataclasses
+import re
 from typing import Any
 
 ERROR, WARNING = 'error', 'warning'
@@ -24,6 +25,46 @@ class Finding:
     place = self.file if self.line is None else f'{self.file}:{self.line}'
     text = self.text if len(self.text) < _LINE else self.text[:_LINE] + '...'
     return printable(f'{self.severity} {place}: {text} [{self.rule}]')
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """Findings that differ in their places and values alone."""
+
+  findings: Sequence[Finding]  # at least one; the first found is the first
+
+  @property
+  def first(self) -> Finding:
+    """The first of them."""
+    return self.findings[0]
+
+  def __str__(self) -> str:
+    count = len(self.findings)
+    if count == 1:
+      return str(self.first)
+    files = len({finding.file for finding in self.findings})
+    where = f'in {files} files' if files > 1 else 'in this file'
+    return f'{self.first} and {count - 1} more like it, {count} {where}'
+
+
+# What makes findings of a kind differ: texts in quotes, numbers, names of logs.
+_VALUES = re.compile(r"'[^']*'|result_\S+|[-+]?[0-9][0-9.,e+-]*|nan|None")
+
+
+def kinds(
+  findings: Iterable[Finding], *, first: Container[str] = ()
+) -> list[Kind]:
+  """Findings by kind: errors, of them those of the rules `first`, then others.
+
+  The order is otherwise that in which they were found.
+  """
+  found: dict[tuple[str, str, str], list[Finding]] = {}
+  for finding in findings:
+    shape = _VALUES.sub('#', finding.text)
+    key = (finding.severity, finding.rule, shape)
+    found.setdefault(key, []).append(finding)
+  order = sorted(found, key=lambda key: (key[0] != ERROR, key[1] not in first))
+  return [Kind(found[key]) for key in order]
 
 
 def errors(

@@ -6,7 +6,7 @@
 
 with `strong` and `weak` between system and benchmark where scaling is told
 apart. A file that is to change a score from within a submission (scaling.json)
-is a fault and is never read.
+is never used, and a fault where it holds another factor than the logs give.
 """
 
 import collections
@@ -19,7 +19,15 @@ from typing import NamedTuple
 
 from suite import benchmark as benchmark_lib
 from suite import files
-from suite.results.audit import compared, one, rounds, runs, system, tree
+from suite.results.audit import (
+  compared,
+  factor,
+  one,
+  rounds,
+  runs,
+  system,
+  tree,
+)
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.power import check as check_power
@@ -270,7 +278,7 @@ class _Audit:
     official = rounds.common(names)
     if names and not official:
       text = f'expected benchmarks of one round, got {", ".join(sorted(names))}'
-      self._error(systems[0].rpartition('/')[0], text, 'ruleset')
+      self._error(_folder(systems[0]), text, 'ruleset')
     return official
 
   def _set_folders(self, path: str) -> Iterator[tuple[str, str | None]]:
@@ -323,7 +331,7 @@ class _Audit:
       checked = self._examined(path, scaling, official[-1])
     self.findings += _placed(checked.findings, path, _name(path))
     self.notes.append(note(checked, path))
-    self._beside_logs(path)
+    self._beside_logs(path, checked)
     self._params(path)
     kept = _kept(path, checked)
     self._named(kept, checked)
@@ -371,15 +379,15 @@ class _Audit:
       text = f'expected a benchmark of an official round, got {show(kept.name)}'
       self._warning(kept.path, f'{text}: no official tool checks it', 'ruleset')
 
-  def _beside_logs(self, path: str) -> None:
+  def _beside_logs(self, path: str, checked: runs.SetAudit) -> None:
     for child in self.tree.children(path):
       name = _name(child)
       if name == 'scaling.json':
-        text = 'expected no factor from within a submission, got one: it was'
-        text += ' not read, times are normalised by what the logs say'
-        self._error(child, text, 'normalisation file')
+        if text := factor.fault(self.tree, child, checked):
+          self._error(child, text, 'normalisation file')
       elif name == 'power' and child in self.tree.folders:
-        logs = [_stem(p) for p in self.tree.children(path) if _is_log(p)]
+        beside = map(_name, self.tree.children(path))
+        logs = [n.rpartition('.')[0] for n in beside if files.is_log(n)]
         for file, text in check_power(self.tree, child, logs):
           self._error(file, text, 'power')
       elif not _LOGS.fullmatch(name) and name != _PARAMS:
@@ -478,9 +486,9 @@ def _join(folder: str, name: str) -> str:
 
 def _join_system(results: str) -> str:
   """The description that belongs to a folder results/<system>."""
-  above, _, name = results.rpartition('/')
-  return _join(above.removesuffix('results').rstrip('/'),
-               f'systems/{name}.json')  # fmt: skip
+  above, name = _folder(results), _name(results)
+  org = above.removesuffix('results').rstrip('/')
+  return _join(org, f'systems/{name}.json')
 
 
 def _name(path: str) -> str:
@@ -489,11 +497,3 @@ def _name(path: str) -> str:
 
 def _folder(path: str) -> str:
   return path.rpartition('/')[0]
-
-
-def _stem(path: str) -> str:
-  return _name(path).rpartition('.')[0]
-
-
-def _is_log(path: str) -> bool:
-  return re.fullmatch(r'result_.*\.txt', _name(path)) is not None

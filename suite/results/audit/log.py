@@ -177,58 +177,70 @@ def _read(stream: BinaryIO, log: Log, ruled: Set[str]) -> None:
   digest = hashlib.sha256()
   builder = _Builder(log, ruled)
   for number, text, cut in _lines(stream, digest):
-    if TOKEN in text:
-      try:
-        record = _parse(number, text, cut)
-      except _Malformed as error:
-        builder.malformed(number, str(error))
-      else:
-        if record:
-          builder.add(record)
+    try:
+      record = _parse(number, text, cut)
+    except _Malformed as error:
+      builder.malformed(number, str(error))
+    else:
+      if record:
+        builder.add(record)
   log.digest = digest.hexdigest()
   builder.finish()
 
 
 def _lines(stream: BinaryIO, digest) -> Iterator[tuple[int, bytes, bool]]:
-  """Lines that end in a newline or carriage return: number, text, is it cut."""
-  number, carry, skipping = 1, b'', False
-  while chunk := stream.readline(_MAX_LINE):
+  """Lines that hold the token: number, text, is it cut.
+
+  Lines end in a newline, or in the carriage return with which progress bars
+  overwrite theirs. Most of a log is neither decoded nor split into lines.
+  """
+  number, rest, skipping = 1, b'', False
+  while chunk := stream.read(_MAX_LINE):
     digest.update(chunk)
-    ended = chunk.endswith(b'\n')
-    if ended and not carry and not skipping and b'\r' not in chunk:
-      yield number, chunk, False  # as nearly all are
-      number += 1
-      continue
-    chunk = carry + chunk if carry else chunk
-    # Progress bars overwrite their line with a carriage return.
-    pieces = chunk.split(b'\r') if b'\r' in chunk else [chunk]
-    carry = b'' if ended else pieces.pop()
-    for piece in pieces:
-      if not skipping:
-        yield number, piece, False
-      skipping = False
-    if skipping:
-      carry = b''
-    elif len(carry) > _MAX_LINE:
-      start = carry.rfind(TOKEN)
-      if start >= 0:
-        yield number, carry[start:], True
-      skipping, carry = start >= 0, carry[-len(TOKEN) :]
-    if ended:
-      number, skipping = number + 1, False
-  if carry and not skipping:
-    yield number, carry, False
+    if skipping:  # the end of a line that is too long
+      ends = [at for at in map(chunk.find, (b'\n', b'\r')) if at >= 0]
+      if not ends:
+        continue
+      chunk, skipping = chunk[min(ends) :], False
+    block = rest + chunk
+    end = block.rfind(b'\n') + 1
+    yield from _with_token(block[:end], number)
+    number += block.count(b'\n', 0, end)
+    rest = block[max(end, block.rfind(b'\r')) :]
+    if len(rest) < len(block) - end:  # lines that were overwritten
+      yield from _with_token(block[end : len(block) - len(rest)], number)
+    if len(rest) > _MAX_LINE:
+      start = rest.rfind(TOKEN)
+      skipping = start >= 0
+      if skipping:
+        yield number, rest[start:], True
+      rest = b'' if skipping else rest[-len(TOKEN) :]
+  yield from _with_token(rest, number)
+
+
+def _with_token(block: bytes, number: int) -> Iterator[tuple[int, bytes, bool]]:
+  """The lines with the token of a block that begins at a line's number."""
+  done = 0
+  while (at := block.find(TOKEN, done)) >= 0:
+    start = block.rfind(b'\n', done, at) + 1 or done
+    number += block.count(b'\n', done, start)
+    end = block.find(b'\n', at)
+    line = block[start : len(block) if end < 0 else end]
+    for piece in line.split(b'\r') if b'\r' in line else (line,):
+      if TOKEN in piece:
+        cut = len(piece) - piece.rfind(TOKEN) > _MAX_LINE
+        yield number, piece, cut
+    done = start + len(line)
 
 
 def _parse(number: int, text: bytes, cut: bool) -> Record | None:
   """One line -> its record; None where the token stands in mere prose."""
-  start = text.rfind(TOKEN)
-  body = text[start + len(TOKEN) :]
-  if not body.startswith((b' ', b'{')) and not body.lstrip().startswith(b'{'):
+  before, _, body = text.rpartition(TOKEN)
+  if not body.startswith((b' ', b'{')) and not (body.lstrip().startswith(b'{')):
     return None
   if cut:
     raise _Malformed(f'expected a line below {_MAX_LINE} bytes, got a longer')
-  if text.find(TOKEN) != start:
+  if TOKEN in before:
     raise _Malformed(
       'expected one record on a line, got several: '
       'do several processes write this file?'
@@ -244,6 +256,8 @@ def _decoded(body: bytes) -> Any:
     fields, end = _SCAN(text, 0)
     if end != len(text):
       raise ValueError(f'more after its end in column {end}')
+    if text.count('":') != _names(fields):
+      fields, _ = _SCAN_UNIQUE(text, 0)  # a name that stands twice, perhaps
     return fields
   except StopIteration:
     raise _Malformed(f'expected a JSON object, got {show(body[:60])}') from None
@@ -257,27 +271,43 @@ def _decoded(body: bytes) -> Any:
     ) from None
 
 
+def _names(fields: Any) -> int:
+  """Number of names in a record whose value holds none."""
+  if type(fields) is not dict:
+    return -1
+  metadata = fields.get('metadata')
+  return len(fields) + (len(metadata) if type(metadata) is dict else 0)
+
+
 def _record(number: int, fields: Any, size: int) -> Record:
-  if not isinstance(fields, dict):
-    raise _Malformed(f'expected a JSON object, got {show(fields)}')
-  if not fields.keys() >= _FIELDS:
-    missing = ', '.join(sorted(_FIELDS - fields.keys()))
-    raise _Malformed(f'expected the fields {missing}')
-  time_ms, key, metadata = fields['time_ms'], fields['key'], fields['metadata']
+  try:
+    time_ms, key = fields['time_ms'], fields['key']
+    metadata, value = fields['metadata'], fields['value']
+  except (KeyError, TypeError):
+    raise _Malformed(_missing(fields)) from None
   if not is_number(time_ms):
     raise _Malformed(f'expected a number as time_ms, got {show(time_ms)}')
-  if not isinstance(key, str) or len(key) > _MAX_KEY:
+  if type(key) is not str or len(key) > _MAX_KEY:
     raise _Malformed(f'expected a short string as key, got {show(key)}')
-  if not isinstance(metadata, dict):
+  if type(metadata) is not dict:
     raise _Malformed(f'expected an object as metadata, got {show(metadata)}')
-  value = fields['value']
-  limit = _MAX_TIMELINE_VALUE if key in TIMELINE else _MAX_VALUE
-  if size > limit or (
-    isinstance(value, list | dict) and _deeper(value, _MAX_DEPTH)
-  ):
-    value = f'<{size} bytes>'
-  kept = {n: _brief(v) for n, v in metadata.items() if n in _METADATA}
+  if size > _MAX_TIMELINE_VALUE or type(value) in (list, dict):
+    limit = _MAX_TIMELINE_VALUE if key in TIMELINE else _MAX_VALUE
+    if size > limit or _deeper(value, _MAX_DEPTH):
+      value = f'<{size} bytes>'
+  kept = {
+    name: part if type(part) is int else _brief(part)
+    for name, part in metadata.items()
+    if name in _METADATA
+  }
   return Record(number, time_ms, fields.get('event_type'), key, value, kept)
+
+
+def _missing(fields: Any) -> str:
+  if not isinstance(fields, dict):
+    return f'expected a JSON object, got {show(fields)}'
+  missing = ', '.join(sorted(_FIELDS - fields.keys()))
+  return f'expected the fields {missing}'
 
 
 _FIELDS = frozenset({'time_ms', 'key', 'value', 'metadata'})
@@ -314,7 +344,8 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # What `JSONDecoder.raw_decode` calls, in C where there is one.
-_SCAN = json.JSONDecoder(object_pairs_hook=unique).scan_once
+_SCAN = json.JSONDecoder().scan_once
+_SCAN_UNIQUE = json.JSONDecoder(object_pairs_hook=unique).scan_once
 
 
 class _Builder:

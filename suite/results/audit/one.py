@@ -10,6 +10,7 @@ from suite.results.audit import (
   cadence,
   official,
   order,
+  plausible,
   quality,
   resumes,
   settings,
@@ -65,35 +66,45 @@ def examine_log(
 
   `ruleset` is the ruleset that the log is held to: '4.0.0', or one of our own,
   which begin with 'podium'. The default is the ruleset that the log names, or
-  the official one that fits its keys best (`official.choice`). Raises
-  ValueError for an unknown ruleset.
+  the official one that fits it best (`official.choice`). Raises ValueError for
+  an unknown ruleset.
   """
-  log = read(path, official.keys())
-  claim, findings = claims.resolve(log, get, ruleset)
+  return examine_read(read(path, official.keys()), get, ruleset)
+
+
+def examine_read(
+  log: Log,
+  get: claims.Lookup = benchmark_lib.get,
+  ruleset: str | None = None,
+  found: official.Choice | None = None,
+) -> LogAudit:
+  """As `examine_log`, of a log that is read; `found` is what its set fits."""
+  claim, findings = claims.resolve(log, get, ruleset, found)
   if not claim.ours:  # evals may be scored apart and logged afterwards
     log.timeline.sort(key=lambda record: record.time_ms)
   claim = dataclasses.replace(claim, hparams=settings.rebuild(log, claim))
-  found = quality.evals(log, claim)
+  evals = quality.evals(log, claim)
   if log.records:
     findings = [
       *log.findings,
       *findings,
       *order.check(log, claim),
       *timing.check(log, claim),
-      *quality.check(log, claim, found),
-      *cadence.check(log, claim, found),
+      *quality.check(log, claim, evals),
+      *cadence.check(log, claim, evals),
       *settings.check(log, claim),
+      *plausible.check(log, claim, evals),
     ]
     findings += claims.official_findings(log, claim, findings)
   else:
     findings = log.findings
   findings = sorted(findings, key=lambda f: (f.line or 0, f.severity))
-  converged = _converged(log, claim, found, findings)
-  return LogAudit(log, claim, findings, found, converged)
+  converged = _converged(log, claim, evals, findings)
+  return LogAudit(log, claim, findings, evals, converged)
 
 
 # Faults that leave no time or no quality to score.
-_DECISIVE = ('converged', 'target', 'quality', 'quality unit', 'durations',
+DECISIVE = ('converged', 'target', 'quality', 'quality unit', 'durations',
              'time unit', 'time goes forward', 'one run in a log', 'order',
              'required event', resumes.RULE)  # fmt: skip
 
@@ -102,6 +113,7 @@ def _converged(log, claim, found, findings) -> bool:
   stop = log.first('run_stop')
   if not found or stop is None or stop.metadata.get('status') != 'success':
     return False
-  if quality.bound(claim) and not quality.met(claim, found[-1]):
+  decide = found if claim.name in order.SCORED_AFTERWARDS else found[-1:]
+  if quality.bound(claim) and not any(quality.met(claim, e) for e in decide):
     return False
-  return not any(f.severity == ERROR and f.rule in _DECISIVE for f in findings)
+  return not any(f.severity == ERROR and f.rule in DECISIVE for f in findings)

@@ -14,8 +14,16 @@ from typing import Any
 from suite import benchmark as benchmark_lib
 from suite import files
 from suite.benchmark import Benchmark
-from suite.results.audit import compared, one, rounds, tree
-from suite.results.audit.claim import Lookup
+from suite.results.audit import (
+  compared,
+  official,
+  one,
+  plausible,
+  rounds,
+  tree,
+)
+from suite.results.audit import log as log_lib
+from suite.results.audit.claim import Lookup, find_ruleset
 from suite.results.audit.compared import Compared, compare
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import same
@@ -28,10 +36,12 @@ _COUNTED = dict.fromkeys(
    'llama31_8b'),
   ('train_samples',),
 )  # fmt: skip
+_TIMES = 12  # different times that are not equal by chance
 _MANY = 3  # fine qualities, or runs, that are not equal by chance
 _COARSE = 5  # decimals of a quality that small numbers of samples share
 # Rules that a killed run breaks, besides its missing end.
 _CUT_OFF = ('required event', 'intervals')
+_DECIDE = ('submission_benchmark', 'submission_division')
 COUNT = 'number of runs'  # the rule of it
 NAMES = 'names of logs'
 _MOST = 1000  # runs that are read
@@ -69,14 +79,23 @@ def examine_set(
   """
   directory = pathlib.Path(directory)
   logs, findings = _files(directory)
-  runs = {}
+  read = {}
   for number, path in logs.items():
     tell(path.name)
-    runs[number] = one.examine_log(path, get, ruleset)
+    read[number] = log_lib.read(path, official.keys())
+  found = None
+  if ruleset is None and read:
+    folders = [directory.resolve(), *directory.resolve().parents]
+    found = find_ruleset([*read.values()], [path.name for path in folders])
+  runs = {
+    number: one.examine_read(log, get, ruleset, found)
+    for number, log in read.items()
+  }
   folder = _Folder(directory.resolve().name, runs)
   findings += folder.numbers(weak_scaling)
   if runs:
     findings += [*folder.seeds(), *folder.clones(), *folder.mixed()]
+    findings += folder.times()
   findings += folder.outcomes()
   found = compare(runs, folder.named, folder.benchmark, folder.ruleset)
   if found.fault:
@@ -188,7 +207,7 @@ class _Folder:
     by_seed = collections.defaultdict(list)
     for number, audit in self._runs.items():
       setting = audit.log.settings.get('seed')
-      if setting and isinstance(setting.first.value, int):
+      if setting and isinstance(setting.first.value, int | float | str):
         by_seed[_source(setting)].append((number, setting.first))
     for runs in by_seed.values():
       for number, record in runs[1:]:
@@ -201,6 +220,7 @@ class _Folder:
     digests: dict[str, int] = {}
     courses: dict[str | None, int] = {}
     scored: dict[tuple[float, ...], int] = {}
+    timed: dict[tuple[float, ...] | None, int] = {}
     several = collections.Counter(map(_qualities, self._runs.values()))
     for number, audit in self._runs.items():
       times, qualities = course(audit), _qualities(audit)
@@ -214,10 +234,13 @@ class _Folder:
       ):
         other = scored[qualities]
         what = 'the same qualities to the last digit'
+      elif (durations := _durations(audit)) and durations in timed:
+        other, what = timed[durations], 'the same times to the millisecond'
       else:
         other = None
       digests.setdefault(audit.log.digest, number)
       courses.setdefault(times, number)
+      timed.setdefault(_durations(audit), number)
       if qualities:
         scored.setdefault(qualities, number)
       if other is not None:
@@ -238,9 +261,24 @@ class _Folder:
           f'expected {key} {_shown(theirs)} as in {self._log(first_number)}'
         )
         line = ours.first.line if ours else None
-        yield self._in(
-          ERROR, number, line, f'{text}, got {_shown(ours)}', 'one set'
-        )
+        # Names that others give their systems decide nothing.
+        named = key.startswith('submission_') and key not in _DECIDE
+        severity = WARNING if named and not audit.claim.ours else ERROR
+        text = f'{text}, got {_shown(ours)}'
+        yield self._in(severity, number, line, text, 'one set')
+
+  def times(self) -> Iterator[Finding]:
+    """Times that no honest set has; those of Open may be of any size."""
+    audits = self._runs.values()
+    official_ = all(a.claim.official and a.claim.closed for a in audits)
+    seconds = {
+      audit.log.name: (ends[1].time_ms - ends[0].time_ms) / 1000.0
+      for audit in audits
+      if audit.converged
+      and all(ends := [audit.log.first(k) for k in ('run_start', 'run_stop')])
+    }
+    benchmark = self.named if official_ else None
+    yield from plausible.check_set(self._name, benchmark, seconds)
 
   def outcomes(self) -> list[Finding]:
     """The logs' own findings; failed runs that count as the slowest pass."""
@@ -325,6 +363,15 @@ def course(audit: one.LogAudit) -> str | None:
     after = record.time_ms - start.time_ms
     digest.update(repr((record.key, after, record.value)).encode())
   return digest.hexdigest()
+
+
+def _durations(audit: one.LogAudit) -> tuple[float, ...] | None:
+  """Times of blocks and evals after run_start; None where few differ."""
+  start = audit.log.first('run_start')
+  if start is None:
+    return None
+  after = tuple(r.time_ms - start.time_ms for r in audit.log.timeline)
+  return after if len({*after}) >= _TIMES else None
 
 
 def _qualities(audit: one.LogAudit) -> tuple[float, ...]:

@@ -36,6 +36,7 @@ _COUNTS = {
   'accelerators_per_node': 0,
 }
 _NEEDED = ('submitter', 'system_name')
+_STRUCTURED = ('other_software_stack',)  # a text, or libraries by name
 _MAX_BYTES = 1 << 20
 _MAX_TEXT = 10_000  # characters of one field
 _RULE = 'system description'
@@ -166,6 +167,8 @@ def _faults(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     text = f'expected the {len(FIELDS)} fields of a description, got no'
     yield ERROR, f'{text} {", ".join(missing)}'
   for name, value in fields.items():
+    if name in _STRUCTURED and isinstance(value, dict | list):
+      continue
     if not isinstance(value, str):
       make = ERROR if name in FIELDS else WARNING
       yield make, f'expected {show(name)} as a string, got {show(value)}'

@@ -13,13 +13,12 @@ import string
 from markupsafe import Markup
 
 from suite import hparams
-from suite.results import records
+from suite.results import published, records
 from suite.results.records import RunRecord, Score
 from suite.results.report import (
   facts,
   figures,
   pictures,
-  published,
   tables,
 )
 from suite.results.report import format as fmt

@@ -7,8 +7,9 @@ import pathlib
 import jinja2
 from markupsafe import Markup
 
+from suite.results import published
 from suite.results.records import RunRecord, Score
-from suite.results.report import facts, pictures, published, tables
+from suite.results.report import facts, pictures, tables
 from suite.results.report import format as fmt
 from suite.results.report import runs as runs_lib
 from suite.results.report.runs import Run

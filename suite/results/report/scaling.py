@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from suite import names
-from suite.results import scaling
+from suite.results import published, scaling
 from suite.results.records import RunRecord
-from suite.results.report import facts, pictures, published, trends
+from suite.results.report import facts, pictures, trends
 from suite.results.report import format as fmt
 from suite.results.report.bars import Bar
 from suite.results.report.page import Report, environment

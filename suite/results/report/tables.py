@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from suite.results import published
 from suite.results.records import Score
-from suite.results.report import facts, published
+from suite.results.report import facts
 from suite.results.report.runs import Run, made_before
 
 _SCORE = (

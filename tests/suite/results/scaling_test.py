@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from suite import benchmark, hparams
 from suite.hparams import POSITIVE, Scales, tunable
-from suite.results import convergence, scaling
-from suite.results.report import published, trends
+from suite.results import convergence, published, scaling
 from suite.results.report import scaling as page
+from suite.results.report import trends
 from suite.results.scaling import Point, Run
 from tests import ids
 from tests.suite.results import sample_results

@@ -5,7 +5,13 @@ evaluates only rules that a short list of constructs allows (see `expressions`),
 tells faults in words, and never raises on a value of a log.
 """
 
-from suite.results.audit.official.choice import choose
+from suite.results.audit.official.choice import (
+  DATED,
+  KEYS,
+  NAMED,
+  Choice,
+  choose,
+)
 from suite.results.audit.official.engine import ACCURACY, Fault, Verdict, check
 from suite.results.audit.official.rules import (
   FORMER,
@@ -16,6 +22,6 @@ from suite.results.audit.official.rules import (
 )
 
 __all__ = [
-  'ACCURACY', 'FORMER', 'Fault', 'Verdict', 'benchmarks', 'check', 'choose',
-  'keys', 'order', 'rulesets',
+  'ACCURACY', 'DATED', 'FORMER', 'KEYS', 'NAMED', 'Choice', 'Fault', 'Verdict',
+  'benchmarks', 'check', 'choose', 'keys', 'order', 'rulesets',
 ]  # fmt: skip

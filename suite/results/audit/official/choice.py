@@ -1,45 +1,108 @@
-"""Finds the ruleset that a log was written for.
+"""Finds the ruleset that logs were written for.
 
-A log does not say. Of the rulesets that have rules for its benchmark, the one
-is taken that fits the log's keys best: every key that it asks for and the log
-lacks counts against it, and so does every key of the log that a newer ruleset
-asks for and it does not. (Keys that only older ones ask for tell little:
-loggers keep writing them.) Among equals that with the fewest faults is taken,
-then that which has rules for the most of the log's keys, then the newest.
+Logs do not say. They say when they were made and what they hold: of the
+rulesets that have rules for their benchmark, the one is taken that was being
+submitted to when the last of the runs began, unless their keys contradict.
+Every key that a ruleset asks for and the logs lack is a misfit, and so is every
+key of theirs that a newer ruleset asks for and it does not. (Keys that only
+older ones ask for tell little: loggers keep writing them.) A log may lack one
+key of its round. Where it fits worse, it was handed in again in a later round:
+the next that fits is taken. Without a date it is that with the fewest misfits;
+among equals that with the fewest faults, then that which has rules for the most
+of the keys, then the newest. A folder that names a round settles it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import re
 
+from suite import rounds
 from suite.results.audit.log import Record
 from suite.results.audit.official import engine, rules
 from suite.results.audit.official.engine import Verdict
 
+NAMED, DATED, KEYS = (
+  'named by a folder', 'found from its dates and keys', 'found from its keys',
+)  # fmt: skip
+_SLACK = 1  # misfits beyond the least that a date outweighs
+_ROUND = re.compile(r'(?:.*[_-])?v?([0-9]{1,2}\.[0-9])(?:\.0)?')
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Ruleset that fits logs, by which evidence, and others that fit as well."""
+
+  ruleset: str
+  chosen: str  # one of the constants above
+  others: tuple[str, ...] = ()  # oldest first
+
 
 def choose(
-  records: Sequence[Record], benchmark: str, division: str, optimizer: str
-) -> Verdict | None:
-  """The verdict of the ruleset that fits; None for an unknown benchmark."""
-  present = {record.key for record in records}
+  logs: Sequence[Sequence[Record]],
+  benchmark: str,
+  division: str,
+  optimizer: str,
+  *,
+  began_ms: Iterable[float] = (),
+  folders: Sequence[str] = (),
+) -> Choice | None:
+  """The ruleset that fits the records of logs of one benchmark.
+
+  Args:
+    logs: records of each log.
+    benchmark: name of the benchmark.
+    division: 'closed' or 'open'.
+    optimizer: what the logs have as opt_name.
+    began_ms: when each run began, in ms since 1970.
+    folders: names of the folders that the logs lie in, the innermost first.
+
+  Returns:
+    The choice; None for a benchmark that no ruleset has.
+  """
+  present = {record.key for records in logs for record in records}
   wanted = _wanted(benchmark, division, optimizer)
   if not wanted:
     return None
+  for folder in folders:
+    match = _ROUND.fullmatch(folder)
+    if match and f'{match[1]}.0' in wanted:
+      return Choice(f'{match[1]}.0', NAMED)
   misfits = {
     ruleset: len(keys - present) + len(present & _newer(wanted, ruleset) - keys)
     for ruleset, keys in wanted.items()
   }
-  least = min(misfits.values())
-  verdicts = [
-    engine.check(records, ruleset, benchmark)
-    for ruleset, count in misfits.items()
-    if count == least
-  ]
-  return min(
+  fitting = _least(misfits)
+  dated = _dated(began_ms)
+  if dated and misfits.get(dated, _SLACK + 1) > min(misfits.values()) + _SLACK:
+    dated = next((r for r in fitting if _later(r, dated)), None)
+  if dated:
+    others = [r for r in fitting if r != dated and _later(r, dated)]
+    return Choice(dated, DATED, tuple(others))
+  verdicts = [engine.check(logs[0], ruleset, benchmark) for ruleset in fitting]
+  best = min(
     reversed(verdicts),
     key=lambda verdict: (
       sum(fault.error for fault in verdict.faults),
       -len(present & _named(verdict)),
     ),
-  )
+  ).ruleset
+  return Choice(best, KEYS, tuple(r for r in fitting if r != best))
+
+
+def _least(misfits: Mapping[str, int]) -> list[str]:
+  least = min(misfits.values())
+  return [ruleset for ruleset, count in misfits.items() if count == least]
+
+
+def _dated(began_ms: Iterable[float]) -> str | None:
+  """Ruleset of the newest round that one of the runs can have been made for."""
+  names = {rounds.at(each) for each in began_ms} - {''}
+  found = [f'{name.removeprefix("v")}.0' for name in names]
+  return max(found, key=rules.order, default=None)
+
+
+def _later(ruleset: str, other: str) -> bool:
+  return rules.order(ruleset) >= rules.order(other)
 
 
 def _named(verdict: Verdict) -> frozenset[str]:

@@ -46,7 +46,7 @@ def check(
   records: Sequence[Record], ruleset: str, benchmark: str | None = None
 ) -> Verdict:
   """Applies the files of a ruleset to the records of a log, in their order."""
-  pass_ = _Pass()
+  pass_ = _Pass(records)
   queue = [f'training_{ruleset}/common.yaml']
   files = []
   while queue and len(files) < _MAX_FILES:
@@ -56,7 +56,7 @@ def check(
       pass_.missing_file(name, ruleset)
       continue
     files.append(file)
-    queue += pass_.apply(file, records)
+    queue += pass_.apply(file)
   closed = rules.load(f'training_{ruleset}/closed_{benchmark}.yaml')
   return Verdict(
     ruleset=ruleset,
@@ -89,7 +89,11 @@ def _keys(files: Sequence[File], kinds: Sequence[str]) -> frozenset[str]:
 class _Pass:
   """Collects faults over the files that a log is held to."""
 
-  def __init__(self):
+  def __init__(self, records: Sequence[Record]):
+    self._records = records
+    self._of_key: dict[str, list[Record]] = {}
+    for record in records:
+      self._of_key.setdefault(record.key, []).append(record)
     self._by_key: dict[str, list[Fault]] = {}
     self._others: list[Fault] = []
     self.met: dict[int, bool] = {}
@@ -106,7 +110,7 @@ class _Pass:
     text += ' ask was not checked'
     self._others.append(Fault(None, '', text, name, error=False))
 
-  def apply(self, file: File, records: Sequence[Record]) -> list[str]:
+  def apply(self, file: File) -> list[str]:
     """Holds the records to one file; returns the files that it leads to."""
     # A later file that has a rule for a key replaces what earlier ones said.
     for key in file.rules:
@@ -117,23 +121,25 @@ class _Pass:
     queue: list[str] = []
     state: dict[str, Any] = {}
     expressions.run(file.begin, expressions.Scope(state))
+    records, of_key = self._records, self._of_key
     if file.aggregates_by:
-      records = [*records, *self._aggregated(file, records)]
-    self._lines(file, records, state, queue)
-    self._counts(file, records)
+      joined = list(self._aggregated(file, records))
+      records, of_key = [*records, *joined], {**of_key, _AGGREGATED: joined}
+    self._lines(file, records, expressions.Scope(state, queue.append))
+    self._counts(file, of_key)
     for check_ in file.end:
       self._end(file, check_, state)
     return queue
 
-  def _lines(self, file, records, state, queue) -> None:
+  def _lines(
+    self, file: File, records: Sequence[Record], scope: expressions.Scope
+  ) -> None:
     done: set[str] = set()
     seen: set[str] = set()
     reached: dict[str, bool] = {}
-    for record in records:
-      rule = file.rules.get(record.key)
-      if rule is None:
-        continue
-      scope = expressions.Scope(state, record, queue.append)
+    for record in [r for r in records if r.key in file.active]:
+      rule = file.rules[record.key]
+      scope.move_to(record)
       if rule.key not in done:
         self._line(rule, rule.checks, scope)
         try:
@@ -153,7 +159,7 @@ class _Pass:
         done.add(rule.key)
     for key, met in reached.items():
       if not met:
-        self._never(file.rules[key], records, state)
+        self._never(file.rules[key], records, scope.state)
 
   def _line(self, rule: Rule, checks: Sequence[Check], scope) -> None:
     for check_ in checks:
@@ -181,11 +187,7 @@ class _Pass:
     text = f'expected {asks} at least once, got {_came(last)} at last'
     self._others.append(Fault(last.line, rule.key, text, rule.name))
 
-  def _counts(self, file: File, records: Sequence[Record]) -> None:
-    counts: dict[str, list[Record]] = {}
-    for record in records:
-      if record.key in file.rules:
-        counts.setdefault(record.key, []).append(record)
+  def _counts(self, file: File, counts: Mapping[str, Sequence[Record]]) -> None:
     told: set[frozenset[str]] = set()
     for rule in file.rules.values():
       required = rule.required or ''
@@ -201,7 +203,7 @@ class _Pass:
       else:
         self._count(rule, required, counts.get(rule.key, []))
 
-  def _count(self, rule: Rule, required: str, got: list[Record]) -> None:
+  def _count(self, rule: Rule, required: str, got: Sequence[Record]) -> None:
     least = {'EXACTLY_ONE': 1, 'AT_LEAST_ONE': 1}.get(required, 0)
     if required.startswith('AT_LEAST('):
       least = int(required[len('AT_LEAST(') : -1])

@@ -10,7 +10,6 @@ refuse texts and absurd sizes.
 import ast
 from collections.abc import Callable, Mapping
 import copy
-import dataclasses
 import functools
 import hashlib
 import io
@@ -41,13 +40,28 @@ class FaultError(ValueError):
   """A rule that can't be applied to the values of a log."""
 
 
-@dataclasses.dataclass(frozen=True)
 class Scope:
-  """The names of a rule: the state of its file, and the line that it is for."""
+  """The names of a rule: the state of its file, and the line that it is for.
 
-  state: dict[str, Any]
-  record: Record | None = None
-  enqueue: Callable[[str], None] | None = None
+  One scope serves all lines of a file: no rule can change more than the state.
+  """
+
+  def __init__(
+    self,
+    state: dict[str, Any],
+    enqueue: Callable[[str], None] = lambda name: None,
+  ):
+    self.state = state
+    self.record: Record | None = None
+    self.names = {
+      '__builtins__': {}, 's': state, 'enqueue_config': enqueue, **_KNOWN,
+    }  # fmt: skip
+
+  def move_to(self, record: Record) -> None:
+    """Makes a record the line that rules are for."""
+    self.record = record
+    self.names['v'] = {'value': record.value, 'metadata': record.metadata}
+    self.names['ll'] = types.SimpleNamespace(timestamp=record.time_ms)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -82,15 +96,17 @@ def aggregation(source: str) -> str | None:
 def value(tree: ast.expr, scope: Scope) -> Any:
   """The value of an expression; FaultError where a log's values forbid it."""
   try:
-    return eval(_code(tree), _names(scope))
+    return eval(_code(tree), scope.names)
   except _FAULTS as error:
     raise FaultError(str(error)) from None
 
 
 def run(statements: ast.Module, scope: Scope) -> None:
   """Executes statements, which change the scope's state or enqueue a file."""
+  if not statements.body:
+    return
   try:
-    exec(_code(statements), _names(scope))
+    exec(_code(statements), scope.names)
   except _FAULTS as error:
     raise FaultError(str(error)) from None
 
@@ -176,17 +192,6 @@ def _call(function: str, *arguments: ast.expr) -> ast.Call:
 
 def _name_of(op: ast.operator) -> ast.Constant:
   return ast.Constant(type(op).__name__)
-
-
-def _names(scope: Scope) -> dict[str, Any]:
-  names = {'__builtins__': {}, 's': scope.state, **_KNOWN}
-  names['enqueue_config'] = scope.enqueue or (lambda name: None)
-  if scope.record:
-    names |= {
-      'v': {'value': scope.record.value, 'metadata': scope.record.metadata},
-      'll': types.SimpleNamespace(timestamp=scope.record.time_ms),
-    }
-  return names
 
 
 def _binary(kind: str, left: Any, right: Any) -> Any:

@@ -67,6 +67,19 @@ class File:
   end: tuple[Check, ...]
   unknown: tuple[str, ...]  # what could not be understood, and is not checked
 
+  @functools.cached_property
+  def active(self) -> frozenset[str]:
+    """The keys of which each line is looked at: others are only counted."""
+    return frozenset(
+      rule.key
+      for rule in self.rules.values()
+      if rule.checks
+      or rule.first_checks
+      or rule.at_least_one
+      or rule.post.body
+      or 'submission_' in rule.key
+    )
+
 
 @functools.cache
 def rulesets() -> tuple[str, ...]:

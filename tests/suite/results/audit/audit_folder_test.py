@@ -248,7 +248,7 @@ _MISSED = {
   'a factor from within': (
     _write(f'{_RESULTS}/scaling.json', '{"scaling_factor": 0.5}'),
     'normalisation file',
-    'was not read',
+    'expected the factor 1 of the logs (ruleset 4.0.0), got 0.5',
   ),
   'a space in a name': (_write('benchmarks/a b'), 'names', 'a b'),
   'a hidden file': (_write('benchmarks/.env'), 'names', '.env'),
@@ -329,7 +329,7 @@ class OracleTest(SubmissionTestCase):
     _aborted(self.org, 1)
     self.assertEmpty(audit.errors(self.findings()))
 
-  def test_what_the_official_checker_leaves_behind_is_found(self):
+  def test_a_factor_that_the_official_checker_wrote_is_no_fault(self):
     for run in range(5):
       events = submissions.events(run=run, evals=9)
       find(events, 'global_batch_size').value = 3264
@@ -338,8 +338,15 @@ class OracleTest(SubmissionTestCase):
     self.assertEmpty([*map(str, found.findings)])
     self.assertIn('times are multiplied by 1.0044', found.notes[0])
     self.assertTrue(submissions.officially_accepted(self.org, '4.0.0'))
-    self.assertTrue((self.org / _RESULTS / 'scaling.json').exists())
-    self.assert_found('normalisation file', 'was not read')
+    left = self.org / _RESULTS / 'scaling.json'
+    self.assertAlmostEqual(
+      json.loads(left.read_text())['scaling_factor'], 1.0044, 4
+    )
+    self.assertEmpty([*map(str, audit.examine(self.root).findings)])
+    left.write_text('{"scaling_factor": 1.01}')
+    self.assert_found('normalisation file', 'of the logs')
+    left.write_text('{"scaling_factor": ')
+    self.assert_found('normalisation file', 'cannot be read')
 
   def test_a_status_of_other_words_is_rejected_by_both(self):
     root = audit_logs.directory(self)

@@ -200,18 +200,21 @@ def good(
   benchmark: Benchmark = BENCHMARK,
   hparams: Any = None,
   division: str = 'closed',
-  qualities: tuple = (0.5, 0.7, 0.99),
+  qualities: tuple | None = None,
   minutes_per_epoch: float = 1.0,
   status: str = 'success',
   ours: bool = True,
 ) -> list[Event]:
   """The events of a log without a fault, as the run log writes them.
 
-  `run` varies the seed and the times. `ours=False` leaves out the keys that
-  only Podium writes.
+  `run` varies the seed and the times. The last quality is 0.99 at size tiny,
+  and at others what an official round would believe. `ours=False` leaves out
+  the keys that only Podium writes.
   """
   declared = benchmark.sizes[size]
   hparams = hparams or declared.hparams
+  if qualities is None:
+    qualities = (0.5, 0.7, 0.99 if size == 'tiny' else 0.77)
   events = [
     Event('cache_clear', True),
     Event('init_start', kind='INTERVAL_START'),
@@ -393,6 +396,7 @@ def _set_times(events, run, minutes_per_epoch) -> None:
     if event.key == 'init_stop':
       now += MINUTE
     if event.key == 'block_stop':
-      now += round(epochs * minutes_per_epoch * MINUTE)
+      # Some count samples there.
+      now += round(min(epochs, 100) * minutes_per_epoch * MINUTE)
     epochs = event.metadata.get('epoch_count', 0)
     event.time_ms = now

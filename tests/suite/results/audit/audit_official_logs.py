@@ -7,6 +7,7 @@ hold. The official checker has the last word on each log: see the tests.
 import ast
 from collections.abc import Iterator
 import dataclasses
+import datetime
 import functools
 import itertools
 import logging
@@ -17,6 +18,8 @@ from typing import Any
 
 from mlperf_logging.compliance_checker import mlp_compliance
 
+from suite import rounds
+from suite.results.audit import settings
 from suite.results.audit.log import TIMELINE, Record
 from suite.results.audit.official import bounds, expressions, rules
 from tests.suite.results.audit.audit_logs import MINUTE, NOON, Event, write
@@ -86,24 +89,31 @@ def official_accepts(path: pathlib.Path, ruleset: str) -> bool:
 
 @functools.cache
 def _events(case: Case) -> tuple[Event, ...]:
-  settings = list(_settings(case))
+  values = list(_settings(case))
   events = [
     Event('cache_clear', True),
     Event('init_start', kind='INTERVAL_START'),
-    *settings,
+    *values,
     Event('seed', 7),
     *(Event('weights_initialization', None, {'tensor': name})
       for name in _tensors(case)),
     Event('init_stop', kind='INTERVAL_END'),
     Event('run_start', kind='INTERVAL_START'),
-    *_course(case, {event.key: event.value for event in settings}),
+    *_course(case, {event.key: event.value for event in values}),
     Event('run_stop', None, {'status': 'success'}, kind='INTERVAL_END'),
   ]  # fmt: skip
-  now = NOON
+  now = _last_day(case.ruleset)
   for event in events:
     now += MINUTE if event.key.endswith('_stop') else 10
     event.time_ms = now
   return tuple(events)
+
+
+def _last_day(ruleset: str) -> float:
+  """Noon of the last day of the round; a later one where that is not known."""
+  day = rounds._ENDS.get(rounds.of_ruleset(ruleset), '2025-11-01')
+  noon = datetime.datetime.fromisoformat(f'{day}T12:00+00:00')
+  return noon.timestamp() * 1000
 
 
 def minimal(case: Case) -> list[Event]:
@@ -170,6 +180,10 @@ def _settings(case: Case) -> Iterator[Event]:
       value = _chosen(rule, state, chosen.get(rule.key))
       merged[rule.key] = value
   merged.pop('seed', None)
+  known = settings._SAMPLES.get(case.benchmark, (None, None))
+  for key, allowed in zip(settings._COUNTS, known, strict=True):
+    if key in merged and allowed:
+      merged[key] = allowed[-1]
   for key, value in merged.items():
     yield Event(key, value, dict(_METADATA.get(key, {})))
 
@@ -230,7 +244,9 @@ def _formulas(key: str, state: dict) -> Iterator[Any]:
 
 def _scope(key: str, value: Any, metadata: dict, state: dict):
   record = Record(1, NOON, 'POINT_IN_TIME', key, value, metadata)
-  return expressions.Scope(state, record, lambda name: None)
+  scope = expressions.Scope(state)
+  scope.move_to(record)
+  return scope
 
 
 def _tensors(case: Case) -> list[str]:

@@ -160,7 +160,7 @@ class RulesetTest(OfficialCase):
     audit = self.examine(logs.minimal(case))
     self.assert_nothing(errors(audit.findings))
     self.assertIn(audit.claim.ruleset, rules.benchmarks()[case.benchmark])
-    self.assertEqual(audit.claim.chosen, 'found from its keys')
+    self.assertStartsWith(audit.claim.chosen, 'found from its')
 
   @parameterized.parameters(
     ('1.1.0_ssd_closed', '1.1.0'),

@@ -472,7 +472,8 @@ class LogTest(audit_logs.LogTestCase):
       self.assert_nothing(self.check(events))
     hparams = audit_logs.Hparams(eval_offset=4)
     events = audit_logs.good(size='reference', ours=False, hparams=hparams)
-    self.assert_found(self.check(events), 'eval cadence', '1 to 4')
+    found = self.check(events)
+    self.assert_found(found, 'eval cadence', '1 to 4', audit.WARNING)
 
   def test_a_benchmark_unknown_here_is_checked_in_general_and_said_so(self):
     events = audit_logs.good(size='reference', ours=False)

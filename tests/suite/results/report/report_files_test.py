@@ -10,7 +10,8 @@ import xml.etree.ElementTree
 from absl.testing import absltest, parameterized
 
 from suite.log_keys import MADE
-from suite.results.report import export, page, published
+from suite.results import published
+from suite.results.report import export, page
 from tests.suite.results import sample_results
 from tests.suite.results.report.report_test import Document, classed, drawings
 

@@ -90,6 +90,12 @@ def near(result: RunRecord) -> Context | None:
   )
 
 
+def fastest(benchmark: str) -> Entry | None:
+  """The fastest published result of a benchmark; None where there is none."""
+  found = _results().get(benchmark, ())
+  return min(found, key=lambda entry: entry.minutes, default=None)
+
+
 def curves(benchmark: str, kind: str) -> Sequence[Curve]:
   """The published curves of a benchmark; () where there are none."""
   return [

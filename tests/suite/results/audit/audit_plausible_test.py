@@ -1,0 +1,151 @@
+"""Well-formed logs with numbers that no honest run has."""
+
+import copy
+
+from absl.testing import absltest, parameterized
+
+from suite.results import audit
+from tests.suite.results import submissions
+from tests.suite.results.audit import audit_logs
+from tests.suite.results.audit.audit_logs import find
+
+
+def _every(events, key):
+  return [event for event in events if event.key == key]
+
+
+def _no_time(events):
+  """Blocks of 0 ms, and the rest where it was."""
+  for start, stop in zip(
+    _every(events, 'block_start'), _every(events, 'block_stop'), strict=True
+  ):
+    stop.time_ms = start.time_ms
+
+
+def _holes(events):
+  """Every other block with its eval is missing."""
+  block = 0
+  for event in list(events):
+    block += event.key == 'block_start'
+    name = event.key.partition('_')[0]
+    if name in ('block', 'eval') and block % 2 == 0 and block < 10:
+      events.remove(event)
+
+
+def _far_eval(events):
+  find(events, 'eval_accuracy', 3).metadata['epoch_num'] = 999
+
+
+def _other_end(events):
+  find(events, 'run_stop').metadata['epoch_num'] = 11
+
+
+def _two_qualities(events):
+  last = _every(events, 'eval_accuracy')[-1]
+  events.insert(events.index(last), copy.deepcopy(last))
+  find(events, 'eval_accuracy', 9).value = 0.7
+
+
+def _year_2040(events):
+  for event in events:
+    event.time_ms += 16 * 366 * 86_400_000
+
+
+def _images(events):
+  find(events, 'eval_samples').value = 10
+
+
+def _perfect(events):
+  _every(events, 'eval_accuracy')[-1].value = 0.99
+
+
+def _at_once(events):
+  find(events, 'eval_accuracy').value = 0.7605
+
+
+class PlausibleTest(audit_logs.LogTestCase):
+  """Logs of others, each with one fault that is in range of every rule."""
+
+  @parameterized.parameters(
+    (_no_time, 'plausible', 'of 0 ms'),
+    (_holes, 'plausible', 'holes between'),
+    (_far_eval, 'plausible', "'epoch_num'"),
+    (_other_end, 'plausible', 'got 11'),
+    (_two_qualities, 'plausible', 'got 0.7 in'),
+    (_year_2040, 'dates', 'in the future'),
+    (_images, 'samples', 'expected eval_samples 50000, got 10'),
+  )
+  def test_it_is_an_error(self, fault, rule, text):
+    events = submissions.events()
+    fault(events)
+    if text == "'epoch_num'":
+      text = 'got one after epoch 999'
+    self.assert_found(self.check(events), rule, text)
+
+  @parameterized.parameters(
+    (_perfect, 'plausible', 'near the target'),
+    (_at_once, 'plausible', 'on the way to the target'),
+  )
+  def test_it_is_worth_a_remark(self, fault, rule, text):
+    events = submissions.events()
+    fault(events)
+    self.assert_found(self.check(events), rule, text, audit.WARNING)
+
+  def test_a_run_after_the_round_is_worth_a_remark(self):
+    events = submissions.events()
+    for event in events:
+      event.time_ms += 400 * 86_400_000
+    audit_logs.write(self.path, events)
+    found = audit.examine_log(self.path, ruleset='4.0.0').findings
+    self.assert_found(found, 'dates', 'after that had ended', audit.WARNING)
+
+  def test_batches_for_images_are_what_many_logs_of_detection_hold(self):
+    events = submissions.events()
+    find(events, 'submission_benchmark').value = 'ssd'
+    find(events, 'train_samples').value = 4572
+    rules = {f.rule for f in audit.errors(self.check(events))}
+    self.assertNotIn('samples', rules)
+
+
+class TimesTest(audit_logs.LogTestCase):
+  """Sets of others whose times no system has."""
+
+  def examine(self, *factors):
+    folder = self.directory / 'set'
+    folder.mkdir()
+    for run, factor in enumerate(factors):
+      events = submissions.events(run=run)
+      start = find(events, 'run_start').time_ms
+      for event in events:
+        event.time_ms -= (1 - factor) * max(0, event.time_ms - start)
+      audit_logs.write(folder / f'result_{run}.txt', events)
+    return audit.examine_set(folder, ruleset='4.0.0').findings
+
+  def test_sets_of_honest_times_pass(self):
+    rules = {finding.rule for finding in self.examine(1, 1, 1.5, 1, 2)}
+    self.assertNotIn('plausible', rules)
+
+  def test_a_set_faster_than_any_published_one_is_an_error(self):
+    found = self.examine(*[1e-4] * 5)
+    self.assert_found(found, 'plausible', '0.183 is the fastest published')
+
+  def test_a_run_ten_times_faster_than_its_set_is_an_error(self):
+    found = self.examine(1, 1, 0.05, 1, 1)
+    self.assert_found(found, 'plausible', 'as of the other runs')
+    places = [f.file for f in found if 'other runs' in f.text]
+    self.assertEqual(places, ['result_2.txt'])
+
+  def test_equal_times_with_other_qualities_are_a_copy(self):
+    folder = self.directory / 'set'
+    submissions.write_set(folder)
+    events = submissions.events(run=0)
+    find(events, 'seed').value = 99
+    for number, event in enumerate(_every(events, 'eval_accuracy')[:-1]):
+      event.value = 0.3 + 0.01 * number
+    audit_logs.write(folder / 'result_4.txt', events)
+    found = audit.examine_set(folder, ruleset='4.0.0').findings
+    self.assert_found(found, 'clones', 'the same times to the millisecond')
+
+
+if __name__ == '__main__':
+  absltest.main()
