@@ -4,11 +4,13 @@ python -m launch.report --output=results/first
 python -m launch.report --output=results/compared --set=results/first \
   --set=results/second
 
-Of one set it reads run_<i>.json and score.json in OUTPUT. With --set, given
-once for each folder, it puts several beside each other: systems by their times,
-and sets of the same system as its history. It writes OUTPUT/report.html, and
-into OUTPUT/report/ every figure as SVG and every number as CSV and JSON, and
-prints the path of the page. Exit code: 0 written, 2 nothing to report on.
+Of one set it reads run_<i>.json and score.json in OUTPUT. Where there are none,
+as in anybody's published results, it shows what the logs alone hold. With
+--set, given once for each folder, it puts several beside each other: systems by
+their times, and sets of the same system as its history. It writes
+OUTPUT/report.html, and into OUTPUT/report/ every figure as SVG and every number
+as CSV and JSON, and prints the path of the page. Exit code: 0 written, 2
+nothing to report on.
 """
 
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ from launch.support import cli
 from suite import files
 from suite.results import records
 from suite.results.records import RunRecord, Score
-from suite.results.report import compare, export, page
+from suite.results.report import compare, export, from_logs, page
 
 FLAGS = absl_flags.FLAGS
 
@@ -31,7 +33,7 @@ def define_flags() -> None:
     'output',
     '',
     'Directory that report.html goes to. Without --set it holds run_<i>.json '
-    'and score.json.',
+    'and score.json, or logs.',
   )
   absl_flags.DEFINE_multi_string(
     'set',
@@ -39,31 +41,44 @@ def define_flags() -> None:
     'Directory of a set of runs to compare, or name=directory; once for each.',
   )
 
+  absl_flags.DEFINE_string(
+    'ruleset',
+    '',
+    'The official ruleset that logs without records are held to, as 4.0.0; by '
+    'default the one that they fit.',
+  )
+
 
 def main() -> int:
   """Writes the report; see the module."""
   if not FLAGS.output:
     raise ValueError('--output=DIR is needed: where the report goes.')
-  print(write_several(FLAGS.output, FLAGS.set) if FLAGS.set else
-        write(FLAGS.output))  # fmt: skip
+  if FLAGS.set:
+    print(write_several(FLAGS.output, FLAGS.set, FLAGS.ruleset))
+  else:
+    print(write(FLAGS.output, FLAGS.ruleset))
   return 0
 
 
-def write(directory: str | os.PathLike) -> str:
+def write(directory: str | os.PathLike, ruleset: str = '') -> str:
   """Writes the report of a directory of results there; the path of its page.
 
   Raises ValueError or OSError, in one line, if it cannot be made or written.
   """
-  return _write(directory, page.build(*read(directory)))
+  return _write(directory, page.build(*read(directory, ruleset)))
 
 
-def write_several(directory: str | os.PathLike, sets: Sequence[str]) -> str:
+def write_several(
+  directory: str | os.PathLike, sets: Sequence[str], ruleset: str = ''
+) -> str:
   """Writes the report of several sets, as --set names them, into a directory.
 
   Raises ValueError or OSError, in one line, if it cannot be made or written.
   """
   named = _named(sets)
-  found = [compare.Set(name, *read(folder)) for name, folder in named.items()]
+  found = [
+    compare.Set(name, *read(folder, ruleset)) for name, folder in named.items()
+  ]
   if os.path.exists(os.path.join(directory, records.SCORE)):
     raise ValueError(
       f'Expected a directory of its own for the comparison; {directory} holds '
@@ -73,9 +88,25 @@ def write_several(directory: str | os.PathLike, sets: Sequence[str]) -> str:
   return _write(directory, compare.build(found))
 
 
-def read(directory: str | os.PathLike) -> tuple[list[RunRecord], Score]:
-  """The records in a directory, in the order of the runs, and their score."""
+def read(
+  directory: str | os.PathLike, ruleset: str = ''
+) -> tuple[list[RunRecord], Score]:
+  """The records in a directory, in the order of the runs, and their score.
+
+  Of a directory with neither they are made from its logs.
+  """
+  if _holds_logs_alone(directory):
+    return from_logs.read(directory, ruleset=ruleset)
   return records.read_runs(directory), records.read_score(directory)
+
+
+def _holds_logs_alone(directory: str | os.PathLike) -> bool:
+  if not os.path.isdir(directory):
+    return False
+  names = os.listdir(directory)
+  return any(map(files.is_log, names)) and not any(
+    name.startswith('run_') and name.endswith('.json') for name in names
+  )
 
 
 def _write(directory: str | os.PathLike, report: page.Report) -> str:

@@ -73,7 +73,7 @@ class RunRecord:
   ruleset: str
   division: str
   run: int
-  seed: int
+  seed: int | None  # None: a log of others that does not say
   status: str  # 'success' or 'aborted'
   reason: str
   target: Target

@@ -87,7 +87,10 @@ def settings(runs: Sequence[Run]) -> list[Setting]:
   for name in dict.fromkeys(name for settings in all_of for name in settings):
     held = [settings[name] for settings in all_of if name in settings]
     first = held[0]
-    changed = any(item.value != item.reference for item in held)
+    changed = any(
+      item.reference is not None and item.value != item.reference
+      for item in held
+    )
     texts = [
       fmt.plain(settings[name].value) if name in settings else fmt.NOTHING
       for settings in all_of
