@@ -264,7 +264,11 @@ class Runner:
     command = [sys.executable, '-m', *self._start, *self._arguments]
     command += [f'--output={self._output}', f'--run={run}', '--progress=json']
     command += ['--resume'] if self._goes_on(run) else []
-    with open(_errors_path(self._output, run), 'w', encoding='utf-8') as errors:
+    children = accessory.Children(second_kills=True)
+    with (
+      open(_errors_path(self._output, run), 'w', encoding='utf-8') as errors,
+      accessory.handled(children.handle, accessory.ending_signals()),
+    ):
       child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -275,17 +279,11 @@ class Runner:
         pass_fds=(self._lock,),
         start_new_session=True,  # signals reach it through us, once
       )
-
-      def pass_on(number, frame):
-        del frame
-        if self._signal is not None:
-          child.kill()  # asked twice: at once
-        self._signal = number
-        child.send_signal(number)
-
-      with accessory.handled(pass_on, accessory.ending_signals()):
-        self._show(run, child)
-        return child.wait()
+      children.add(child)
+      self._show(run, child)
+      code = child.wait()
+    self._signal = children.signal
+    return code
 
   def _show(self, run: int, child: subprocess.Popen) -> None:
     began, steps, quality = time.monotonic(), 0, ''

@@ -60,24 +60,17 @@ def run(
   Their output comes with '[rank] ' before it, unless there is one. SIGINT and
   SIGTERM are passed on to all.
   """
-  children = [
-    _start(module, arguments, {**(environment or {}), **variables})
-    for variables in places(processes, devices)
-  ]
-  shown = [
-    threading.Thread(target=_show, args=(rank, child, processes > 1))
-    for rank, child in enumerate(children)
-  ]
-  for thread in shown:
-    thread.start()
-
-  def pass_on(number, frame):
-    del frame
-    for child in children:
-      child.send_signal(number)  # nothing, if it has ended
-
-  with accessory.handled(pass_on, (signal.SIGINT, signal.SIGTERM)):
-    codes = _wait(children)
+  children = accessory.Children()
+  shown = []
+  with accessory.handled(children.handle, (signal.SIGINT, signal.SIGTERM)):
+    for rank, variables in enumerate(places(processes, devices)):
+      child = _start(module, arguments, {**(environment or {}), **variables})
+      children.add(child)
+      shown.append(
+        threading.Thread(target=_show, args=(rank, child, processes > 1))
+      )
+      shown[-1].start()
+    codes = _wait([*children])
   for thread in shown:
     thread.join()
   return _first(codes)

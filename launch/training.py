@@ -80,8 +80,13 @@ def run(request: run_flags.Request) -> int:
 
 def _watched(request: run_flags.Request, place: Place) -> supervisor.Job:
   log_path = files.log_path(FLAGS.output, FLAGS.run)
-  settings = alike.settings(request)
-  return supervisor.Job(place, _bounds(), settings, FLAGS.output, log_path)
+  return supervisor.Job(
+    place,
+    _bounds(),
+    alike.settings(request),
+    FLAGS.output,
+    '' if FLAGS.rehearse else log_path,
+  )
 
 
 def _bounds() -> Bounds:
@@ -97,21 +102,31 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
       job = dataclasses.replace(job, preflight=_preflight(job))
   if FLAGS.rehearse:
     return me.finished(_rehearse(job, clock, me))
-  log_path = job.log_path if hosts.is_primary() else None
-  log = RunLog(log_path, clock, suspended=job.resumed)
+  with _ended_by_signals() as signals:
+    log_path = job.log_path if hosts.is_primary() else None
+    log = RunLog(log_path, clock, suspended=job.resumed)
+    return _logged(job, log, clock, me, signals)
+
+
+def _logged(
+  job: Job, log: RunLog, clock: Clock, me: worker.Worker, signals: '_Signals'
+) -> int:
+  """Makes the run, of which the log is open; returns the exit code."""
   shown = progress.watcher(
     FLAGS.progress if hosts.is_primary() else 'none',
     job.task.blocks(job.facts),
     job.request,
   )
+  shown.starting, shown.ended = signals.at_stage, signals.at_tick
   try:
-    with _ended_by_signals() as signals:
-      # Without checkpoints nothing is gained by waiting for a step's end.
-      signals.waits = job.checkpoints.saves
-      shown.starting, shown.ended = signals.at_stage, signals.at_tick
-      if not job.resumed:
-        _open_log(job, log, clock)
-      result = _run(job, log, clock, me.watch(shown))
+    if not job.resumed:
+      _open_log(job, log, clock)
+    result = _run(job, log, clock, me.watch(shown))
+    signals.ignore()
+    if hosts.is_primary():
+      record = _record(job, result, clock)
+      records.write_run(job.record_path, record)
+      shown.result(record)
   except loop.Interrupted as end:
     print(f'{end}; the log says so: {job.log_path}', file=sys.stderr)
     if end.saved is not None and hosts.is_primary():
@@ -119,24 +134,30 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
         f'saved after step {end.saved}: --resume continues', file=sys.stderr
       )
     return me.finished(128 + end.number)
-  except (checkpoint.Failed, arrays.CorruptArrayError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    me.failed(error)
-    return 1
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     # The log says 'aborted' by now; what is left is to tell the person.
-    logging.exception('The run failed; its log is %s', job.log_path)
-    me.failed(error)
+    fatal = _is_fatal(error)
+    if fatal or isinstance(error, checkpoint.Failed):
+      print(f'error: {error}', file=sys.stderr)
+    else:
+      logging.exception('The run failed; its log is %s', job.log_path)
+    me.failed(error, fatal=fatal)
     return 1
   finally:
+    signals.ignore()
     log.close()
     if not clock.timed and not job.resumed and hosts.is_primary():
       resuming.set_aside(FLAGS.output, FLAGS.run)  # the next may start
-  if hosts.is_primary():
-    record = _record(job, result, clock)
-    records.write_run(job.record_path, record)
-    shown.result(record)
   return me.finished(0 if result.status == SUCCESS else 1)
+
+
+def _is_fatal(error: Exception) -> bool:
+  """True for what would end the same run again: a full disk, broken data."""
+  if isinstance(error, checkpoint.FailedElsewhere):
+    return False  # where it failed, that is said
+  if isinstance(error, OSError) and error.errno in files.DISK_ERRORS:
+    return True
+  return isinstance(error, checkpoint.Failed | arrays.CorruptArrayError)
 
 
 def _join(request: run_flags.Request) -> None:
@@ -357,24 +378,26 @@ def _platform() -> str:
 class _Signals:
   """Signals end the run in order, a second one at once.
 
-  Before the first step, or where no checkpoint is worth waiting for, one
-  raises; what swallows the exception only delays it.
+  The first raises in startup, so that no compilation is waited for. Code that
+  calls Python may swallow that, as JAX's callback of the garbage collector
+  does; then the next stage raises it again. From the first tick on a tick ends
+  the run.
   """
 
   def __init__(self):
-    self.waits = False  # for the end of a step
-    self._training = False
+    self._raises = False
     self._got: loop.Interrupted | None = None
 
   def at_stage(self) -> None:
     """Startup has come to another stage."""
+    self._raises = True
     if self._got:
       raise self._got
 
   def at_tick(self, tick: int) -> loop.Interrupted | None:
     """Cause that ends the run, in order, at this tick; see loop.Watcher."""
     del tick
-    self._training = True
+    self._raises = False
     return self._got
 
   def handle(self, number: int, frame) -> None:
@@ -383,30 +406,40 @@ class _Signals:
     for each in accessory.ending_signals():
       signal.signal(each, lambda number, _: os._exit(128 + number))
     self._got = loop.Interrupted(signal.Signals(number).name, number)
-    if not (self._training and self.waits):
+    if self._raises:
       raise self._got
+
+  def ignore(self) -> None:
+    """From here on results are written: short, and not to be lost."""
+    self._raises = False
+    if jax.process_count() == 1:
+      for each in accessory.ending_signals():
+        signal.signal(each, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[_Signals]:
-  """Listens for signals.
+  """Listens for signals, which do nothing before the first stage.
 
   Of several processes JAX listens itself, and all end at one tick: see
   worker.Watched.
   """
   signals = _Signals()
-  if jax.process_count() > 1:
-    yield signals
-    return
-  caught = accessory.ending_signals()
-  for each in caught:
-    signal.signal(each, signals.handle)
+  if jax.process_count() == 1:
+    for each in accessory.ending_signals():
+      signal.signal(each, signals.handle)
+  sys.unraisablehook = _unraisable
   try:
     yield signals
   finally:
-    # What follows is the writing of the result: short, and not to be lost.
-    for each in caught:
-      signal.signal(each, signal.SIG_IGN)
+    signals.ignore()
+    sys.unraisablehook = sys.__unraisablehook__
+
+
+def _unraisable(found: Any) -> None:
+  """Prints what a callback swallowed, but for a signal, which is not lost."""
+  if not isinstance(found.exc_value, loop.Interrupted):
+    sys.__unraisablehook__(found)
 
 
 def _record(job: Job, result: loop.Result, clock: Clock) -> RunRecord:

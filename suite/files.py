@@ -5,6 +5,7 @@ A file of somebody else may be a pipe, a device, endless or nested without end;
 """
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -17,6 +18,10 @@ from typing import Any
 # The folder that holds our packages, and these.
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ('input_pipelines', 'launch', 'models', 'suite')
+# What a full or broken disk says: errors that the same command meets again.
+DISK_ERRORS = (
+  errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO,
+)  # fmt: skip
 MAX_RECORD = 64 << 20  # bytes; a run of a million steps has less
 MAX_DEPTH = 50  # of values within values
 _TOO_DEEP = f'expected values nested at most {MAX_DEPTH} deep, got deeper ones'

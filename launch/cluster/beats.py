@@ -17,7 +17,10 @@ _END, _END_AT = struct.Struct('<iiH'), 128
 _BYTES = 4096
 _LONGEST = _BYTES - _END_AT - _END.size
 
-FINISHED, REFUSED, FAILED = 1, 2, 3
+_STARTING = 'starting'  # until the worker says more
+
+# FATAL: as FAILED, but of what would fail again, such as a full disk.
+FINISHED, REFUSED, FAILED, FATAL = 1, 2, 3, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +31,17 @@ class Beat:
   running: bool  # whether the clock has started
   place: str  # 'input', 'compute', ...; before that a stage of startup
 
+  @property
+  def begun(self) -> bool:
+    """Says that the worker has begun the run, and so its log."""
+    return self.running or self.place != _STARTING
+
 
 @dataclasses.dataclass(frozen=True)
 class End:
   """Exit that a worker announces before it ends."""
 
-  kind: int  # FINISHED, REFUSED or FAILED
+  kind: int  # FINISHED, REFUSED, FAILED or FATAL
   code: int  # exit code
   text: str
 
@@ -50,7 +58,7 @@ class Beats:
     self._names: dict[str, bytes] = {}
     self._stages = 0
     if create:
-      self.stage('starting')
+      self.stage(_STARTING)
 
   def stage(self, text: str) -> None:
     """Startup has reached stage `text`."""

@@ -13,7 +13,9 @@ from typing import Any
 _OWN_WORK = ('input', 'checkpoint')
 # Of several faults at about one time the first is the cause, but for those
 # that a rank's end brings to others: JAX ends a peer of the lost with SIGABRT.
-_BLAME = {'died': 0, 'lost': 0, 'refused': 1, 'failed': 2, 'aborted': 3}
+_BLAME = {
+  'died': 0, 'lost': 0, 'refused': 1, 'fatal': 1, 'failed': 2, 'aborted': 3,
+}  # fmt: skip
 
 Message = dict[str, Any]
 
@@ -135,8 +137,7 @@ class Roll:
       self._stage = 'interrupted'
       return {'kind': 'interrupt', 'signal': self._signal[0]}
     if self._stage == 'running' and (fault := self._found(now)):
-      text = f'{self._name(fault.rank)}: {fault.text}'
-      return self._end('end', fault=fault.kind, rank=fault.rank, text=text)
+      return self._ended_by(fault)
     return None
 
   def _joined(self, now: float) -> Message | None:
@@ -145,6 +146,8 @@ class Roll:
       return self._end('interrupt', signal=self._signal[0])
     if self._refusal:
       return self._end('refuse', text=f'{self._refusal}.')
+    if self._faults:  # of one that has come and is gone again
+      return self._ended_by(self._faults[0])
     if not missing:
       if different := differences(self._ranks):
         return self._end('refuse', text=f'{different}.')
@@ -157,7 +160,9 @@ class Roll:
       return None
     come = 'has' if len(missing) == 1 else 'have'
     return self._end(
-      'refuse',
+      'end',
+      fault='missing',
+      rank=missing[0],
       text=f'{listed(missing)} of {self._processes} {come} not come after '
       f'{self._bounds.join:g} s.',
     )
@@ -203,6 +208,10 @@ class Roll:
   def _fault(self, rank: int, kind: str, text: str, now: float) -> None:
     if all(fault.rank != rank for fault in self._faults):
       self._faults.append(Fault(rank, kind, text, now))
+
+  def _ended_by(self, fault: Fault) -> Message:
+    text = f'{self._name(fault.rank)}: {fault.text}'
+    return self._end('end', fault=fault.kind, rank=fault.rank, text=text)
 
   def _end(self, kind: str, **values) -> Message:
     self._stage = 'ended'

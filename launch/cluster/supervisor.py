@@ -8,12 +8,12 @@ or makes no progress, when a host is lost, when a signal comes.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -25,6 +25,7 @@ from launch.cluster import channel, hosts, worker
 from launch.cluster import place as clusters
 from launch.cluster.roll import Bounds, Message, Roll
 from launch.support import accessory
+from suite import files
 from suite.run import run_log
 
 # Exit code of a rank whose job was ended by a watchdog (sysexits: EX_TEMPFAIL).
@@ -34,6 +35,16 @@ LATE = 75
 GRACE_SECONDS = 25.0
 _EXIT_SECONDS = 60.0  # from the end of the work to the end of the process
 _DUMP_SECONDS = 1.0
+_MOST_STACKS = 4 << 20  # bytes
+_PR_SET_PDEATHSIG = 1
+
+
+# How a worker says that it ends -> the fault, as the roll calls it.
+_FAULTS = {
+  beats_lib.REFUSED: 'refused',
+  beats_lib.FAILED: 'failed',
+  beats_lib.FATAL: 'fatal',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Job:
   bounds: Bounds
   settings: Mapping[str, str]  # must be alike on all ranks
   output: str  # where stacks go
-  log_path: str  # which rank 0's supervisor completes
+  log_path: str  # which rank 0's supervisor completes; '': there is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +65,7 @@ class _Ending:
   code: int
   text: str = ''  # for people; and the log's reason
   dump: bool = False  # the worker's stacks first
+  first_lost: bool = False  # rank 0 cannot complete the log
 
 
 def is_worker() -> bool:
@@ -89,6 +101,9 @@ class _Supervisor:
     self._hub: channel.Hub | None = None
     self._link: channel.Link | None = None
     self._process: asyncio.subprocess.Process | None = None
+    self._stacks = _unnamed_file()
+    self._hosts: list[str] = []  # of the ranks, in their order
+    self._log_before: Mapping[str, Any] | None = None  # its end
     self._tasks: list[asyncio.Task] = []
     self._beat = self._beats.read()
     self._moved = self._heard = time.monotonic()
@@ -165,9 +180,10 @@ class _Supervisor:
     hint = ''
     if address.startswith(('127.', 'localhost')):
       hint = ' (this is every host itself: is there more than one?)'
-    raise ValueError(
+    return _Ending(
+      LATE,
       f'Rank 0 was not to be reached at {address} after '
-      f'{self._job.bounds.join:g} s{hint}.'
+      f'{self._job.bounds.join:g} s{hint}.',
     )
 
   async def _on_tick(self, _) -> _Ending | None:
@@ -181,8 +197,8 @@ class _Supervisor:
         return _Ending(self._done)
       return self._interrupted(f', did not end within {GRACE_SECONDS:g} s')
     if self._link and now - self._heard > self._job.bounds.silence:
-      return _Ending(
-        LATE, f'rank 0: nothing heard of it for {now - self._heard:.0f} s', True
+      return self._first_lost(
+        f'nothing heard of it for {now - self._heard:.0f} s'
       )
     if self._done is not None and self._hub and self._hub.roll.finished:
       return _Ending(self._done) if self._exited else None
@@ -212,8 +228,7 @@ class _Supervisor:
       self._deadline = time.monotonic() + _EXIT_SECONDS
       self._link.send({'kind': 'finished'})
     else:
-      refused = end.kind == beats_lib.REFUSED
-      self._fault('refused' if refused else 'failed', end.text)
+      self._fault(_FAULTS[end.kind], end.text)
 
   def _fault(self, kind: str, text: str) -> None:
     self._told = True
@@ -252,10 +267,13 @@ class _Supervisor:
     pass
 
   async def _said_go(self, message: Message) -> None:
+    self._hosts = message['hosts']
+    if self._completes(first_lost=True):
+      self._log_before = run_log.ending(self._job.log_path)
     environment = {
       **os.environ,
-      worker.VARIABLE: f'{os.getpid()}:{self._folder}',
-      'PODIUM_HOSTS': ','.join(message['hosts']),
+      worker.VARIABLE: f'{self._folder}:{self._stacks}',
+      'PODIUM_HOSTS': ','.join(self._hosts),
     }
     self._process = await asyncio.create_subprocess_exec(
       sys.executable,
@@ -263,6 +281,8 @@ class _Supervisor:
       env=environment,
       stdin=asyncio.subprocess.DEVNULL,
       start_new_session=True,  # signals reach it through its supervisor
+      pass_fds=(self._stacks,),
+      preexec_fn=_ends_with(os.getpid()),
     )
     self._moved = time.monotonic()
     self._tasks.append(asyncio.create_task(self._wait(self._process)))
@@ -296,6 +316,8 @@ class _Supervisor:
       return _Ending(1, message['text'])
     if self._done is not None and self._exited:
       return _Ending(self._done, message['text'])
+    if message['fault'] == 'fatal':
+      return _Ending(1, message['text'])
     return _Ending(LATE, message['text'], dump=True)
 
   async def _said_closed(self, _: Message) -> _Ending | None:
@@ -303,7 +325,11 @@ class _Supervisor:
       return None  # rank 0 has ended first; its peers follow by themselves
     if self._done is not None:
       return None
-    return _Ending(LATE, 'rank 0: its connection was closed', dump=True)
+    return self._first_lost('its connection was closed')
+
+  def _first_lost(self, how: str) -> _Ending:
+    name = f'rank 0 ({self._hosts[0]})' if self._hosts else 'rank 0'
+    return _Ending(LATE, f'{name}: {how}', dump=True, first_lost=True)
 
   def _interrupted(self, how: str) -> _Ending:
     number = self._signal or self._asked
@@ -320,9 +346,27 @@ class _Supervisor:
         file=sys.stderr,
         flush=True,
       )
-      if place.process == 0:
-        run_log.complete(self._job.log_path, ending.text)
+      self._complete(ending)
     return ending.code
+
+  def _complete(self, ending: _Ending) -> None:
+    """Has the log say why the run ended, if it was begun and is not over."""
+    if self._done is not None or not self._beats.read().begun:
+      return
+    if not self._completes(first_lost=ending.first_lost):
+      return
+    try:
+      run_log.complete(self._job.log_path, ending.text, before=self._log_before)
+    except OSError as error:
+      print(f'the log could not be completed: {error}', file=sys.stderr)
+
+  def _completes(self, *, first_lost: bool) -> bool:
+    """Rank 0 does; in its place rank 1 and the first rank of another host."""
+    rank = self._job.place.process
+    if rank == 0 or not first_lost:
+      return rank == 0
+    others = [n for n, host in enumerate(self._hosts) if host != self._hosts[0]]
+    return rank in (1, *others[:1])
 
   async def _end_worker(self, dump: bool) -> str:
     """Ends what still runs; returns words on where its stacks are."""
@@ -338,21 +382,20 @@ class _Supervisor:
     return words
 
   async def _dump(self) -> str:
-    stacks = os.path.join(self._folder, worker.STACKS)
-    if not os.path.exists(stacks):
-      return ''  # it does not listen yet, and the signal would end it
     for number in (signal.SIGUSR1, signal.SIGCONT):  # it may be stopped
       with contextlib.suppress(ProcessLookupError):
         self._process.send_signal(number)
     await asyncio.sleep(_DUMP_SECONDS)
+    stacks = os.pread(self._stacks, _MOST_STACKS, 0)
+    if not stacks:
+      return ''  # it does not listen yet
+    print(stacks.decode(errors='replace'), file=sys.stderr, flush=True)
     path = os.path.join(
       self._job.output, f'stacks_rank{self._job.place.process}.txt'
     )
     try:
       os.makedirs(self._job.output, exist_ok=True)
-      shutil.copyfile(stacks, path)
-      with open(stacks, encoding='utf-8', errors='replace') as file:
-        print(file.read(), file=sys.stderr, flush=True)
+      files.write_bytes(path, stacks)
     except OSError as error:
       return f'; its stacks could not be written: {error}'
     return f'; where it was is in {path}'
@@ -364,6 +407,33 @@ class _Supervisor:
       await self._hub.close()
     for task in self._tasks:
       task.cancel()
+    os.close(self._stacks)
+
+
+def _unnamed_file() -> int:
+  """Descriptor of an empty file, in memory where the system has such."""
+  if hasattr(os, 'memfd_create'):
+    return os.memfd_create('stacks')
+  with tempfile.TemporaryFile() as file:
+    return os.dup(file.fileno())
+
+
+def _ends_with(parent: int) -> Callable[[], None]:
+  """What a new process calls first: it ends as soon as `parent` does.
+
+  On Linux; elsewhere a worker whose supervisor was killed runs on.
+  """
+  library = ctypes.CDLL(None)
+
+  def call() -> None:
+    if sys.platform == 'linux':
+      library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+      os._exit(1)
+    # Until it listens, being asked for its stacks must not end it.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+  return call
 
 
 def _control_address(place: clusters.Place) -> tuple[str, int]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 import contextlib
-import ctypes
 import faulthandler
 import os
 import signal
-import sys
 
 import jax
 from jax.experimental import multihost_utils
@@ -16,10 +14,10 @@ from launch.cluster.beats import Beats
 from launch.support import progress
 from suite.run import loop
 
-# PID:FOLDER of the worker's supervisor; only a worker has it.
+# FOLDER:DESCRIPTOR, where the worker beats and writes its stacks; only a worker
+# has it.
 VARIABLE = 'PODIUM_WORKER'
-BEATS, STACKS = 'beats', 'stacks.txt'
-_PR_SET_PDEATHSIG = 1
+BEATS = 'beats'
 
 
 class Worker:
@@ -34,11 +32,11 @@ class Worker:
     """`inner`, and the beats of the run beside it."""
     return Watched(inner, self._beats) if self._beats else inner
 
-  def failed(self, error: BaseException) -> None:
-    """An exception has ended the run."""
+  def failed(self, error: BaseException, *, fatal: bool = False) -> None:
+    """An exception has ended the run; a `fatal` one would end the next too."""
     if self._beats:
-      text = f'{type(error).__name__}: {error}'
-      self._beats.end(beats_lib.FAILED, 1, text)
+      kind = beats_lib.FATAL if fatal else beats_lib.FAILED
+      self._beats.end(kind, 1, f'{type(error).__name__}: {error}')
 
   def finished(self, code: int) -> int:
     """All is done and `code` is the exit code; returns it."""
@@ -49,28 +47,26 @@ class Worker:
 
 @contextlib.contextmanager
 def entered() -> Iterator[Worker]:
-  """This process as a worker, if it is one; it dies with its supervisor."""
+  """This process as a worker, if it is one."""
   # Taken away: it is not for what the worker itself starts.
-  parent, _, folder = os.environ.pop(VARIABLE, '').partition(':')
+  folder, _, stacks = os.environ.pop(VARIABLE, '').rpartition(':')
   if not folder:
     yield Worker()
     return
-  _die_with(int(parent))
   beats = Beats(os.path.join(folder, BEATS))
-  with open(os.path.join(folder, STACKS), 'w', encoding='utf-8') as stacks:
-    faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
-    worker = Worker(beats)
-    try:
-      yield worker
-    except (ValueError, OSError) as error:
-      beats.end(beats_lib.REFUSED, 2, str(error))
-      raise
-    except BaseException as error:
-      worker.failed(error)
-      raise
-    finally:
-      faulthandler.unregister(signal.SIGUSR1)
-      signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+  faulthandler.register(signal.SIGUSR1, int(stacks), all_threads=True)
+  worker = Worker(beats)
+  try:
+    yield worker
+  except (ValueError, OSError) as error:
+    beats.end(beats_lib.REFUSED, 2, str(error))
+    raise
+  except BaseException as error:
+    worker.failed(error)
+    raise
+  finally:
+    faulthandler.unregister(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 class Watched:
@@ -102,11 +98,3 @@ class Watched:
       return None
     number = self._beats.signal or signal.SIGTERM
     return loop.Interrupted(signal.Signals(number).name, int(number))
-
-
-def _die_with(parent: int) -> None:
-  """On Linux; elsewhere a worker whose supervisor was killed runs on."""
-  if sys.platform == 'linux':
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-  if os.getppid() != parent:
-    os._exit(1)

@@ -277,7 +277,7 @@ def _check(made: Job) -> None:
     raise ValueError(f'topology is like 16x16, not {made.topology!r}.')
   _shares(made)
   for path in (made.data, made.output, made.code, made.python):
-    if path.startswith('~') or not path:
+    if path.startswith(('~', '-')) or not path:
       raise ValueError(f'A path begins with / or a name, not as {path!r}.')
   if made.gcloud.tpu and not _NAME.fullmatch(made.gcloud.tpu):
     raise ValueError(f'gcloud.tpu is a name, not {made.gcloud.tpu!r}.')

@@ -1,12 +1,14 @@
 """Accessories never end a measurement: a terminal, lines nobody can see."""
 
+import atexit
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import io
 import os
 import signal
+import subprocess
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
@@ -34,6 +36,83 @@ def handled(
       signal.signal(number, handler)
 
 
+class Children:
+  """Processes started here, which get this one's signals from their start on.
+
+  `handle` is the handler. A signal that comes while a process is being started
+  reaches it then, and each reaches it once.
+  """
+
+  def __init__(self, *, second_kills: bool = False):
+    """With `second_kills` they are killed at the second signal."""
+    self._second_kills = second_kills
+    self._children: list[subprocess.Popen] = []
+    self._got: list[tuple[int, list[subprocess.Popen]]] = []  # and who was told
+
+  def __iter__(self) -> Iterator[subprocess.Popen]:
+    return iter(self._children)
+
+  @property
+  def signal(self) -> int | None:
+    """The last signal."""
+    return self._got[-1][0] if self._got else None
+
+  def add(self, child: subprocess.Popen) -> None:
+    """One more was started."""
+    self._children.append(child)
+    for count, (number, told) in enumerate(self._got):
+      if child not in told:
+        self._tell(child, number, again=count > 0)
+
+  def handle(self, number: int, frame) -> None:
+    """Passes a signal on."""
+    del frame
+    told = [*self._children]
+    self._got.append((number, told))
+    for child in told:
+      self._tell(child, number, again=len(self._got) > 1)
+
+  def _tell(self, child: subprocess.Popen, number: int, *, again: bool) -> None:
+    # Both do nothing, if it has ended.
+    if again and self._second_kills:
+      child.kill()
+    child.send_signal(number)
+
+
+def by_default(handler: Any) -> None:
+  """Sets what Ctrl-C does while nobody else handles it.
+
+  SIG_DFL ends the process at once; Python's own handler raises an exception,
+  which cleans up on its way, or may be swallowed by whatever calls Python.
+  """
+  own = signal.SIG_DFL, signal.default_int_handler
+  if signal.getsignal(signal.SIGINT) in own:  # else it is ignored
+    signal.signal(signal.SIGINT, handler)
+
+
+def end_by(number: int) -> NoReturn:
+  """Ends this process by a signal, as one that did not handle it."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  signal.signal(number, signal.SIG_DFL)
+  os.kill(os.getpid(), number)
+  raise SystemExit(128 + number)
+
+
+def leave(code: int) -> NoReturn:
+  """Ends this process when its work is done, waiting for no thread.
+
+  At the end of Python, threads of libraries are waited for, such as a
+  checkpoint's whose peers are gone, and one that is stopped where it holds a
+  lock of its library may keep the others from ending. What is registered to be
+  called at exit is called.
+  """
+  atexit._run_exitfuncs()
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  os._exit(code)
+
+
 def protect() -> None:
   """Makes this process run on when what it prints is lost.
 
@@ -48,9 +127,6 @@ def protect() -> None:
       os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this
   sys.stdout = _lossy(sys.stdout, 1)
   sys.stderr = _lossy(sys.stderr, 2)
-  if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-    # An exception could be swallowed by whatever calls Python.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _lossy(stream: io.TextIOWrapper | None, number: int) -> 'Lossy':

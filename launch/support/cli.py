@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import os
+import signal
 import sys
 import textwrap
 from typing import NoReturn
@@ -54,10 +55,13 @@ def run(
 
   With `path_to` it also takes one path, to what that says, and `main` gets it;
   with `rest` it takes anything, and `main` gets the list. What `measures` runs
-  on when it cannot print.
+  on when it cannot print, and waits for no thread in the end.
   A usage error, and a ValueError or an OSError of `main`, is a refusal: one
-  line, exit code 2.
+  line, exit code 2. Ctrl-C that nobody handles ends the process without a word.
   """
+  accessory.by_default(
+    signal.SIG_DFL if measures else signal.default_int_handler
+  )
   if measures:
     accessory.protect()
   before = set(flags.FLAGS)
@@ -80,9 +84,14 @@ def run(
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # TFDS tells of every file
     try:
-      return main(argv[1:]) if rest else main(*_paths(argv[1:], path_to))
+      code = main(argv[1:]) if rest else main(*_paths(argv[1:], path_to))
     except (ValueError, OSError) as error:
-      return refuse(str(error))
+      code = refuse(str(error))
+    except KeyboardInterrupt:
+      accessory.end_by(signal.SIGINT)
+    if measures:
+      accessory.leave(code)
+    return code
 
   app.run(entry, flags_parser=parse)
 

@@ -9,12 +9,12 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import enum
-import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+import threading
 from typing import Any
 
 import jax
@@ -22,16 +22,30 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from suite import files
 from suite.clock import Clock, Moment
 from suite.run.fingerprint import fingerprint
 
 KEPT = 2  # the newest may turn out to be unreadable
 
-_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# A wait for a write is cut into parts, after each of which the hosts vote.
+_WAIT_SECONDS = 1.0
 
 
 class Failed(OSError):
   """A checkpoint could not be written, or none could be read."""
+
+
+class FailedElsewhere(Failed):
+  """The same, for a reason that another process knows."""
+
+
+class Write(enum.IntEnum):
+  """State of the last write; the largest vote counts for all hosts."""
+
+  DONE = 0
+  ACTIVE = 1
+  FAILED = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,25 +169,30 @@ class Checkpoints:
 
   def failed(self) -> bool:
     """True if writing one failed; does not wait for it."""
-    if self._opened is not None and self._error is None:
-      try:
-        self._opened.check_for_errors()
-      except Exception as error:  # whatever its thread met
-        self._error = error
-    return self._error is not None
+    return self.written(0.0) == Write.FAILED
 
   def writing(self) -> bool:
     """True while one is being written."""
-    return self._opened is not None and self._opened.is_saving_in_progress()
+    return self.written(0.0) == Write.ACTIVE
+
+  def written(self, seconds: float) -> Write:
+    """State of the last write on this host, after at most `seconds`.
+
+    Of a failure it tells at once, though Orbax's thread may yet wait for the
+    threads of other hosts.
+    """
+    if self._opened is None:
+      return Write.DONE
+    self._error = self._error or self._opened.written(seconds)
+    if self._error is not None:
+      return Write.FAILED
+    return Write.ACTIVE if self._opened.active else Write.DONE
 
   def finish(self) -> bool:
-    """Waits until nothing is being written; True if that went well."""
-    if self._opened is not None and self._error is None:
-      try:
-        self._opened.wait_until_finished()
-      except Exception as error:  # whatever its thread met
-        self._error = error
-    return self._error is None
+    """Waits until nothing is being written here; True if that went well."""
+    while (state := self.written(_WAIT_SECONDS)) == Write.ACTIVE:
+      pass
+    return state == Write.DONE
 
   def error(self) -> Failed:
     """The error of a failed write, in words; removes its files."""
@@ -182,8 +201,9 @@ class Checkpoints:
     last = (
       f'the last good one is of step {kept[-1]}' if kept else 'none is there'
     )
+    kind = Failed if self._error else FailedElsewhere
     got = _brief(self._error) if self._error else 'an error elsewhere'
-    return Failed(
+    return kind(
       f'Expected to write a checkpoint into {self.directory}, got {got} '
       f'({last}).'
     )
@@ -295,7 +315,6 @@ class Checkpoints:
 
   def remove(self) -> None:
     """Deletes them all, unless they are to be kept."""
-    self.finish()
     self.close()
     if not self.keep and jax.process_index() == 0:
       for directory in (self.directory, self.beside):
@@ -303,10 +322,10 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for what is being written, and ends the threads."""
-    if self._opened is not None:
-      self.finish()
+    # After a failure they may wait for those of other hosts, which never come.
+    if self.finish() and self._opened is not None:
       self._opened.close()
-      self._opened = None
+    self._opened = None
 
   def _steps(self) -> list[int]:
     if self._opened is None and not os.path.isdir(self.directory):
@@ -416,26 +435,37 @@ class Saver:
   def save(self, state: Any, position: Position) -> None:
     """Starts to write a checkpoint, when the previous one is done."""
     with self._clock.spent_on('checkpoint'):
-      if not self._all_finished():
+      if not self._all_written():
         raise self._checkpoints.error()
       origin = self._checkpoints.origin
       self._checkpoints.save(
         state, dataclasses.replace(position, origin=origin)
       )
 
-  def leave(self, state: Any, position: Position) -> int | None:
-    """Writes a last checkpoint -> its steps; None if that failed."""
+  def leave(self, state: Any, position: Position) -> int:
+    """Writes a last checkpoint -> its steps; raises `Failed`."""
     self.save(state, position)
     with self._clock.spent_on('checkpoint'):
-      return position.steps if self._all_finished() else None
+      if not self._all_written():
+        raise self._checkpoints.error()
+    return position.steps
 
   def remove(self) -> None:
     """Removes the checkpoints of a finished run; see Checkpoints."""
     if self._checkpoints:
+      self._all_written()
       self._checkpoints.remove()
 
-  def _all_finished(self) -> bool:
-    return not self._most(int(not self._checkpoints.finish()))
+  def _all_written(self) -> bool:
+    """Waits until no host writes, or one has failed; True if none has.
+
+    No host waits alone: one that failed never comes to where Orbax's threads
+    wait for each other.
+    """
+    state = Write.ACTIVE
+    while state == Write.ACTIVE:
+      state = Write(self._most(self._checkpoints.written(_WAIT_SECONDS)))
+    return state == Write.DONE
 
 
 def processes() -> dict[str, int]:
@@ -449,9 +479,57 @@ class _Manager(ocp.CheckpointManager):
   Its own check would disturb the count that all processes agree by.
   """
 
+  def __init__(self, *args, **kwargs):
+    self._ended = threading.Event()  # the last write, well or not
+    self._ended.set()
+    self._failure: Exception | None = None
+    super().__init__(*args, **kwargs)
+
+  @property
+  def active(self) -> bool:
+    """True while one is being written."""
+    return not self._ended.is_set()
+
+  def save(self, *args, **kwargs):
+    """Starts to write; see Orbax."""
+    self._ended.clear()
+    try:
+      return super().save(*args, **kwargs)
+    except BaseException:
+      self._ended.set()
+      raise
+
+  def written(self, seconds: float) -> Exception | None:
+    """The error of the last write, after at most `seconds` of waiting."""
+    # Should Orbax no longer call `_finalize`, its own words count.
+    if self._ended.wait(seconds) or not self.is_saving_in_progress():
+      if self._failure is None:
+        try:
+          self.wait_until_finished()  # its thread is at its end
+        except Exception as error:  # whatever that met
+          self._failure = error
+      self._ended.set()
+    return self._failure
+
   def reached_preemption(self, step: int) -> bool:
     del step
     return False
+
+  def _wait_for_checkpointers(self) -> None:
+    # Here, in Orbax's thread, before it waits for those of other hosts: when
+    # one of them has failed, those never come.
+    try:
+      super()._wait_for_checkpointers()
+    except Exception as error:
+      self._failure = error
+      self._ended.set()
+      raise
+
+  def _finalize(self, *args, **kwargs) -> None:
+    try:
+      super()._finalize(*args, **kwargs)
+    finally:
+      self._ended.set()
 
 
 def _state_handler() -> ocp.PyTreeCheckpointHandler:
@@ -493,6 +571,6 @@ def _digest(values: Mapping[str, Any]) -> str:
 def _brief(error: Exception) -> str:
   """An error of a library in one line; the system's message is first."""
   text = ' '.join(str(error).split())
-  said = [os.strerror(number) for number in _OF_DISKS]
+  said = [os.strerror(number) for number in files.DISK_ERRORS]
   said = ''.join(f'{each}: ' for each in said if each in text)
   return f'{said}{type(error).__name__}: {text[:200]}'

@@ -14,6 +14,7 @@ from suite.run import start
 from suite.run.blocks import Block, where
 from suite.run.checkpoint import (
   Checkpoints,
+  Failed,
   Position,
   Restored,
   Saver,
@@ -42,6 +43,10 @@ class Interrupted(BaseException):
     super().__init__(f'interrupted by {name}')
     self.number = number
     self.saved: int | None = None  # steps of the checkpoint that it left
+
+  def unsaved(self, error: Exception) -> None:
+    """Adds why it left no checkpoint."""
+    self.args = (f'{self}; {error}',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +214,10 @@ def run(
       except _Ending as ending:
         progress.drain()
         if progress.steps and saver.saves:
-          ending.by.saved = saver.leave(state, progress.position(feed))
+          try:
+            ending.by.saved = saver.leave(state, progress.position(feed))
+          except Failed as error:
+            ending.by.unsaved(error)
         raise ending.by from None
   saver.remove()  # checkpoints are not the result
   return Result(

@@ -1,6 +1,7 @@
 """A run's log: mllog events, from process 0, refused in a wrong order."""
 
 from collections.abc import Mapping
+import contextlib
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ _ORDER = {
 }
 _SETTING = (('init',), None)
 _STATISTIC = (('block',), None)
+_STOP = b'"run_stop"'  # in the line that ends a log
 # mllog names the file and line this many frames above its own method: those of
 # whoever called `event`, `start` or `end` here, past that method and `_write`.
 _STACK_OFFSET = 3
@@ -43,7 +45,8 @@ class RunLog:
 
   Other processes than 0 pass `path=None`: they check the order and write
   nothing. Values must be plain Python: a device array would make mllog drop
-  the line without an error.
+  the line without an error. OSError for a line that the disk does not take: a
+  run without its log has no result.
   """
 
   def __init__(
@@ -66,7 +69,7 @@ class RunLog:
     if self._path is None:
       self._sink.addHandler(logging.NullHandler())
     else:
-      self._sink.addHandler(logging.FileHandler(self._path, mode=mode))
+      self._sink.addHandler(_Handler(self._path, mode=mode))
 
   @property
   def stopped(self) -> bool:
@@ -127,7 +130,8 @@ class RunLog:
   def close(self) -> None:
     """Closes the file."""
     for handler in self._sink.handlers:
-      handler.close()
+      with contextlib.suppress(OSError):  # of a line that was refused before
+        handler.close()
 
   def _write(self, kind, key, value, metadata, at, otherwise=_SETTING) -> None:
     stages, after = _ORDER.get((kind, key), otherwise)
@@ -159,31 +163,70 @@ def _require_plain(key: str, values: Any) -> None:
     ) from None
 
 
-def complete(path: str, reason: str) -> bool:
+class _Handler(logging.FileHandler):
+  """Writes lines, and raises where logging would print the error and go on."""
+
+  def handleError(self, record: logging.LogRecord) -> None:
+    """See logging.Handler; called while the error is handled."""
+    del record
+    raise
+
+
+def complete(
+  path: str, reason: str, *, before: Mapping[str, Any] | None = None
+) -> bool:
   """Ends the log of a run whose process is gone: 'aborted', for `reason`.
 
-  False, and nothing is written, if there is no log or it has its end. Half a
-  line, as a killed process leaves, is cut off.
+  Who ends it from outside knows better: an 'aborted' that the process wrote
+  itself gets this reason, which is the cause of what it saw. One that stood
+  there `before` it began, and a success, stay. Half a line, as a killed process
+  leaves, is cut off. No reader sees half of it, and two who do this at once
+  leave one end. OSError if it cannot be written.
+
+  Returns whether the log says `reason` now.
   """
-  if not os.path.exists(path) or ending(path):
+  if not os.path.exists(path):
     return False
-  with open(path, 'r+b') as file:
-    file.truncate(file.read().rfind(b'\n') + 1)
+  found = ending(path)
+  if found and (found == before or found.get('status') != ABORTED):
+    return False
+  with open(path, 'rb') as file:
+    lines = file.read().splitlines(keepends=True)
+  if lines and not lines[-1].endswith(b'\n'):
+    lines.pop()
+  at = None
+  stops = [n for n, line in enumerate(lines) if _STOP in line]
+  if found and stops:
+    at = (_record(lines[stops[-1]].decode()) or {}).get('time_ms')
+    del lines[stops[-1] :]
+  copied = files.partial_path(path)
+  try:
+    with open(copied, 'xb') as file:
+      file.writelines(lines)
+    _end(copied, reason, at)
+    os.replace(copied, path)
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(copied)
+  return True
+
+
+def _end(path: str, reason: str, at: int | None) -> None:
   sink = logging.Logger('podium.run_log', logging.INFO)
-  handler = logging.FileHandler(path)
+  handler = _Handler(path)
   sink.addHandler(handler)
+  metadata = {'status': ABORTED, 'reason': reason}
   mllog.MLLogger(sink, root_dir=str(files.ROOT)).end(
-    'run_stop', metadata={'status': ABORTED, 'reason': reason}
+    'run_stop', metadata=metadata, time_ms=at
   )
   handler.close()
-  return True
 
 
 def ending(path: str) -> Mapping[str, Any] | None:
   """The metadata of a log's run_stop; None if it has none, or is not there."""
   try:
     with open(path, encoding='utf-8', errors='replace') as file:
-      lines = [line for line in file if '"run_stop"' in line]
+      lines = [line for line in file if _STOP.decode() in line]
     return json.loads(lines[-1][lines[-1].index('{') :])['metadata']
   except (OSError, IndexError, ValueError, KeyError):
     return None

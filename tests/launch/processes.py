@@ -85,3 +85,10 @@ def here(module: ModuleType, *arguments: object) -> subprocess.CompletedProcess:
   return subprocess.CompletedProcess(
     given, code, out.getvalue(), errors.getvalue()
   )
+
+
+def catches(pid: int, number: int) -> bool:
+  """Returns whether a process has a handler of its own for a signal."""
+  with open(f'/proc/{pid}/status', encoding='utf-8') as file:
+    mask = next(line for line in file if line.startswith('SigCgt'))
+  return bool(int(mask.split()[1], 16) >> (number - 1) & 1)

@@ -22,8 +22,12 @@ def _hello(rank, token='t', **more):
 class _Channel:
   """A hub and links to it."""
 
+  def __init__(self, ranks=2):
+    self._ranks = ranks
+
   async def __aenter__(self):
-    self.hub = control.Hub(roll.Roll(2, _BOUNDS, time.monotonic()), 't')
+    made = roll.Roll(self._ranks, _BOUNDS, time.monotonic())
+    self.hub = control.Hub(made, 't')
     self.port = await self.hub.listen('127.0.0.1', 0)
     self.links = []
     return self
@@ -90,6 +94,20 @@ class ControlTest(parameterized.TestCase):
         bad, _ = await channel.link(_hello(1))
         await _next(told)
         bad._writer.write(b'\xff{\n')
+        while not channel.hub.roll.ended:
+          channel.hub.pulse()
+          await asyncio.sleep(0)
+        end = await _next(told)
+        self.assertEqual((end['rank'], end['fault']), (1, 'lost'))
+
+    asyncio.run(talk())
+
+  def test_one_that_leaves_before_all_have_come_ends_those_that_wait(self):
+    async def talk():
+      async with _Channel(ranks=3) as channel:
+        _, told = await channel.link(_hello(0, processes=3))
+        gone, _ = await channel.link(_hello(1, processes=3))
+        await gone.close()
         while not channel.hub.roll.ended:
           channel.hub.pulse()
           await asyncio.sleep(0)

@@ -44,8 +44,18 @@ class JoiningTest(parameterized.TestCase):
     for rank in come:
       made.join(rank, _hello(count, rank, {}), 1.0)
     self.assertIsNone(made.answer(59.0))
-    self.assertEqual(made.answer(60.5), {'kind': 'refuse', 'text': says})
+    answer = made.answer(60.5)
+    self.assertEqual((answer['fault'], answer['text']), ('missing', says))
     self.assertTrue(made.ended)
+
+  def test_one_that_is_gone_before_all_have_come_ends_all_at_once(self):
+    made = roll.Roll(3, _BOUNDS, 0.0)
+    for rank in (0, 2):
+      made.join(rank, _hello(3, rank, {}), 1.0)
+    made.leave(2, 2.0)
+    answer = made.answer(2.0)
+    self.assertEqual((answer['rank'], answer['fault']), (2, 'lost'))
+    self.assertEqual(answer['text'], 'rank 2 (h2): its connection was closed')
 
   def test_ranks_that_differ_are_named_with_what(self):
     first = {'code': 'abc', 'momentum': '0.9'}
@@ -152,6 +162,12 @@ class BlameTest(parameterized.TestCase):
     self.assertIsNone(self.roll.answer(5.6))
     answer = self.roll.answer(6.1)
     self.assertEqual(answer['text'], 'rank 1 (h1): SIGKILL')
+
+  def test_a_full_disk_is_to_blame_and_not_what_it_brings_to_others(self):
+    for rank, kind in ((0, 'failed'), (2, 'fatal'), (1, 'aborted')):
+      self.roll.hear(rank, {'kind': 'fault', 'fault': kind, 'text': kind}, 5.0)
+    answer = self.roll.answer(6.1)
+    self.assertEqual((answer['rank'], answer['fault']), (2, 'fatal'))
 
   def test_of_equal_faults_the_first_is_to_blame(self):
     for rank in (2, 0):

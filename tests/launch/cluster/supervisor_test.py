@@ -25,24 +25,24 @@ class WatchdogTest(parameterized.TestCase):
     with open(self.log, 'w', encoding='utf-8') as file:
       file.write(':::MLLOG {"key": "init_start"}\n:::MLLOG {"key": "half')
 
-  def ranks(self, kind, rank, count=2, absent=()):
+  def ranks(self, kind, rank, count=2):
     """Exit codes and what was printed to stderr, of all ranks."""
-    started = [
-      processes.start(
-        'tests.launch.cluster.pretender',
-        self.folder,
-        kind,
-        str(rank),
-        environment=each,
-      )
-      for index, each in enumerate(local.places(count, 1))
-      if index not in absent
-    ]
-    for each in started:
-      self.addCleanup(each.wait)
-      self.addCleanup(each.kill)
-    said = [each.communicate(timeout=200)[1] for each in started]
+    started = [self.start(kind, rank, each) for each in local.places(count, 1)]
+    said = [each.communicate(timeout=400)[1] for each in started]
     return [each.returncode for each in started], said
+
+  def start(self, kind, rank, place):
+    """One rank."""
+    started = processes.start(
+      'tests.launch.cluster.pretender',
+      self.folder,
+      kind,
+      str(rank),
+      environment=place,
+    )
+    self.addCleanup(started.wait)
+    self.addCleanup(started.kill)
+    return started
 
   def reason(self):
     with open(self.log, encoding='utf-8') as file:
@@ -81,12 +81,14 @@ class WatchdogTest(parameterized.TestCase):
     with open(stacks, encoding='utf-8') as file:
       self.assertRegex(file.read(), r'pretender.py", line \d+ in _wait')
 
-  def test_the_stack_of_a_stopped_process_is_had_too(self):
-    self.ranks('SIGSTOP', 0, count=1)
+  def test_the_stack_of_a_stopped_process_is_had_even_if_it_cannot_be_kept(
+    self,
+  ):
+    os.mkdir(os.path.join(self.folder, 'stacks_rank0.txt'))  # in the way
+    _, (said,) = self.ranks('SIGSTOP', 0, count=1)
     # It runs on for a moment before it is asked.
-    where = r'pretender.py", line \d+ in _(happens|work|wait)'
-    with open(os.path.join(self.folder, 'stacks_rank0.txt')) as file:
-      self.assertRegex(file.read(), where)
+    self.assertRegex(said, r'pretender.py", line \d+ in _(happens|work|wait)')
+    self.assertIn('its stacks could not be written: [Errno', said)
 
   def test_an_exception_on_one_rank_ends_all_and_is_told(self):
     codes, said = self.ranks('raises', 1)
@@ -116,11 +118,24 @@ class WatchdogTest(parameterized.TestCase):
     codes, said = self.ranks('supervisor', rank)
     self.assertEqual(codes[rank], -signal.SIGKILL)
     self.assertEqual(codes[1 - rank], _LATE)
-    self.assertRegex(said[1 - rank], rf'rank {rank}.*connection was closed')
+    for text in (said[1 - rank], self.reason()):
+      self.assertRegex(text, rf'rank {rank} \(\S+\): its connection was closed')
     workers = subprocess.run(
       ('pgrep', '-f', self.folder), capture_output=True, text=True
     )
     self.assertEqual(workers.stdout, '')
+
+  def test_a_worker_ends_with_its_supervisor_from_its_first_moment_on(self):
+    supervisor = self.start('hangs', 0, local.places(1, 1)[0])
+    children = f'/proc/{supervisor.pid}/task/{supervisor.pid}/children'
+    while not (found := _read(children)):
+      self.assertIsNone(supervisor.poll())
+    worker = int(found)
+    os.kill(worker, signal.SIGSTOP)  # it does nothing any more by itself
+    supervisor.kill()
+    supervisor.wait()
+    while _read(f'/proc/{worker}/cmdline'):
+      pass
 
   def test_ranks_that_finish_end_well_and_leave_the_log_alone(self):
     codes, said = self.ranks('finishes', 0, count=3)
@@ -135,6 +150,15 @@ class WatchdogTest(parameterized.TestCase):
         text, r'error: rank 1 \(.*differs from .* in kind: other, not same.'
       )
     self.assertIsNone(run_log.ending(self.log))
+
+
+def _read(path):
+  """The content of a file of /proc; '' without one."""
+  try:
+    with open(path, encoding='utf-8') as file:
+      return file.read()
+  except (FileNotFoundError, ProcessLookupError):
+    return ''
 
 
 class CompleteTest(absltest.TestCase):

@@ -30,8 +30,8 @@ if code in (0, 1):
 sys.exit(0 if code == 100 else code)
 """
 
-# A launcher: it records its arguments; if they end with a command, it is run as
-# the shell of a host would.
+# A launcher: it records its arguments; if they hold a command, it is run as the
+# shell of a host would, and with $STARTS also words that begin with bash.
 _LAUNCHER = """#!{python} -S
 import json, os, subprocess, sys
 with open(os.environ['CALLS'], 'a') as file:
@@ -40,7 +40,16 @@ for argument in sys.argv[1:]:
   if argument.startswith('--command='):
     command = argument.partition('=')[2]
     sys.exit(subprocess.run(['bash', '-c', command]).returncode)
+if os.environ.get('STARTS') and 'bash' in sys.argv:
+  words = sys.argv[sys.argv.index('bash'):]
+  sys.exit(subprocess.run(words).returncode)
 sys.exit(int(os.environ.get('LAUNCHER_CODE', '0')))
+"""
+
+
+# A program that nobody calls: it says that somebody did.
+_CANARY = """#!/bin/sh
+echo "$0 $*" >>{record}
 """
 
 
@@ -58,6 +67,15 @@ class StandIns:
   def launcher(self, name: str) -> None:
     """Puts a launcher of that name on the PATH of `environment`."""
     self._write(name, _LAUNCHER)
+
+  def canary(self, name: str) -> None:
+    """Puts a program there that `sung` tells of."""
+    self._write(name, _CANARY, record=self.folder / 'sung')
+
+  def sung(self) -> str:
+    """Calls of the canaries."""
+    path = self.folder / 'sung'
+    return path.read_text() if path.exists() else ''
 
   def environment(self, **more: str) -> dict[str, str]:
     """Variables for what calls them."""
@@ -79,9 +97,9 @@ class StandIns:
     """Calls of the launchers."""
     return _lines(self._calls)
 
-  def _write(self, name: str, text: str) -> pathlib.Path:
+  def _write(self, name: str, text: str, **values) -> pathlib.Path:
     path = self.bin / name
-    path.write_text(text.format(python=sys.executable))
+    path.write_text(text.format(python=sys.executable, **values))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
 

@@ -1,5 +1,6 @@
 """Tests of checkpoints: what comes back is what was saved, or nothing does."""
 
+import errno
 import glob
 import json
 import os
@@ -8,6 +9,8 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import jax
@@ -17,9 +20,9 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
-from suite.clock import Moment
+from suite.clock import Clock, Moment
 from suite.run import checkpoint, sharding
-from suite.run.checkpoint import Checkpoints, Position
+from suite.run.checkpoint import Checkpoints, Position, Write
 from suite.run.fingerprint import fingerprint
 from suite.run.task import State
 from tests.suite.run import fake_task
@@ -313,6 +316,53 @@ class CheckpointsTest(parameterized.TestCase):
       checkpoints.save(_state(self.shardings, step), _position(step))
       checkpoints.remove()
       self.assertEqual(os.path.exists(self.directory), keep)
+
+  def test_a_failed_write_is_known_while_orbax_waits_for_other_hosts(self):
+    checkpoints = self.opened()
+    manager = checkpoints._opened
+    others_came = threading.Event()
+    self.addCleanup(others_came.set)
+
+    def fails():
+      if threading.current_thread() is not threading.main_thread():
+        raise OSError(errno.ENOSPC, 'full')
+
+    with (
+      mock.patch.object(manager._checkpointer, 'wait_until_finished', fails),
+      mock.patch.object(
+        manager._save_progress_tracker,
+        'set',
+        lambda on: on or others_came.wait(),
+      ),
+    ):
+      checkpoints.save(_state(self.shardings), _position(3))
+      self.assertFalse(checkpoints.finish())
+      self.assertTrue(checkpoints.failed())
+      self.assertRegex(str(checkpoints.error()), 'got OSError: .*full')
+      checkpoints.close()  # waits for nobody
+      others_came.set()
+      with self.assertRaises(OSError):
+        manager.wait_until_finished()
+
+  @parameterized.parameters(
+    ([Write.DONE], True),
+    ([Write.ACTIVE, Write.ACTIVE, Write.DONE], True),
+    ([Write.ACTIVE, Write.FAILED], False),
+  )
+  def test_hosts_wait_for_the_writes_of_others_in_votes(self, others, well):
+    checkpoints = self.opened()
+    votes = iter(others)
+    saver = checkpoint.Saver(
+      checkpoints, lambda mine: max(mine, next(votes)), Clock()
+    )
+    if well:
+      saver.save(_state(self.shardings), _position(3))
+    else:
+      with self.assertRaisesRegex(
+        checkpoint.FailedElsewhere, 'an error elsewhere'
+      ):
+        saver.save(_state(self.shardings), _position(3))
+    self.assertIsNone(next(votes, None))
 
   def test_they_are_due_by_minutes_and_by_steps(self):
     checkpoints = Checkpoints(self.directory, minutes=10, steps=4)

@@ -3,10 +3,12 @@
 import inspect
 import json
 import os
+import resource
 
 from absl.testing import absltest, parameterized
 import numpy as np
 
+from suite import files
 from suite.clock import Clock
 from suite.run import run_log
 from suite.run.run_log import RunLog
@@ -193,6 +195,38 @@ class ResumedLogTest(LogTestCase):
     self.assertEqual(lines[6], taken_back)
     self.assertEqual([r['key'] for r in lines].count('run_stop'), 1)
     self.assertEqual(run_log.ending(self.path)['status'], 'success')
+
+  def test_better_knowledge_replaces_the_reason_and_not_the_time(self):
+    self.begun(upto=6)
+    run_log.complete(self.path, 'connection closed by peer')
+    *lines, own = self.lines()
+    self.assertTrue(run_log.complete(self.path, 'rank 2 was killed'))
+    *rest, end = self.lines()
+    self.assertEqual(rest, lines)
+    self.assertEqual(end['time_ms'], own['time_ms'])
+    self.assertEqual(end['metadata']['reason'], 'rank 2 was killed')
+
+  def test_the_end_of_an_earlier_attempt_is_not_touched(self):
+    self.begun(upto=6)
+    run_log.complete(self.path, 'interrupted by SIGTERM')
+    before = run_log.ending(self.path)
+    self.assertFalse(
+      run_log.complete(self.path, 'rank 2 has not come', before=before)
+    )
+    self.assertEqual(run_log.ending(self.path), before)
+
+  def test_a_line_that_the_disk_does_not_take_is_an_error(self):
+    log = RunLog(self.path, Clock())
+    self.addCleanup(log.close)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A file-size limit stands in for a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+      with self.assertRaises(OSError) as caught:
+        log.start('init_start')
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    self.assertIn(caught.exception.errno, files.DISK_ERRORS)
 
   def test_a_run_that_succeeded_does_not_go_on(self):
     self.begun()
