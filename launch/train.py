@@ -5,7 +5,8 @@ python -m launch.train --benchmark=resnet --size=tiny --output=results/try
 Writes OUTPUT/result_<run>.txt, the log that checkers read, and
 OUTPUT/run_<run>.json, all that the report shows. Exit code: 0 target met, 1 not
 met or failed, 2 refused before anything was started, 75 ended by the watchdog
-because a rank was late, died or was lost, 128 + n ended by signal n.
+because a rank was late, died, was lost or did not come, 128 + n ended by signal
+n.
 """
 
 from absl import flags as absl_flags

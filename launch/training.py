@@ -1,12 +1,10 @@
 """One run: its checks, its log, its record, how signals end it."""
 
-from collections.abc import Iterator, Mapping
-import contextlib
+from collections.abc import Mapping
 import dataclasses
 import logging
 import math
 import os
-import signal
 import sys
 import time
 from typing import Any
@@ -20,11 +18,11 @@ from launch.cluster import alike, hosts, resuming, supervisor, worker
 from launch.cluster.place import Place
 from launch.cluster.roll import Bounds
 from launch.support import (
-  accessory,
   environment,
   preflight,
   progress,
   run_flags,
+  signals,
   start,
   system,
 )
@@ -102,14 +100,18 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
       job = dataclasses.replace(job, preflight=_preflight(job))
   if FLAGS.rehearse:
     return me.finished(_rehearse(job, clock, me))
-  with _ended_by_signals() as signals:
+  with signals.ended_by_signals() as ending:
     log_path = job.log_path if hosts.is_primary() else None
     log = RunLog(log_path, clock, suspended=job.resumed)
-    return _logged(job, log, clock, me, signals)
+    return _logged(job, log, clock, me, ending)
 
 
 def _logged(
-  job: Job, log: RunLog, clock: Clock, me: worker.Worker, signals: '_Signals'
+  job: Job,
+  log: RunLog,
+  clock: Clock,
+  me: worker.Worker,
+  ending: signals.Signals,
 ) -> int:
   """Makes the run, of which the log is open; returns the exit code."""
   shown = progress.watcher(
@@ -117,12 +119,12 @@ def _logged(
     job.task.blocks(job.facts),
     job.request,
   )
-  shown.starting, shown.ended = signals.at_stage, signals.at_tick
+  shown.starting, shown.ended = ending.at_stage, ending.at_tick
   try:
     if not job.resumed:
       _open_log(job, log, clock)
     result = _run(job, log, clock, me.watch(shown))
-    signals.ignore()
+    ending.ignore()
     if hosts.is_primary():
       record = _record(job, result, clock)
       records.write_run(job.record_path, record)
@@ -144,7 +146,7 @@ def _logged(
     me.failed(error, fatal=fatal)
     return 1
   finally:
-    signals.ignore()
+    ending.ignore()
     log.close()
     if not clock.timed and not job.resumed and hosts.is_primary():
       resuming.set_aside(FLAGS.output, FLAGS.run)  # the next may start
@@ -373,73 +375,6 @@ def _may_skip(request: run_flags.Request) -> dict[str, int]:
 
 def _platform() -> str:
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
-
-
-class _Signals:
-  """Signals end the run in order, a second one at once.
-
-  The first raises in startup, so that no compilation is waited for. Code that
-  calls Python may swallow that, as JAX's callback of the garbage collector
-  does; then the next stage raises it again. From the first tick on a tick ends
-  the run.
-  """
-
-  def __init__(self):
-    self._raises = False
-    self._got: loop.Interrupted | None = None
-
-  def at_stage(self) -> None:
-    """Startup has come to another stage."""
-    self._raises = True
-    if self._got:
-      raise self._got
-
-  def at_tick(self, tick: int) -> loop.Interrupted | None:
-    """Cause that ends the run, in order, at this tick; see loop.Watcher."""
-    del tick
-    self._raises = False
-    return self._got
-
-  def handle(self, number: int, frame) -> None:
-    """Handles the first signal."""
-    del frame
-    for each in accessory.ending_signals():
-      signal.signal(each, lambda number, _: os._exit(128 + number))
-    self._got = loop.Interrupted(signal.Signals(number).name, number)
-    if self._raises:
-      raise self._got
-
-  def ignore(self) -> None:
-    """From here on results are written: short, and not to be lost."""
-    self._raises = False
-    if jax.process_count() == 1:
-      for each in accessory.ending_signals():
-        signal.signal(each, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[_Signals]:
-  """Listens for signals, which do nothing before the first stage.
-
-  Of several processes JAX listens itself, and all end at one tick: see
-  worker.Watched.
-  """
-  signals = _Signals()
-  if jax.process_count() == 1:
-    for each in accessory.ending_signals():
-      signal.signal(each, signals.handle)
-  sys.unraisablehook = _unraisable
-  try:
-    yield signals
-  finally:
-    signals.ignore()
-    sys.unraisablehook = sys.__unraisablehook__
-
-
-def _unraisable(found: Any) -> None:
-  """Prints what a callback swallowed, but for a signal, which is not lost."""
-  if not isinstance(found.exc_value, loop.Interrupted):
-    sys.__unraisablehook__(found)
 
 
 def _record(job: Job, result: loop.Result, clock: Clock) -> RunRecord:

@@ -11,10 +11,8 @@ import dataclasses
 import enum
 import hashlib
 import json
-import logging
 import os
 import shutil
-import threading
 from typing import Any
 
 import jax
@@ -24,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from suite import files
 from suite.clock import Clock, Moment
+from suite.run import manager
 from suite.run.fingerprint import fingerprint
 
 KEPT = 2  # the newest may turn out to be unreadable
@@ -121,7 +120,7 @@ class Checkpoints:
     self.steps = steps
     self.keep = keep
     self.origin = dict(origin or {})
-    self._opened: _Manager | None = None
+    self._opened: manager.Manager | None = None
     self._spec: Any = None
     self._fingerprint: Callable[[Any], jax.Array] | None = None
     self._latest: int | None = None  # steps of the newest one
@@ -333,17 +332,16 @@ class Checkpoints:
     self._manager().reload()
     return sorted(self._manager().all_steps())
 
-  def _manager(self) -> '_Manager':
+  def _manager(self) -> manager.Manager:
     if self._opened is None:
-      for name in ('absl', 'asyncio'):
-        logging.getLogger(name).addFilter(_is_of_others)
+      manager.silence()
       # Not left to Orbax, which removes in a thread that nobody can wait for.
       self._drop_uncommitted()
-      self._opened = _Manager(
+      self._opened = manager.Manager(
         self.directory,
         options=ocp.CheckpointManagerOptions(max_to_keep=KEPT),
         item_handlers={
-          'state': _state_handler(),
+          'state': manager.state_handler(),
           'position': ocp.JsonCheckpointHandler(),
         },
       )
@@ -473,95 +471,12 @@ def processes() -> dict[str, int]:
   return {'processes': jax.process_count(), 'devices': jax.device_count()}
 
 
-class _Manager(ocp.CheckpointManager):
-  """Orbax's manager, which leaves preemption to the loop.
-
-  Its own check would disturb the count that all processes agree by.
-  """
-
-  def __init__(self, *args, **kwargs):
-    self._ended = threading.Event()  # the last write, well or not
-    self._ended.set()
-    self._failure: Exception | None = None
-    super().__init__(*args, **kwargs)
-
-  @property
-  def active(self) -> bool:
-    """True while one is being written."""
-    return not self._ended.is_set()
-
-  def save(self, *args, **kwargs):
-    """Starts to write; see Orbax."""
-    self._ended.clear()
-    try:
-      return super().save(*args, **kwargs)
-    except BaseException:
-      self._ended.set()
-      raise
-
-  def written(self, seconds: float) -> Exception | None:
-    """The error of the last write, after at most `seconds` of waiting."""
-    # Should Orbax no longer call `_finalize`, its own words count.
-    if self._ended.wait(seconds) or not self.is_saving_in_progress():
-      if self._failure is None:
-        try:
-          self.wait_until_finished()  # its thread is at its end
-        except Exception as error:  # whatever that met
-          self._failure = error
-      self._ended.set()
-    return self._failure
-
-  def reached_preemption(self, step: int) -> bool:
-    del step
-    return False
-
-  def _wait_for_checkpointers(self) -> None:
-    # Here, in Orbax's thread, before it waits for those of other hosts: when
-    # one of them has failed, those never come.
-    try:
-      super()._wait_for_checkpointers()
-    except Exception as error:
-      self._failure = error
-      self._ended.set()
-      raise
-
-  def _finalize(self, *args, **kwargs) -> None:
-    try:
-      super()._finalize(*args, **kwargs)
-    finally:
-      self._ended.set()
-
-
-def _state_handler() -> ocp.PyTreeCheckpointHandler:
-  """Has each array written, as it is, by the holder of its first copy.
-
-  By default Orbax has every copy write a part of it, and compiles a program for
-  each shape to cut those parts, at the first save: on the clock.
-  """
-  kinds = ocp.type_handlers
-  arrays = kinds.ArrayHandler(use_replica_parallel=False)
-  return ocp.PyTreeCheckpointHandler(
-    type_handler_registry=kinds.create_type_handler_registry(
-      (jax.Array, arrays)
-    )
-  )
-
-
 def _as_key(spec: jax.ShapeDtypeStruct, leaf: jax.Array) -> jax.Array:
   """Makes a random key of its bits, which are what was written."""
   if not jnp.issubdtype(spec.dtype, jax.dtypes.prng_key):
     return leaf
   impl = jax.random.key_impl(jnp.empty((), spec.dtype))
   return jax.random.wrap_key_data(leaf, impl=impl)
-
-
-def _is_of_others(record: logging.LogRecord) -> bool:
-  """False for Orbax, which logs an error once for every array.
-
-  It raises it as well, and `Checkpoints.error` says it in one line.
-  """
-  unheard = str(record.msg).startswith('Future exception was never retrieved')
-  return not unheard and f'{os.sep}orbax{os.sep}' not in record.pathname
 
 
 def _digest(values: Mapping[str, Any]) -> str:
