@@ -77,13 +77,17 @@ def run(request: run_flags.Request) -> int:
 
 
 def _watched(request: run_flags.Request, place: Place) -> supervisor.Job:
-  log_path = files.log_path(FLAGS.output, FLAGS.run)
-  return supervisor.Job(
+  job = supervisor.Job(
     place,
     _bounds(),
     alike.settings(request),
     FLAGS.output,
-    '' if FLAGS.rehearse else log_path,
+    '' if FLAGS.rehearse else files.log_path(FLAGS.output, FLAGS.run),
+  )
+  if FLAGS.rehearse or FLAGS.resume:
+    return job
+  return dataclasses.replace(
+    job, set_aside=lambda: resuming.set_aside(FLAGS.output, FLAGS.run)
   )
 
 

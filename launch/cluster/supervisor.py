@@ -56,6 +56,8 @@ class Job:
   settings: Mapping[str, str]  # must be alike on all ranks
   output: str  # where stacks go
   log_path: str  # which rank 0's supervisor completes; '': there is none
+  # Moves away what the worker left that ended before its clock started.
+  set_aside: Callable[[], None] = lambda: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,14 +348,16 @@ class _Supervisor:
         file=sys.stderr,
         flush=True,
       )
+    beat = self._beats.read()
+    if beat.begun and self._done is None:
       self._complete(ending)
+      if place.process == 0 and not beat.running:
+        self._job.set_aside()
     return ending.code
 
   def _complete(self, ending: _Ending) -> None:
-    """Has the log say why the run ended, if it was begun and is not over."""
-    if self._done is not None or not self._beats.read().begun:
-      return
-    if not self._completes(first_lost=ending.first_lost):
+    """Has the log say why the run ended."""
+    if not ending.text or not self._completes(first_lost=ending.first_lost):
       return
     try:
       run_log.complete(self._job.log_path, ending.text, before=self._log_before)

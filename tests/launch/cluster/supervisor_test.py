@@ -3,6 +3,7 @@
 hosts_test.py does some of this to ranks that train.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ import subprocess
 from absl.testing import absltest, parameterized
 
 from launch import local
+from launch.cluster import beats, supervisor, worker
+from launch.cluster.roll import Bounds
 from suite.run import run_log
 from tests.launch import processes
 
@@ -126,15 +129,14 @@ class WatchdogTest(parameterized.TestCase):
     self.assertEqual(workers.stdout, '')
 
   def test_a_worker_ends_with_its_supervisor_from_its_first_moment_on(self):
-    supervisor = self.start('hangs', 0, local.places(1, 1)[0])
-    children = f'/proc/{supervisor.pid}/task/{supervisor.pid}/children'
+    parent = self.start('hangs', 0, local.places(1, 1)[0])
+    children = f'/proc/{parent.pid}/task/{parent.pid}/children'
     while not (found := _read(children)):
-      self.assertIsNone(supervisor.poll())
-    worker = int(found)
-    os.kill(worker, signal.SIGSTOP)  # it does nothing any more by itself
-    supervisor.kill()
-    supervisor.wait()
-    while _read(f'/proc/{worker}/cmdline'):
+      self.assertIsNone(parent.poll())
+    os.kill(int(found), signal.SIGSTOP)  # it does nothing any more by itself
+    parent.kill()
+    parent.wait()
+    while _read(f'/proc/{int(found)}/cmdline'):
       pass
 
   def test_ranks_that_finish_end_well_and_leave_the_log_alone(self):
@@ -150,6 +152,27 @@ class WatchdogTest(parameterized.TestCase):
         text, r'error: rank 1 \(.*differs from .* in kind: other, not same.'
       )
     self.assertIsNone(run_log.ending(self.log))
+
+
+class ConcludeTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (lambda worker: None, False),  # it has refused, and the log is another's
+    (lambda worker: worker.stage('compiling'), True),
+    (lambda worker: worker.at('input', 0), False),
+  )
+  def test_what_ended_in_startup_is_moved_out_of_the_way(self, beat, moved):
+    folder = self.create_tempdir().full_path
+    aside = []
+    one = supervisor._Supervisor(
+      supervisor.Job(
+        supervisor.alone(), Bounds(), {}, folder, '', lambda: aside.append(1)
+      ),
+      folder,
+    )
+    beat(beats.Beats(os.path.join(folder, worker.BEATS)))
+    code = asyncio.run(one._conclude(supervisor._Ending(_LATE)))
+    self.assertEqual(code, _LATE)
+    self.assertLen(aside, int(moved))
 
 
 def _read(path):
