@@ -216,8 +216,8 @@ class FullDiskTest(FaultsTestCase):
     failed = 0
     for number in range(_TIMES):
       name = f'run_{number}'
-      # A checkpoint of this model takes some 300 kB.
-      done = self.on_a_disk(name, self.random.randrange(20, 600))
+      # Of this model, all that is written takes less than 300 kB.
+      done = self.on_a_disk(name, self.random.randrange(12, 120))
       if os.path.exists(self.path(name, 'run_0.json')):
         continue  # it had room enough
       failed += 1

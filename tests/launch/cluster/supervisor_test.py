@@ -131,12 +131,14 @@ class WatchdogTest(parameterized.TestCase):
   def test_a_worker_ends_with_its_supervisor_from_its_first_moment_on(self):
     parent = self.start('hangs', 0, local.places(1, 1)[0])
     children = f'/proc/{parent.pid}/task/{parent.pid}/children'
-    while not (found := _read(children)):
+    while not (found := _read(children).strip()):
       self.assertIsNone(parent.poll())
+    while worker.VARIABLE not in _read(f'/proc/{found}/environ'):
+      self.assertIsNone(parent.poll())  # its program is being loaded
     os.kill(int(found), signal.SIGSTOP)  # it does nothing any more by itself
     parent.kill()
     parent.wait()
-    while _read(f'/proc/{int(found)}/cmdline'):
+    while _read(f'/proc/{found}/cmdline'):
       pass
 
   def test_ranks_that_finish_end_well_and_leave_the_log_alone(self):
