@@ -198,10 +198,10 @@ class _Supervisor:
       if self._done is not None:
         return _Ending(self._done)
       return self._interrupted(f', did not end within {GRACE_SECONDS:g} s')
-    if self._link and now - self._heard > self._job.bounds.silence:
-      return self._first_lost(
-        f'nothing heard of it for {now - self._heard:.0f} s'
-      )
+    silent = now - self._heard
+    # After a signal rank 0 may have ended first; its peers follow.
+    if self._link and not self._signal and silent > self._job.bounds.silence:
+      return self._first_lost(f'nothing heard of it for {silent:.0f} s')
     if self._done is not None and self._hub and self._hub.roll.finished:
       return _Ending(self._done) if self._exited else None
     return None
