@@ -38,7 +38,6 @@ _DUMP_SECONDS = 1.0
 _MOST_STACKS = 4 << 20  # bytes
 _PR_SET_PDEATHSIG = 1
 
-
 # How a worker says that it ends -> the fault, as the roll calls it.
 _FAULTS = {
   beats_lib.REFUSED: 'refused',
