@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from input_pipelines.criteo import lines, multi_hot, read, tiny
-from input_pipelines.reading import dataset, places
+from input_pipelines.reading import places
 from suite.metrics import auc
 
 _DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'Where `clicks` are.')
@@ -47,12 +47,9 @@ class Plain:
   def __init__(self, clicks: read.Clicks, directory: str):
     self.file = tempfile.TemporaryFile()  # noqa: SIM115 - of the object
     self.width = 40
-    split = dataset.Split(directory, 'train')
-    for record in range(len(split)):
-      block = read.block_of(split[record])
-      rows = np.column_stack([block.label, block.counts, block.ids])
-      self.file.write(rows.astype(np.int32).tobytes())
     self.rows = clicks.rows('train')
+    for run in clicks.runs('train', 0, self.rows):
+      self.file.write(run.tobytes())
     facts = clicks.facts
     drawn = multi_hot.read(directory, facts.tables, facts.hots)
     self.tables = [

@@ -30,6 +30,7 @@ import torch
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from input_pipelines.kits19 import prepare, read, tiny, windows
+from input_pipelines.reading import mapped
 from suite import benchmark as benchmark_lib
 from suite.benchmark import DataSet
 from suite.benchmarks.unet3d import task as unet3d_task
@@ -231,16 +232,18 @@ def compare_input():
           for g, n in zip(grid, shape, strict=True)
         )
         label[distance < 1] = value
-      names = [read.path_of(folder, str(number), kind) for kind in read.DTYPES]
+      names = [
+        mapped.path_of(folder, str(number), kind) for kind in read.DTYPES
+      ]
       for path, array in zip(names, (image, label), strict=True):
         np.save(path, array[None])
       boxes = np.reshape(prepare.boxes(label), (-1, 7)).tolist()
-      mapped = [np.load(path, mmap_mode='r')[0] for path in names]
+      arrays = [np.load(path, mmap_mode='r')[0] for path in names]
       paths.append(names)
       volumes.append(
         read.Volume(
           str(number),
-          *mapped,
+          *arrays,
           tuple(read.Box(b[0], tuple(b[1:4]), tuple(b[4:])) for b in boxes),
         )
       )

@@ -10,6 +10,7 @@ import os
 from etils import epath
 import numpy as np
 
+from input_pipelines.reading import mapped
 from input_pipelines.writing import work
 
 _SEED = 0
@@ -67,13 +68,7 @@ def read(
       found.append(None)
       continue
     path = os.path.join(directory, _name(table))
-    drawn = np.load(path, mmap_mode='r', allow_pickle=False)
-    if drawn.shape != (rows, hot - 1) or drawn.dtype != np.int32:
-      raise ValueError(
-        f'Expected int32 of the shape {(rows, hot - 1)} in {path}, got '
-        f'{drawn.dtype} of {drawn.shape}.'
-      )
-    found.append(np.asarray(drawn))
+    found.append(mapped.load(path, (rows, hot - 1), np.int32))
   return found
 
 

@@ -23,15 +23,11 @@ import dataclasses
 import json
 import os
 import shutil
-import threading
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core.utils import shard_utils
 
 from input_pipelines.criteo import (
-  CATEGORIES,
   COUNTS,
   checksums,
   days,
@@ -54,7 +50,7 @@ Criteo's 1 TB click logs may be used for research (CC BY-NC-SA 4.0).
 
 _SEED = 0
 _BYTES_A_CLICK = 325  # of the files at their most, beside the day files
-_SHARDS = {'train': 2048, 'test': 64}  # a thread holds one and its copy
+_SHARDS = {'train': 2048, 'test': 64}  # a thread holds two copies of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,13 +150,23 @@ def build(
         unfinished.require_space(_BYTES_A_CLICK * sum(rows.values()))
       facts = _facts(unfinished, version, paths, rows, tables, order)
       _fill(unfinished, version, facts, shards, order)
-    buckets = _buckets(unfinished, facts, shards)
+    records = _arrays(unfinished, version, facts, shards, order)
     return writer.write(
       unfinished,
-      _info(directory, version.name, facts),
-      [_split(name, version, facts, shards, buckets) for name in read.ROWS],
+      writer.info(
+        directory,
+        name=version.name,
+        version=VERSION,
+        description='Clicks on advertisements, in the schema of Criteo.',
+        module=__name__,
+        features=read.FEATURES,
+        facts=dataclasses.asdict(facts),
+      ),
+      [
+        writer.Split(name, len(found), 1, found.__getitem__)
+        for name, found in records.items()
+      ],
       threads=order.threads,
-      progress=order.stage('Writing', 'blocks'),
     )
 
 
@@ -171,6 +177,7 @@ def recipe_of(
   bytes: int,
   rows: Mapping[str, int],
   tables: Sequence[int],
+  shards: Mapping[str, int] = _SHARDS,
   **fields: Any,
 ) -> recipe.Recipe:
   """The recipe of a data set of so many clicks and these tables."""
@@ -178,7 +185,10 @@ def recipe_of(
     name=version.name,
     summary=summary,
     bytes=bytes,
-    splits={name: read.records(number) for name, number in rows.items()},
+    splits={
+      name: len(read.layout(number, shards[name]))
+      for name, number in rows.items()
+    },
     verify=lambda directory: read.verify(
       directory, tables=tables, hots=version.hots, **rows
     ),
@@ -313,75 +323,70 @@ def _fill(
 def _buckets(
   unfinished: writer.Unfinished, facts: read.Facts, shards: Mapping[str, int]
 ) -> shuffle.Buckets:
-  """A bucket for each shard, those of the test clicks last."""
-  ends = _shard_ends(facts.train, shards['train'])
-  ends += [facts.train + e for e in _shard_ends(facts.test, shards['test'])]
-  return shuffle.Buckets(unfinished.path(_BUCKETS), ends)
+  """A bucket for each file, those of the test clicks last."""
+  sizes = [
+    size
+    for split in read.ROWS
+    for size in read.layout(getattr(facts, split), shards[split])
+  ]
+  return shuffle.Buckets(unfinished.path(_BUCKETS), np.cumsum(sizes))
 
 
-def _shard_ends(rows: int, shards: int) -> list[int]:
-  """Where each shard of a split ends, in clicks."""
-  records = read.records(rows)
-  ends = shard_utils.get_shard_boundaries(records, min(shards, records))
-  return [min(end * read.BLOCK, rows) for end in ends]
-
-
-def _split(
-  name: str,
+def _arrays(
+  unfinished: writer.Unfinished,
   version: Version,
   facts: read.Facts,
   shards: Mapping[str, int],
-  buckets: shuffle.Buckets,
-) -> writer.Split:
-  """A split whose examples are cut from a bucket that each thread keeps."""
-  rows = getattr(facts, name)
-  ends = _shard_ends(rows, shards[name])
-  before = 0
-  if name == 'test':  # their buckets come after the others
-    before = len(_shard_ends(facts.train, shards['train']))
-  kept = threading.local()
-
-  def example(record: int) -> writer.Example:
-    shard = int(np.searchsorted(ends, record * read.BLOCK, 'right'))
-    if getattr(kept, 'shard', None) != shard:
-      kept.rows = None  # frees the one before first
-      kept.rows, kept.shard = buckets.read(before + shard), shard
-    first = record * read.BLOCK - (ends[shard - 1] if shard else 0)
-    part = kept.rows[first : first + read.BLOCK]
-    return {
-      'label': part['label'].astype(np.uint8),
-      'counts': part['counts'],
-      'ids': version.ids(part['ids'], facts.tables),
-    }
-
-  return writer.Split(name, read.records(rows), len(ends), example)
-
-
-def _info(
-  directory: str, name: str, facts: read.Facts
-) -> tfds.core.DatasetInfo:
-  def column(dtype: type, *shape: int) -> tfds.features.Tensor:
-    return tfds.features.Tensor(
-      shape=(None, *shape),
-      dtype=dtype,
-      encoding=tfds.features.Encoding.BYTES,
+  order: recipe.Order,
+) -> dict[str, list[dict[str, Any]]]:
+  """Writes the files that are not there -> their records, by split."""
+  buckets = _buckets(unfinished, facts, shards)
+  all_files = [
+    (split, number, rows)
+    for split in read.ROWS
+    for number, rows in enumerate(
+      read.layout(getattr(facts, split), shards[split])
     )
+  ]
 
-  return tfds.core.DatasetInfo(
-    builder=tfds.core.dataset_info.DatasetIdentity(
-      name, tfds.core.Version(VERSION), directory, __name__
-    ),
-    description='Clicks on advertisements, in the schema of Criteo.',
-    features=tfds.features.FeaturesDict(
-      {
-        'label': column(np.uint8),
-        'counts': column(np.int32, COUNTS),
-        'ids': column(np.int32, CATEGORIES),
+  def write(file: int, tick: work.Tick) -> tuple[str, dict[str, Any]]:
+    split, number, rows = all_files[file]
+    name = read.path_of('', split, number)
+    found = unfinished.noted(name)
+    if found is None:
+      clicks = _rows(buckets.read(file), version, facts)
+      with unfinished.file(name) as path:
+        np.save(path, clicks, allow_pickle=False)
+      found = {
+        key: np.asarray(value).tolist()
+        for key, value in read.described(clicks).items()
       }
-    ),
-    disable_shuffling=True,
-    metadata=tfds.core.MetadataDict(**dataclasses.asdict(facts)),
+      unfinished.note(name, found)
+    tick(rows)
+    return split, found
+
+  found = work.each(
+    write,
+    range(len(all_files)),
+    whole=facts.train + facts.test,
+    threads=order.threads,
+    progress=order.stage('Writing', 'clicks'),
   )
+  return {
+    split: [record for of_split, record in found if of_split == split]
+    for split in read.ROWS
+  }
+
+
+def _rows(
+  clicks: np.ndarray, version: Version, facts: read.Facts
+) -> np.ndarray:
+  """Clicks of a bucket as a file has them: int32 [N, 40]."""
+  rows = np.empty((len(clicks), read.ROW), np.int32)
+  rows[:, 0] = clicks['label']
+  rows[:, 1 : 1 + COUNTS] = clicks['counts']
+  rows[:, 1 + COUNTS :] = version.ids(clicks['ids'], facts.tables)
+  return rows
 
 
 def _of_criteo(

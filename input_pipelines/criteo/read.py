@@ -1,7 +1,8 @@
 """Batches of clicks: Criteo's, and any data set of the same schema.
 
-A record holds a few thousand clicks. A mini-batch is a fixed run of clicks, as
-the preparation shuffled them; what a run of training draws is the order of the
+Clicks are rows of NumPy files, which are mapped into memory; a record of the
+data set describes a file. A mini-batch is a fixed run of clicks, as the
+preparation shuffled them; what a run of training draws is the order of the
 mini-batches, or nothing. So a batch depends on the seed and its step alone.
 """
 
@@ -9,13 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import os
+from typing import Any
 
 from etils import epath
 import grain
 import numpy as np
+import tensorflow_datasets as tfds
 
 from input_pipelines.criteo import CATEGORIES, COUNTS, multi_hot
-from input_pipelines.reading import batching, dataset, random_access
+from input_pipelines.reading import batching, dataset, mapped, random_access
 
 NAME = 'criteo_1tb'
 MULTI_HOT_NAME = 'criteo_1tb_multi_hot'
@@ -38,8 +41,14 @@ HOTS = (
   1, 1,
 )  # fmt: skip
 
-BLOCK = 2048  # clicks of a record, the last one of a split excepted
-
+# A row of a file, int32, as the reference's: label, 13 integers, 26 ids.
+ROW = 1 + COUNTS + CATEGORIES
+FEATURES = {
+  'clicks': tfds.features.Scalar(np.int64),  # rows of the file
+  'least': tfds.features.Tensor(shape=(ROW,), dtype=np.int64),  # of a column
+  'most': tfds.features.Tensor(shape=(ROW,), dtype=np.int64),
+}
+_PIECE = 2048  # clicks that stay in a processor's cache
 _MOST_STEPS = 2**62
 
 
@@ -54,34 +63,43 @@ class Facts:
   log_offset: int  # integers enter as ln(x + this)
 
 
-@dataclasses.dataclass(frozen=True)
-class Block:
-  """Clicks of one record."""
-
-  label: np.ndarray  # uint8 [R]
-  counts: np.ndarray  # int32 [R, 13]
-  ids: np.ndarray  # int32 [R, 26]
-
-  def __len__(self) -> int:
-    return len(self.label)
-
-
 class Clicks:
-  """A data set, open: blocks of its splits, and what one id stands for."""
+  """A data set, open: rows of its splits, and what one id stands for."""
 
   def __init__(self, directory: epath.PathLike):
-    """ValueError where the metadata are not those of clicks."""
+    """ValueError where metadata or files are not those of clicks."""
     self.facts = facts(directory)
     self._directory = os.fspath(directory)
-    self._splits = {name: dataset.Split(directory, name) for name in ROWS}
+    mapped.require_disk(directory)
+    sizes = files(directory)
+    dataset.allow_open_files(sum(map(len, sizes.values())))
+    self._files = {
+      split: [
+        mapped.load(path_of(directory, split, number), (rows, ROW), np.int32)
+        for number, rows in enumerate(of_split)
+      ]
+      for split, of_split in sizes.items()
+    }
     self._drawn = multi_hot.read(directory, self.facts.tables, self.facts.hots)
 
   def __reduce__(self):
-    return Clicks, (self._directory,)  # a process opens the files itself
+    return Clicks, (self._directory,)  # a process maps the files itself
 
   def rows(self, split: str) -> int:
     """Clicks of a split."""
     return getattr(self.facts, split)
+
+  def runs(self, split: str, first: int, end: int) -> Iterator[np.ndarray]:
+    """Clicks first to end of a split, at most so many at a time as a cache has.
+
+    Int32 [R, 40], of the disk: label, integers, one id a table.
+    """
+    size = len(self._files[split][0])
+    while first < end:
+      number, begin = divmod(first, size)
+      run = self._files[split][number][begin : begin + min(_PIECE, end - first)]
+      yield run
+      first += len(run)
 
   def batch(self, split: str, first: int, end: int, size: int):
     """Clicks first to end as a batch of `size` rows, the others padding."""
@@ -92,22 +110,17 @@ class Clicks:
       'label': batching.zeros((size,), np.float32),
       'weight': batching.zeros((size,), np.float32),
     }
-    at = first
-    while at < end:
-      block = self._block(split, at // BLOCK)
-      begin = at % BLOCK
-      count = min(len(block) - begin, end - at)
-      to = slice(at - first, at - first + count)
-      part = slice(begin, begin + count)
-      # All of a block while it is in the processor's cache.
+    at = 0
+    for run in self.runs(split, first, end):
+      to = slice(at, at + len(run))
       dense = batch['dense'][to]
-      dense[:] = block.counts[part]
+      dense[:] = run[:, 1 : 1 + COUNTS]
       dense += np.float32(self.facts.log_offset)
       np.log(dense, out=dense)
-      batch['label'][to] = block.label[part]
-      self._expand(block.ids[part], batch['ids'][to])
-      at += count
-    batch['weight'][: end - first] = 1
+      batch['label'][to] = run[:, 0]
+      self._expand(run[:, 1 + COUNTS :], batch['ids'][to])
+      at += len(run)
+    batch['weight'][:at] = 1
     return batch
 
   def _expand(self, ids: np.ndarray, into: np.ndarray) -> None:
@@ -126,17 +139,6 @@ class Clicks:
         into[:, to.start + 1] = drawn[:, 0].take(one)
       elif drawn is not None:
         into[:, to.start + 1 : to.stop] = drawn.take(one, axis=0)
-
-  def _block(self, split: str, record: int) -> Block:
-    records = self._splits[split]
-    try:
-      block = block_of(records[record])
-      expected = min(BLOCK, self.rows(split) - record * BLOCK)
-      if len(block) != expected:
-        raise ValueError(f'Expected {expected} clicks, got {len(block)}.')
-      return block
-    except ValueError as error:
-      raise records.corrupt(record, error) from error
 
 
 def load(directory: epath.PathLike) -> Clicks:
@@ -200,44 +202,74 @@ def verify(
         f'Expected {value} {what} of {os.fspath(directory)}, got '
         f'{getattr(got, name)}.'
       )
+  mapped.require_disk(directory)
+  sizes = files(directory)
   dataset.verify(
-    directory, splits={'train': records(train), 'test': records(test)}
+    directory,
+    splits={split: len(of_split) for split, of_split in sizes.items()},
+    features={name: type(kind) for name, kind in FEATURES.items()},
   )
+  for split, of_split in sizes.items():
+    shapes = [(rows, ROW) for rows in of_split]
+    mapped.verify(directory, split, shapes, np.int32)
   multi_hot.read(directory, got.tables, got.hots)
 
 
-def records(rows: int) -> int:
-  """The records that so many clicks take."""
-  return -(-rows // BLOCK)
+def layout(rows: int, most: int) -> list[int]:
+  """Rows of each file of a split, at most so many; all but the last alike."""
+  size = -(-rows // most)
+  return [min(size, rows - first) for first in range(0, rows, size)]
 
 
-def block_of(features: Mapping) -> Block:
-  """The clicks of one record, by its features; ValueError if they are none."""
-  label = _numbers(features, 'label', np.uint8, 0)
-  counts = _numbers(features, 'counts', np.int32, COUNTS)
-  ids = _numbers(features, 'ids', np.int32, CATEGORIES)
-  if not len(label) == len(counts) == len(ids) or not len(label):
+def files(directory: epath.PathLike) -> dict[str, list[int]]:
+  """Rows of the files of each split, by the metadata."""
+  got, splits = facts(directory), dataset.load(directory).info.splits
+  if lacks := sorted({*ROWS} - {*splits}):
     raise ValueError(
-      f'Expected as many labels as integers and ids, got {len(label)}, '
-      f'{len(counts)} and {len(ids)}.'
+      f'Expected the splits {" and ".join(ROWS)} in {os.fspath(directory)}, '
+      f'found no {" and no ".join(lacks)}.'
     )
-  return Block(label, counts, ids)
+  return {
+    split: layout(getattr(got, split), splits[split].num_examples)
+    for split in ROWS
+  }
+
+
+def path_of(directory: epath.PathLike, split: str, number: int) -> str:
+  """A file of clicks."""
+  return mapped.path_of(directory, f'{number:05d}', split)
+
+
+def described(rows: np.ndarray) -> dict[str, Any]:
+  """The record of a file with these rows [N, 40]."""
+  return {
+    'clicks': len(rows),
+    'least': rows.min(axis=0).astype(np.int64),
+    'most': rows.max(axis=0).astype(np.int64),
+  }
 
 
 def check(features: Mapping, tables: Sequence[int]) -> None:
-  """Raises ValueError unless a record holds clicks with ids of these tables."""
-  block = block_of(features)
-  most, least = block.ids.max(axis=0), block.ids.min()
-  if least < 0 or (most >= tables).any():
-    table = int(np.argmax(most >= np.asarray(tables)))
+  """ValueError unless a record is of clicks with ids of these tables."""
+  least, most = (
+    np.asarray(features[name].int64_list.value) for name in ('least', 'most')
+  )
+  if len(least) != ROW or len(most) != ROW:
     raise ValueError(
-      f'Expected ids from 0 on, below {tables[table]} in table {table}, got '
-      f'{least} and up to {most[table]}.'
+      f'Expected the least and the most of {ROW} columns, got {len(least)} and '
+      f'{len(most)}.'
     )
-  if block.label.max() > 1 or block.counts.min() < 0:
+  if least.min() < 0 or most[0] > 1:
     raise ValueError(
-      f'Expected labels of 0 or 1 and integers from 0 on, got '
-      f'{block.label.max()} and {block.counts.min()}.'
+      'Expected labels of 0 or 1, and integers and ids from 0 on, got '
+      f'{least.min()}, and labels up to {most[0]}.'
+    )
+  over = np.flatnonzero(most[1 + COUNTS :] >= tables)
+  if len(over):
+    table = int(over[0])
+    raise ValueError(
+      f'Expected ids below {tables[table]} in table {table}, got '
+      f'{most[1 + COUNTS + table]}.'
     )
 
 
@@ -329,17 +361,3 @@ def _share_of(
   first = min(share.first(number), clicks.rows(split))
   end = min(first + share.rows, clicks.rows(split))
   return clicks.batch(split, first, end, share.rows)
-
-
-def _numbers(
-  features: Mapping, name: str, dtype: type, width: int
-) -> np.ndarray:
-  values = features[name].bytes_list.value
-  data = values[0] if len(values) == 1 else b''
-  row = np.dtype(dtype).itemsize * max(1, width)
-  if len(data) % row:
-    raise ValueError(
-      f'Expected rows of {row} bytes in {name!r}, got {len(data)} bytes.'
-    )
-  found = np.frombuffer(data, dtype)
-  return found.reshape(-1, width) if width else found

@@ -69,6 +69,16 @@ class Spec:
   shards: int = 4  # to train on
 
   @property
+  def rows_of(self) -> dict[str, int]:
+    """Clicks of each split."""
+    return {'train': self.rows, 'test': self.test_rows}
+
+  @property
+  def shards_of(self) -> dict[str, int]:
+    """Files of each split, at most."""
+    return {'train': self.shards, 'test': 1}
+
+  @property
   def version(self) -> prepare.Version:
     """The version of the benchmark whose steps they take."""
     if self.hots is None:
@@ -90,8 +100,8 @@ def write(
     return prepare.build(
       dataclasses.replace(order, downloads=folder),
       spec.version,
-      rows={'train': spec.rows, 'test': spec.test_rows},
-      shards={'train': spec.shards, 'test': 1},
+      rows=spec.rows_of,
+      shards=spec.shards_of,
       made={'generated': dataclasses.asdict(spec)},
     )
 
@@ -233,8 +243,9 @@ def _world() -> _World:
 def _recipe(spec: Spec, tables: tuple[int, ...], **fields: Any):
   return prepare.recipe_of(
     spec.version,
-    rows={'train': spec.rows, 'test': spec.test_rows},
+    rows=spec.rows_of,
     tables=tables,
+    shards=spec.shards_of,
     licence='none needed; it is generated',
     build=lambda order: write(order.data_dir, spec, order),
     **fields,

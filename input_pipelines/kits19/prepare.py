@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 from typing import Any
 
@@ -29,8 +28,8 @@ from input_pipelines.kits19 import (
   read,
   resample,
 )
-from input_pipelines.reading import batching
-from input_pipelines.writing import files, recipe, work, writer
+from input_pipelines.reading import batching, mapped
+from input_pipelines.writing import recipe, work, writer
 
 VERSION = '1.0.0'
 FILES = ('imaging.nii.gz', 'segmentation.nii.gz')
@@ -281,35 +280,30 @@ def _prepare(
   tick: work.Tick,
 ) -> tuple[str, dict[str, Any]]:
   """Writes the files of a case, if they are not there -> name and facts."""
-  done = unfinished.path('done', f'{case.name}.json')
-  facts, source = {}, [os.path.getsize(p) for p in (case.image, case.label)]
-  if os.path.exists(done):
-    with open(done, encoding='utf-8') as file:
-      facts = json.load(file)
+  facts = unfinished.noted(case.name) or {}
+  source = [os.path.getsize(p) for p in (case.image, case.label)]
   if facts.get('source') != source:
     image, label = prepared(*load(case), how)
     same = []
     for kind, array in ((read.IMAGE, image), (read.LABEL, label)):
-      name = os.path.basename(read.path_of('', case.name, kind))
-      partial = unfinished.path('partial', name)
-      with open(partial, 'wb') as file:
-        np.save(file, array[None], allow_pickle=False)
-      if _matches(partial, md5.get(name)):
-        same.append(name)
-      elif name in md5 and kind == read.LABEL:
-        raise ValueError(
-          f'Expected the MD5 {md5[name]} of the labels of {case.name}, once '
-          'they are prepared, got another: the files are others than the '
-          "reference's."
-        )
-      files.place(partial, unfinished.path('data', name))
+      name = mapped.path_of('', case.name, kind)
+      with unfinished.file(name) as partial:
+        np.save(partial, array[None], allow_pickle=False)
+        if _matches(partial, md5.get(name)):
+          same.append(name)
+        elif name in md5 and kind == read.LABEL:
+          raise ValueError(
+            f'Expected the MD5 {md5[name]} of the labels of {case.name}, once '
+            'they are prepared, got another: the files are others than the '
+            "reference's."
+          )
     facts = {
       'source': source,  # bytes: a download that was mended is another
       'shape': list(image.shape),
       'boxes': boxes(label),
       'same': same,
     }
-    files.write_json(done, facts)
+    unfinished.note(case.name, facts)
   tick(1)
   return case.name, facts
 

@@ -8,8 +8,6 @@ taken depends on the seed and its place in the stream alone.
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-import math
-import os
 from typing import Any
 
 from etils import epath
@@ -19,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from input_pipelines.kits19 import CLASSES
 from input_pipelines.kits19.windows import IGNORED, Lanes
-from input_pipelines.reading import batching, dataset, shards
+from input_pipelines.reading import batching, dataset, mapped
 
 IMAGE, LABEL = 'x', 'y'
 DTYPES = {IMAGE: np.dtype(np.float32), LABEL: np.dtype(np.uint8)}
@@ -34,7 +32,6 @@ FEATURES = {
   'boxes': _NUMBERS,
 }
 _BOX = 7  # numbers: class, lower corner, upper corner
-_HEADER = 128  # bytes of a NumPy file before its voxels, at least
 PAD = -2.2  # around volumes in evals, nearly the least value of an image
 
 
@@ -230,11 +227,7 @@ def verify(
     splits: split -> its volumes.
     side: voxels that each axis of a volume has, at least.
   """
-  if shards.is_remote(directory):
-    raise ValueError(
-      f'Expected volumes on a disk, where they are mapped into memory, got '
-      f'{os.fspath(directory)}: copy the directory.'
-    )
+  mapped.require_disk(directory)
   kinds = {name: type(feature) for name, feature in FEATURES.items()}
   dataset.verify(directory, splits=splits, features=kinds)
   metadata = dataset.facts(directory, (SHAPES, SIDE))
@@ -243,21 +236,9 @@ def verify(
       f'Expected volumes of {side} voxels or more on each axis in {directory}, '
       f'got {metadata[SIDE]}: they were prepared for smaller crops.'
     )
-  sizes = shards.sizes(directory)
   for kind, dtype in DTYPES.items():
-    found = sorted(
-      size for name, size in sizes.items() if name.endswith(f'_{kind}.npy')
-    )
-    expected = sorted(
-      _HEADER + dtype.itemsize * math.prod(shape)
-      for split in splits
-      for shape in metadata[SHAPES][split]
-    )
-    if found != expected:
-      raise ValueError(
-        f'Expected {len(expected)} files *_{kind}.npy of {sum(expected)} bytes '
-        f'in all in {directory}, got {len(found)} of {sum(found)}.'
-      )
+    shapes_of = [s for split in splits for s in metadata[SHAPES][split]]
+    mapped.verify(directory, kind, shapes_of, dtype)
 
 
 def contents(record: Mapping[str, Any]) -> tuple[str, tuple, tuple[Box, ...]]:
@@ -289,25 +270,16 @@ def contents(record: Mapping[str, Any]) -> tuple[str, tuple, tuple[Box, ...]]:
   return case[0].decode(), tuple(shape), found
 
 
-def path_of(directory: epath.PathLike, case: str, kind: str) -> str:
-  """The file of a volume's image or label, named as the reference names it."""
-  return os.path.join(os.fspath(directory), f'{case}_{kind}.npy')
-
-
 def _volume(records: dataset.Split, number: int, record) -> Volume:
   try:
     case, shape, boxes = contents(record)
     arrays = [
-      np.load(path_of(records.directory, case, kind), mmap_mode='r')
-      for kind in DTYPES
+      mapped.load(
+        mapped.path_of(records.directory, case, kind), (1, *shape), dtype
+      )
+      for kind, dtype in DTYPES.items()
     ]
-    for array, (kind, dtype) in zip(arrays, DTYPES.items(), strict=True):
-      if array.shape != (1, *shape) or array.dtype != dtype:
-        raise ValueError(
-          f'its {kind} is {array.dtype} {array.shape}, not {dtype} '
-          f'{(1, *shape)}.'
-        )
-  except (ValueError, KeyError, UnicodeError, EOFError) as error:
+  except (ValueError, KeyError, UnicodeError) as error:
     raise records.corrupt(number, error) from error
   return Volume(case, arrays[0][0], arrays[1][0], boxes)
 

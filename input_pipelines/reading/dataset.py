@@ -147,7 +147,7 @@ class Split:
         f'Expected records in the split {split!r} of {directory}, got none.'
       )
     if not shards.is_remote(directory):
-      _allow_open_files(len(parts))
+      allow_open_files(len(parts))
     self._records: shards.Records
     if _format(info, directory) is tfds.core.FileFormat.TFRECORD:
       _require_index(directory, info)
@@ -211,6 +211,30 @@ def fingerprint(directory: epath.PathLike) -> str:
     elif name not in (INFO, _FEATURES, shards.MANIFEST, tfrecord.INDEX):
       digest.update(f'{name} {size}\n'.encode())
   return digest.hexdigest()[:16]
+
+
+def allow_open_files(shards: int) -> None:
+  """Raises the soft limit: a reader keeps each of its shards open.
+
+  ImageNet has 1024 shards, which is also the usual soft limit. OSError where
+  the hard limit is lower.
+  """
+  try:
+    import resource  # Unix only
+  except ImportError:
+    return
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if resource.RLIM_INFINITY in (soft, hard):
+    allowed = _MOST_FILES
+  else:
+    allowed = min(hard, _MOST_FILES)
+  if allowed < shards + _SPARE_FILES:
+    raise OSError(
+      f'Expected to be allowed {shards + _SPARE_FILES} open files, for '
+      f'{shards} shards, got a limit of {allowed} (ulimit -Hn).'
+    )
+  if soft != resource.RLIM_INFINITY and soft < allowed:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def evict(directory: epath.PathLike) -> bool:
@@ -344,26 +368,3 @@ def _verify_manifest(directory, sizes: Mapping[str, int]) -> None:
         f'Expected {size} bytes in {name} of {directory}, as in '
         f'{shards.MANIFEST}, got {sizes.get(name, "no such file")}.'
       )
-
-
-def _allow_open_files(shards: int) -> None:
-  """Raises the soft limit: a reader keeps each of its shards open.
-
-  ImageNet has 1024 shards, which is also the usual soft limit.
-  """
-  try:
-    import resource  # Unix only
-  except ImportError:
-    return
-  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-  if resource.RLIM_INFINITY in (soft, hard):
-    allowed = _MOST_FILES
-  else:
-    allowed = min(hard, _MOST_FILES)
-  if allowed < shards + _SPARE_FILES:
-    raise OSError(
-      f'Expected to be allowed {shards + _SPARE_FILES} open files, for '
-      f'{shards} shards, got a limit of {allowed} (ulimit -Hn).'
-    )
-  if soft != resource.RLIM_INFINITY and soft < allowed:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

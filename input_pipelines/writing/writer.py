@@ -73,37 +73,55 @@ class Unfinished:
 
   def record_bytes(self, shard: str) -> int:
     """Bytes of the records of a shard, without the format's own."""
-    return self._facts(shard)['record_bytes']
+    return self.noted(shard)['record_bytes']
 
   def records(self, shard: str) -> int:
     """Records of a shard."""
-    return self._facts(shard)['records']
+    return self.noted(shard)['records']
+
+  @contextlib.contextmanager
+  def file(self, name: str) -> Iterator[str]:
+    """Yields a path to write a file to; the file is there once this is over."""
+    partial = self.path('partial', name)
+    yield partial
+    files.place(partial, self.path('data', name))
+
+  def note(self, name: str, facts: Mapping[str, Any]) -> None:
+    """Notes facts of a file that is there, or of several, as JSON has them."""
+    files.write_json(self.path('done', name), facts)
+
+  def noted(self, name: str) -> dict[str, Any] | None:
+    """The facts that were noted, or None."""
+    try:
+      with open(self.path('done', name), encoding='utf-8') as file:
+        return json.load(file)
+    except FileNotFoundError:
+      return None
 
   @contextlib.contextmanager
   def shard(
     self, name: str, options: str = JPEG_OPTIONS
   ) -> Iterator[Callable[[bytes], None]]:
     """Writes a shard: a function of a record. It is there once this is over."""
-    partial = self.path('partial', name)
     length = count = 0
-    with _writer(partial, options) as write:
+    with self.file(name) as partial:
+      with _writer(partial, options) as write:
 
-      def count_and_write(record: bytes) -> None:
-        nonlocal length, count
-        write(record)
-        length += len(record)
-        count += 1
+        def count_and_write(record: bytes) -> None:
+          nonlocal length, count
+          write(record)
+          length += len(record)
+          count += 1
 
-      yield count_and_write
-    if count:  # opening it compares the counts
-      _ = ArrayRecords([Part(partial, 0, count, count)])[count - 1]
-    facts = {
-      'records': count,
-      'record_bytes': length,
-      'sha256': manifest.sha256(partial),
-    }
-    files.place(partial, self.path('data', name))
-    files.write_json(self.path('done', name), facts)
+        yield count_and_write
+      if count:  # opening it compares the counts
+        _ = ArrayRecords([Part(partial, 0, count, count)])[count - 1]
+      facts = {
+        'records': count,
+        'record_bytes': length,
+        'sha256': manifest.sha256(partial),
+      }
+    self.note(name, facts)
 
   def finish(
     self, shards: Sequence[str], notes: Mapping[str, Any] | None = None
@@ -120,15 +138,11 @@ class Unfinished:
     manifest.write(
       self.path('data'),
       made={**self.made, **(notes or {})},
-      sums={shard: self._facts(shard)['sha256'] for shard in shards},
+      sums={shard: self.noted(shard)['sha256'] for shard in shards},
     )
     os.rename(self.path('data'), self.directory)
     shutil.rmtree(self.path())
     return self.directory
-
-  def _facts(self, shard: str) -> dict[str, Any]:
-    with open(self.path('done', shard), encoding='utf-8') as file:
-      return json.load(file)
 
 
 def info(

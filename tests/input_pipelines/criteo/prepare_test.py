@@ -49,11 +49,8 @@ def _digest(*arrays: np.ndarray) -> str:
 
 def _rows(directory: str, split: str) -> np.ndarray:
   """Label, counts and ids: int32 [N, 40]."""
-  records = dataset.Split(directory, split)
-  blocks = [read.block_of(records[i]) for i in range(len(records))]
-  return np.concatenate(
-    [np.column_stack([b.label, b.counts, b.ids]) for b in blocks]
-  )
+  clicks = read.load(directory)
+  return np.concatenate([*clicks.runs(split, 0, clicks.rows(split))])
 
 
 def _sorted(rows: np.ndarray) -> np.ndarray:
@@ -69,15 +66,13 @@ class PrepareTest(parameterized.TestCase):
     order = recipe.Order(
       cls.enterClassContext(tempfile.TemporaryDirectory()), cls.days
     )
-    with mock.patch.object(read, 'BLOCK', 64):
-      cls.whole = {
-        version.name: prepare.build(order, version, shards=_SHARDS)
-        for version in (_ONE, _SEVERAL)
-      }
+    cls.whole = {
+      version.name: prepare.build(order, version, shards=_SHARDS)
+      for version in (_ONE, _SEVERAL)
+    }
 
   def setUp(self):
     super().setUp()
-    self.enterContext(mock.patch.object(read, 'BLOCK', 64))
     self.data_dir = self.create_tempdir().full_path
 
   def order(self, **how):
@@ -206,11 +201,12 @@ class PrepareTest(parameterized.TestCase):
       bytes=0,
       rows={'train': _TRAIN, 'test': _TEST},
       tables=facts.tables,
+      shards=_SHARDS,
     )
     made.verify(directory)
-    self.assertEqual(made.splits, {'train': 9, 'test': 1})
+    self.assertEqual(made.splits, _SHARDS)
     checked = verify.records(directory, made.splits, made.check)
-    self.assertEqual(checked, 10)
+    self.assertEqual(checked, 5)
     self.assertEqual(os.listdir(self.data_dir), ['one'])
     self.assertEqual(os.listdir(os.path.join(self.data_dir, 'one')), ['1.0.0'])
 

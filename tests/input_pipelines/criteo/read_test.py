@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 from input_pipelines.criteo import read, tiny
-from input_pipelines.reading import dataset
+from input_pipelines.reading import dataset, mapped
 
 ROWS, TEST_ROWS = 5000, 61
 HOTS = (3, 2, *(1,) * 22, 4, 1)
@@ -72,9 +72,8 @@ class ReadTest(parameterized.TestCase):
 
   def test_counts_enter_by_their_logarithm(self):
     batch = self.clicks.batch('train', 2040, 2060, 20)
-    split = dataset.Split(self.directory, 'train')
-    blocks = [read.block_of(split[i]) for i in range(2)]
-    counts = np.concatenate([block.counts for block in blocks])[2040:2060]
+    first = np.load(read.path_of(self.directory, 'train', 0))
+    counts = first[2040:2060, 1:14]
     expected = np.log(counts.astype(np.float32) + 1)
     np.testing.assert_array_equal(batch['dense'], expected)
     self.assertEqual(batch['dense'].min(), 0)
@@ -200,21 +199,63 @@ class ReadTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, f'{field} in metadata.json'):
         read.facts(directory)
 
+  def test_clicks_of_two_files_come_in_order(self):
+    files = [
+      np.load(read.path_of(self.directory, 'train', n)) for n in range(2)
+    ]
+    self.assertEqual([len(file) for file in files], [2500, 2500])
+    batch = self.clicks.batch('train', 2490, 2510, 20)
+    rows = np.concatenate(files)[2490:2510]
+    np.testing.assert_array_equal(batch['label'], rows[:, 0])
+    np.testing.assert_array_equal(batch['ids'], rows[:, 14:])
+
+  @parameterized.parameters((5000, 2), (10, 6), (5, 4), (1, 3), (7, 7))
+  def test_the_number_of_files_says_how_long_each_is(self, rows, most):
+    sizes = read.layout(rows, most)
+    self.assertEqual((sum(sizes), min(sizes) > 0), (rows, True))
+    self.assertLessEqual(len(sizes), most)
+    self.assertEqual(read.layout(rows, len(sizes)), sizes)
+
+  @parameterized.parameters(
+    (lambda path: os.remove(path), r'2 files \*_train.npy of .* got 1'),
+    (lambda path: os.truncate(path, 999), r'2 files .* bytes in all .* got 2'),
+    (
+      lambda path: np.save(path, np.zeros((2500, 40), np.float32)),
+      'int32 of the shape .* got float32',
+    ),
+  )
+  def test_files_that_are_not_those_described_are_refused(self, change, words):
+    directory = self.create_tempdir().full_path
+    shutil.copytree(self.directory, directory, dirs_exist_ok=True)
+    os.remove(os.path.join(directory, 'manifest.json'))
+    change(read.path_of(directory, 'train', 1))
+    facts = read.facts(directory)
+    with self.assertRaisesRegex(ValueError, words):
+      read.verify(directory, train=ROWS, test=TEST_ROWS, tables=facts.tables)
+      read.load(directory)
+
+  def test_a_data_set_in_a_store_is_refused(self):
+    with self.assertRaisesRegex(ValueError, 'copy the directory'):
+      mapped.require_disk('gs://bucket/clicks/1.0.0')
+
   def test_a_record_of_something_else_is_refused(self):
     features = dataset.Split(self.directory, 'test')[0]
     tables = read.facts(self.directory).tables
     read.check(features, tables)
     with self.assertRaisesRegex(ValueError, 'below 1 in table 3, got'):
       read.check(features, (*tables[:3], 1, *tables[4:]))
-    features['label'].bytes_list.value[0] = b'\x02' * TEST_ROWS
-    with self.assertRaisesRegex(ValueError, 'labels of 0 or 1'):
+    for field, column, value, words in (
+      ('most', 0, 2, 'labels of 0 or 1.* up to 2'),
+      ('least', 20, -1, 'from 0 on, got -1'),
+    ):
+      values = features[field].int64_list.value
+      kept, values[column] = values[column], value
+      with self.assertRaisesRegex(ValueError, words):
+        read.check(features, tables)
+      values[column] = kept
+    features['most'].int64_list.value.append(1)
+    with self.assertRaisesRegex(ValueError, '40 columns, got 40 and 41'):
       read.check(features, tables)
-    features['label'].bytes_list.value[0] = b'\x00'
-    with self.assertRaisesRegex(ValueError, 'as many labels as'):
-      read.block_of(features)
-    features['ids'].bytes_list.value[0] = b'abc'
-    with self.assertRaisesRegex(ValueError, "rows of 104 bytes in 'ids'"):
-      read.block_of(features)
 
   def test_a_batch_larger_than_the_data_is_refused(self):
     with self.assertRaisesRegex(ValueError, 'at least 8192 clicks'):

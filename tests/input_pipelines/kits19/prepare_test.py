@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from input_pipelines.kits19 import EVAL_CASES, prepare, read, resample
-from input_pipelines.reading import dataset
+from input_pipelines.reading import dataset, mapped
 from input_pipelines.writing import recipe, verify
 from tests.input_pipelines.kits19 import fake_cases
 
@@ -221,7 +221,7 @@ class FaultsTest(absltest.TestCase):
     read.verify(self.directory, splits=splits, side=side)
 
   def path(self, case=0, kind=read.IMAGE):
-    return read.path_of(self.directory, prepare.name_of(case), kind)
+    return mapped.path_of(self.directory, prepare.name_of(case), kind)
 
   def test_a_whole_data_set_is_accepted(self):
     self.verify()
@@ -252,7 +252,8 @@ class FaultsTest(absltest.TestCase):
   def test_a_volume_of_another_shape_is_refused_with_its_record(self):
     np.save(self.path(1), np.zeros((1, 8, 8, 8), np.float32))
     with self.assertRaisesRegex(
-      dataset.CorruptRecordError, "Record 1 .*'train'.* its x is float32"
+      dataset.CorruptRecordError,
+      "Record 1 .*'train'.* Expected float32 of the shape .* got float32",
     ):
       read.load(self.directory, 'train')
 
