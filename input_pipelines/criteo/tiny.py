@@ -21,7 +21,7 @@ from input_pipelines.writing import recipe
 
 ROWS = {'train': 1_000_000, 'test': 60_000}
 HOTS = (
-  2, 2, 1, 2, 3, 1, 1, 1, 1, 3, 2, 4, 1, 3, 4, 2, 1, 1, 1, 4, 8, 6, 4, 2, 1, 1,
+  2, 1, 1, 1, 2, 1, 1, 1, 1, 3, 1, 2, 1, 1, 2, 1, 1, 1, 1, 3, 6, 4, 2, 1, 1, 1,
 )  # fmt: skip
 CAP = 20_000  # rows of a table of the multi-hot clicks at most
 TABLES = (

@@ -62,9 +62,9 @@ def _frozen_tables(step):
   return broken
 
 
-def _first_row(among):
+def _first_row(rows):
   """Gives all categories of a column one row."""
-  return lambda self, ids, *, large: among(self, 0 * ids, large=large)
+  return lambda self, ids, *, large: rows(self, 0 * ids, large=large)
 
 
 def _concatenated(dots):
@@ -82,7 +82,7 @@ SHARED = {
   **variants.usual('base_learning_rate'),
   'duplicates not summed': patched(optimizers, 'sum_rows', _last_wins),
   'tables frozen': patched(ClicksTask, 'train_step', _frozen_tables),
-  'one row in a table': patched(Tables, '_among', _first_row),
+  'one row in a table': patched(Tables, '_rows', _first_row),
   'labels shifted': _batches(
     lambda batch: {**batch, 'label': jnp.roll(batch['label'], 1)}
   ),

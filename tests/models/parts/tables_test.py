@@ -1,5 +1,6 @@
 """Tests of tables that are spread over eight CPU devices."""
 
+import dataclasses
 import functools
 import re
 
@@ -13,10 +14,14 @@ import optax
 
 from models.parts import tables as tables_lib
 from suite.run import optimizers
+from tests.suite.benchmarks import dlrm_dcnv2_spec_test as spec
 
 DEVICES, ROWS, WIDTH = 8, 64, 8
 # Several lookups of a table, some with a width of their own; two are small.
 TABLES = tables_lib.Tables((5000, 3, 700, 40, 9000), (3, 1, 2, 2, 1), WIDTH, 50)
+# The same, of which sums travel: from groups of 4 devices, or of one.
+SUMS = dataclasses.replace(TABLES, lookups=(6, 1, 4, 2, 3), groups=2)
+OF_ONE = dataclasses.replace(SUMS, groups=8)
 OPTIMIZERS = {
   'sgd': optimizers.row_sgd(optax.constant_schedule(0.25)),
   'adagrad': optimizers.row_adagrad(
@@ -29,25 +34,27 @@ def _mesh():
   return Mesh(np.array(jax.devices()).reshape(DEVICES, 1), ('data', 'model'))
 
 
-def _ids(kind, seed=0):
-  """Ids [ROWS, lookups]: few often, as clicks have them, or of one owner."""
+def _ids(kind, tables=TABLES, seed=0):
+  """Ids [ROWS, lookups]: few often, as clicks have them, of one owner, or 0."""
   draws = np.random.default_rng(seed)
   columns = []
-  for size, lookups in zip(TABLES.sizes, TABLES.lookups, strict=True):
+  for size, lookups in zip(tables.sizes, tables.lookups, strict=True):
     found = draws.zipf(1.3, (ROWS, lookups)) - 1
     if kind == 'one owner' and size > 1000:
       # Those of one device in eight, and of few parts of the store.
       near = np.flatnonzero(np.arange(size) * 619 % 1024 < 16)
       found = np.resize(near, (ROWS, lookups))
+    if kind == 'one row':
+      found = np.zeros_like(found)
     columns.append(np.minimum(found, size - 1))
   return np.concatenate(columns, 1).astype(np.int32)
 
 
 @functools.cache
-def _arrays():
+def _arrays(tables=TABLES):
   """Multiples of 1/64, whose sums are exact in any order."""
   draws = np.random.default_rng(1)
-  store = draws.integers(-64, 64, (TABLES.store_rows, WIDTH)) / 64
+  store = draws.integers(-64, 64, (tables.store_rows, WIDTH)) / 64
   return jnp.float32(store)
 
 
@@ -57,7 +64,7 @@ def _gradient(seed=2):
 
 
 @functools.cache
-def _step(kind, mesh=None):
+def _step(kind, mesh=None, tables=TABLES):
   """(store, opt), ids, gradient -> vectors, turns, (store, opt); compiled."""
   rows = OPTIMIZERS[kind]
 
@@ -67,16 +74,16 @@ def _step(kind, mesh=None):
     return rows.apply(summed, opt, store)
 
   def step(stores, ids, gradient):
-    vectors, plan = TABLES.lookup(stores[0], ids, mesh)
+    vectors, plan = tables.lookup(stores[0], ids, mesh)
     # A gradient follows from what was looked up.
     gradient = gradient - vectors
-    after = TABLES.update(stores, plan, gradient, apply, mesh)
+    after = tables.update(stores, plan, gradient, apply, mesh)
     return vectors, plan.turns, after
 
-  store = jax.ShapeDtypeStruct(_arrays().shape, jnp.float32)
+  store = jax.ShapeDtypeStruct(_arrays(tables).shape, jnp.float32)
   shapes = (
     (store, jax.eval_shape(rows.init, store)),
-    jax.ShapeDtypeStruct(_ids('few').shape, jnp.int32),
+    jax.ShapeDtypeStruct(_ids('few', tables).shape, jnp.int32),
     jax.ShapeDtypeStruct(_gradient().shape, jnp.float32),
   )
   if mesh is None:
@@ -95,35 +102,54 @@ def _step(kind, mesh=None):
   )
 
 
-def _run(kind, ids, mesh=None):
+def _run(kind, ids, mesh=None, tables=TABLES):
   """A step: vectors, turns, (store, opt)."""
-  step = _step(kind, mesh)
-  stores = _arrays(), OPTIMIZERS[kind].init(_arrays())
+  step, store = _step(kind, mesh, tables), _arrays(tables)
   given = jax.device_put(
-    (stores, jnp.asarray(ids), _gradient()), step.input_shardings[0]
+    ((store, OPTIMIZERS[kind].init(store)), jnp.asarray(ids), _gradient()),
+    step.input_shardings[0],
   )
   given = jax.tree.map(jnp.copy, given)  # the step takes them
   return jax.device_get(step(*given))
 
 
 class SpreadTest(parameterized.TestCase):
-  @parameterized.product(kind=('sgd', 'adagrad'), ids=('few', 'one owner'))
-  def test_eight_devices_give_exactly_what_one_gives(self, kind, ids):
-    whole, spread = (_run(kind, _ids(ids), mesh) for mesh in (None, _mesh()))
+  @parameterized.product(
+    tables=(TABLES, SUMS, OF_ONE), ids=('few', 'one owner', 'one row')
+  )
+  def test_eight_devices_give_exactly_what_one_gives(self, tables, ids):
+    ids = _ids(ids, tables)
+    whole, spread = (
+      _run('adagrad', ids, mesh, tables) for mesh in (None, _mesh())
+    )
     np.testing.assert_array_equal(whole[0], spread[0])
     for a, b in zip(*map(jax.tree.leaves, (whole[2], spread[2])), strict=True):
       np.testing.assert_array_equal(a, b)
 
+  def test_sums_travel_where_they_are_fewer_than_rows(self):
+    self.assertEqual(
+      [t.sums_travel for t in (TABLES, SUMS, OF_ONE)], [False, True, True]
+    )
+    # 7 lookups of 3 large tables are as many vectors as one for each of 7.
+    one = dataclasses.replace(TABLES, lookups=(3, 1, 3, 2, 2))
+    self.assertFalse(one.sums_travel)
+
   def test_an_owner_that_is_asked_for_too_much_answers_in_turns(self):
-    self.assertGreater(_run('sgd', _ids('one owner'), _mesh())[1], 1)
-    self.assertEqual(_run('sgd', _ids('few'), _mesh())[1], 1)
+    for tables in (TABLES, SUMS):
+      ids = {kind: _ids(kind, tables) for kind in ('few', 'one owner')}
+      turns = {
+        kind: _run('adagrad', each, _mesh(), tables)[1]
+        for kind, each in ids.items()
+      }
+      self.assertGreater(turns['one owner'], 1)
+      self.assertEqual(turns['few'], 1)
 
   @parameterized.parameters(None, DEVICES)
   def test_sums_are_those_of_the_rows_of_each_table(self, devices):
     store, small = _arrays(), jnp.ones((43, WIDTH))
     tables = [np.asarray(TABLES.table(t, store, small)) for t in range(5)]
     ids = _ids('few')
-    found = _run('sgd', ids, devices and _mesh())[0]
+    found = _run('adagrad', ids, devices and _mesh())[0]
     columns = np.split(ids, np.cumsum(TABLES.lookups)[:-1], axis=1)
     for place, number in enumerate((0, 2, 4)):
       expected = tables[number][columns[number]].sum(axis=1)
@@ -132,22 +158,27 @@ class SpreadTest(parameterized.TestCase):
   def test_rows_that_a_batch_does_not_name_stay_bit_for_bit(self):
     ids = _ids('few')
     _, _, (store, opt) = _run('adagrad', ids, _mesh())
-    named = TABLES._row(TABLES._among(jnp.asarray(ids), large=True))
+    named = TABLES._rows(jnp.asarray(ids), large=True)
     rest = np.setdiff1d(np.arange(len(store)), named)
     np.testing.assert_array_equal(store[rest], _arrays()[rest])
     self.assertEqual({*opt.sums[rest].ravel().tolist()}, {0.25})
     self.assertFalse(np.array_equal(store[np.ravel(named)],
                                     _arrays()[np.ravel(named)]))  # fmt: skip
 
-  @parameterized.product(kind=('sgd', 'adagrad'), devices=(None, DEVICES))
-  def test_a_step_copies_no_table(self, kind, devices):
-    step = _step(kind, devices and _mesh())
-    share = _arrays().nbytes // (devices or 1)
-    tables = {'sgd': 1, 'adagrad': 2}[kind]
+  @parameterized.parameters(
+    ('sgd', None, TABLES),
+    ('adagrad', None, TABLES),
+    ('adagrad', DEVICES, TABLES),
+    ('adagrad', DEVICES, SUMS),
+  )
+  def test_a_step_copies_no_table(self, kind, devices, tables):
+    step = _step(kind, devices and _mesh(), tables)
+    share = _arrays(tables).nbytes // (devices or 1)
+    buffers = {'sgd': 1, 'adagrad': 2}[kind]
     memory = step.memory_analysis()
     # Donated and updated in place; everything else is smaller than a table.
-    self.assertGreaterEqual(memory.alias_size_in_bytes, tables * share)
-    rows = len(_arrays()) // (devices or 1)
+    self.assertGreaterEqual(memory.alias_size_in_bytes, buffers * share)
+    rows = len(_arrays(tables)) // (devices or 1)
     copies = re.findall(
       rf'= f32\[{rows},{WIDTH}\]\S* (copy|dynamic-update-slice)\(',
       step.as_text(),
@@ -155,22 +186,21 @@ class SpreadTest(parameterized.TestCase):
     self.assertEmpty(copies)
 
   def test_rows_in_a_row_are_on_different_devices(self):
-    for first in (0, 5000, 5700):
-      rows = TABLES._row(jnp.arange(first, first + 64))
+    for number in (0, 2, 4):
+      rows = TABLES._row(number, jnp.arange(64))
       owners = np.asarray(rows) // (TABLES.store_rows // DEVICES)
       counts = np.bincount(owners, minlength=DEVICES)
       self.assertBetween(counts.min(), 6, 8)
       self.assertLessEqual(counts.max(), 10)
 
-  def test_what_travels_is_little_more_than_ids_and_vectors(self):
-    text = _step('sgd', _mesh()).as_text()
+  @parameterized.parameters(TABLES, SUMS)
+  def test_what_travels_is_little_more_than_ids_and_vectors(self, tables):
+    text = _step('adagrad', _mesh(), tables).as_text()
     sent = re.findall(
-      r'= (.*) (all-gather|all-reduce|all-to-all|collective-permute)'
-      r'(?:-start)?\(',
+      r'= (.*) (all-gather|all-reduce|all-to-all|reduce-scatter|'
+      r'collective-permute)(?:-start)?\(',
       text,
     )
-    lookups = ROWS // DEVICES * 6  # of large tables, on a device
-    room = DEVICES * tables_lib.capacity(lookups, DEVICES)
     sizes = {
       kind: max(
         np.prod([int(n) for n in shape.split(',') if n] or [1])
@@ -180,8 +210,30 @@ class SpreadTest(parameterized.TestCase):
       )
       for kind in {kind for _, kind in sent}
     }
-    self.assertLessEqual(sizes.pop('all-to-all'), room * WIDTH)
+    rows = ROWS // DEVICES
+    if tables is SUMS:
+      # Sums of two groups, of which each has two tables; four devices have
+      # terms of each, of all samples.
+      self.assertLessEqual(sizes.pop('reduce-scatter'), 2 * rows * 2 * WIDTH)
+      self.assertLessEqual(sizes.pop('all-gather'), ROWS * 2 * WIDTH)
+      ids = DEVICES * tables_lib.capacity(rows * 9, 4)
+      self.assertLessEqual(
+        sizes.pop('all-to-all'), max(ids, 2 * rows * 2 * WIDTH)
+      )
+    else:
+      lookups = rows * 6  # of large tables, on a device
+      room = DEVICES * tables_lib.capacity(lookups, DEVICES)
+      self.assertLessEqual(sizes.pop('all-to-all'), room * WIDTH)
     self.assertLessEqual(max(sizes.values()), 1)  # how many turns it takes
+
+  def test_tables_fill_groups_evenly_and_the_most_looked_up_are_apart(self):
+    """Those of DLRM-DCNv2: five of 40 M rows, one of them named 100 times."""
+    found = tables_lib.Tables(spec.TABLES, spec.LOOKUPS, WIDTH, 2500)
+    places = found._places
+    self.assertEqual(places.tables, 2)  # 16 sums travel for 15 large tables
+    self.assertEqual(sum(places.rows), found.large)
+    self.assertLess(max(places.rows), 40_050_000)
+    self.assertEqual((max(places.lookups), sum(places.lookups)), (100, 194))
 
   def test_a_device_of_many_sends_at_most_half_more_than_it_needs(self):
     for lookups in (2_000, 20_000, 500_000):
@@ -191,11 +243,12 @@ class SpreadTest(parameterized.TestCase):
           self.assertBetween(sent, lookups, 1.5 * lookups)
 
 
-class TablesTest(absltest.TestCase):
-  def test_every_table_starts_uniform_up_to_the_root_of_its_rows(self):
-    store, small = jax.jit(TABLES.init)(jax.random.key(3, impl='rbg'))
-    for number, rows in enumerate(TABLES.sizes):
-      table = np.asarray(TABLES.table(number, store, small))
+class TablesTest(parameterized.TestCase):
+  @parameterized.parameters(TABLES, SUMS)
+  def test_every_table_starts_uniform_up_to_the_root_of_its_rows(self, tables):
+    store, small = jax.jit(tables.init)(jax.random.key(3, impl='rbg'))
+    for number, rows in enumerate(tables.sizes):
+      table = np.asarray(tables.table(number, store, small))
       self.assertEqual(table.shape, (rows, WIDTH))
       self.assertLessEqual(abs(table).max(), rows**-0.5)
       if rows > 100:
@@ -216,9 +269,10 @@ class TablesTest(absltest.TestCase):
     given = [
       draws.normal(size=(n, WIDTH)).astype(np.float32) for n in TABLES.sizes
     ]
-    packed = TABLES.packed(given)
-    for number, table in enumerate(given):
-      np.testing.assert_array_equal(TABLES.table(number, *packed), table)
+    for tables in (TABLES, OF_ONE):
+      packed = tables.packed(given)
+      for number, table in enumerate(given):
+        np.testing.assert_array_equal(tables.table(number, *packed), table)
 
   def test_vectors_of_large_and_small_tables_come_in_order(self):
     large = jnp.arange(3.0).reshape(1, 3, 1)
