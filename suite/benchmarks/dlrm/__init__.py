@@ -17,7 +17,6 @@ from suite.hparams import (
 )
 from suite.target import Target
 
-PART = numbers('above 0 and up to 1', lambda value: 0 < value <= 1)
 _SAME_RATE = Rule(
   'base_learning_rate', lambda value, hp: value == hp.base_learning_rate
 )
@@ -40,7 +39,38 @@ _TINY_TABLES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams:
+class ClicksHparams:
+  """Hyperparameters that both models of clicks have; each adds its own."""
+
+  gradient_accumulation_steps: int = accumulation_steps()
+  compute_dtype: str = compute_dtype(
+    'Format of products; tables and parameters stay float32.'
+  )
+  whole_table_rows: int = tunable(
+    2500, 'Tables of so many rows or fewer are whole on every device.'
+  )
+  epochs_between_evals: float = fixed(
+    0.05,
+    'Part of the epoch from one eval to the next.',
+    valid=numbers('above 0 and up to 1', lambda value: 0 < value <= 1),
+  )
+  eval_batch_size: int = tunable(65536, 'Samples per eval step.')
+  counts: int = fixed(13, 'Counts of a sample.')
+  bottom_layers: tuple[int, ...] = fixed(
+    (512, 256, 128), 'Layers of the perceptron of the counts.'
+  )
+  top_layers: tuple[int, ...] = fixed(
+    (1024, 1024, 512, 256, 1), 'Layers of the perceptron that scores.'
+  )
+
+
+def rows_of_tables(default: tuple[int, ...]):
+  """The field of the rows of each table."""
+  return fixed(default, 'Rows of each table.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Hparams(ClicksHparams):
   """The defaults are the recipe of the reference point for a batch of 55,296.
 
   Rules of rounds v0.7 to v2.1; reference: facebookresearch/dlrm.
@@ -81,28 +111,7 @@ class Hparams:
     'Power of the polynomial decay.',
     key='sgd_opt_learning_rate_decay_poly_power',
   )
-  gradient_accumulation_steps: int = accumulation_steps()
-  compute_dtype: str = compute_dtype(
-    'Format of products; tables and parameters stay float32.'
-  )
-  whole_table_rows: int = tunable(
-    2500, 'Tables of so many rows or fewer are whole on every device.'
-  )
-  epochs_between_evals: float = fixed(
-    0.05, 'Part of the epoch from one eval to the next.', valid=PART
-  )
-  eval_batch_size: int = tunable(65536, 'Samples per eval step.')
-  tables: tuple[int, ...] = fixed(
-    _TABLES,
-    'Rows of each table.',
-  )
-  counts: int = fixed(13, 'Counts of a sample.')
-  bottom_layers: tuple[int, ...] = fixed(
-    (512, 256, 128), 'Layers of the perceptron of the counts.'
-  )
-  top_layers: tuple[int, ...] = fixed(
-    (1024, 1024, 512, 256, 1), 'Layers of the perceptron that scores.'
-  )
+  tables: tuple[int, ...] = rows_of_tables(_TABLES)
 
 
 TINY = dataclasses.replace(

@@ -3,12 +3,10 @@
 import dataclasses
 
 from suite.benchmark import Benchmark, DataSet, Size
-from suite.benchmarks.dlrm import PART
+from suite.benchmarks.dlrm import ClicksHparams, rows_of_tables
 from suite.hparams import (
   NOT_NEGATIVE,
-  accumulation_steps,
   base_learning_rate,
-  compute_dtype,
   fixed,
   one_of,
   tunable,
@@ -42,7 +40,7 @@ _TINY_LOOKUPS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams:
+class Hparams(ClicksHparams):
   """The defaults are the recipe of the reference point for a batch of 65,536.
 
   Rules of rounds v3.0 to v6.0; reference: mlcommons/training,
@@ -79,34 +77,13 @@ class Hparams:
     'No decay.', 'opt_learning_rate_decay_start_step'
   )
   decay_steps: int = _none('No decay.', 'opt_learning_rate_decay_steps')
-  gradient_accumulation_steps: int = accumulation_steps()
-  compute_dtype: str = compute_dtype(
-    'Format of products; tables and parameters stay float32.'
-  )
-  whole_table_rows: int = tunable(
-    2500, 'Tables of so many rows or fewer are whole on every device.'
-  )
-  epochs_between_evals: float = fixed(
-    0.05, 'Part of the epoch from one eval to the next.', valid=PART
-  )
-  eval_batch_size: int = tunable(65536, 'Samples per eval step.')
-  tables: tuple[int, ...] = fixed(
-    _TABLES,
-    'Rows of each table.',
-  )
+  tables: tuple[int, ...] = rows_of_tables(_TABLES)
   lookups: tuple[int, ...] = fixed(
     _LOOKUPS,
     'Rows of each table that a sample names; their sum is its vector.',
   )
-  counts: int = fixed(13, 'Counts of a sample.')
-  bottom_layers: tuple[int, ...] = fixed(
-    (512, 256, 128), 'Layers of the perceptron of the counts.'
-  )
   cross_layers: int = fixed(3, 'Layers of the cross network.')
   cross_rank: int = fixed(512, 'Rank of its matrices.')
-  top_layers: tuple[int, ...] = fixed(
-    (1024, 1024, 512, 256, 1), 'Layers of the perceptron that scores.'
-  )
 
 
 TINY = dataclasses.replace(

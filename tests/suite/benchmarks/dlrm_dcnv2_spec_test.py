@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from suite.run.program import abstract_state
-from suite.run.task import Facts
-from tests.suite.benchmarks import spec_table
+from tests.suite.benchmarks import clicks_spec, spec_table
 
 TABLES = (
   40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956,
@@ -31,11 +30,12 @@ TABLE = spec_table.Table(
     'reference': (
       '6.0.0',
       {'AUC': {'at_least': 0.80275}},
-      ('criteo_1tb_multi_hot', 4_195_197_692, 89_137_319),
+      ('criteo_1tb_multi_hot', *clicks_spec.SAMPLES),
       30,
     ),
   },
   fixed={
+    **clicks_spec.FIXED,
     'opt_name': 'adagrad',
     'learning_rate_decay': 0,
     'weight_decay': 0,
@@ -44,22 +44,13 @@ TABLE = spec_table.Table(
     'warmup_steps': 0,
     'decay_start_step': 0,
     'decay_steps': 0,
-    'epochs_between_evals': 0.05,
     'tables': TABLES,
     'lookups': LOOKUPS,
-    'counts': 13,
-    'bottom_layers': (512, 256, 128),
     'cross_layers': 3,
     'cross_rank': 512,
-    'top_layers': (1024, 1024, 512, 256, 1),
   },
   tunable={'global_batch_size': 65_536, 'base_learning_rate': 0.004},
-  of_the_system=(
-    'gradient_accumulation_steps',
-    'compute_dtype',
-    'whole_table_rows',
-    'eval_batch_size',
-  ),
+  of_the_system=clicks_spec.OF_THE_SYSTEM,
   allowed=(
     {'global_batch_size': '135168', 'base_learning_rate': '0.0034'},
     {'global_batch_size': '16384', 'base_learning_rate': '0.005'},
@@ -92,42 +83,36 @@ TABLE = spec_table.Table(
 )
 
 
-class DcnSpecTest(spec_table.SpecTest, absltest.TestCase):
+class DcnSpecTest(clicks_spec.ClicksSpecTest, absltest.TestCase):
   table = TABLE
+  met = 3456  # 27 vectors of 128
+  parameters = (
+    ('bottom', 171_392), ('cross', 10_627_200), ('top', 5_245_953),
+  )  # fmt: skip
+  rows = 204_184_588
+  # floor(4195197692 / (65536 * 20)), of 64,013 whole batches.
+  evals = (3200, 0.049989846, 0.999796916)
+  order = (False, False)
 
-  def test_the_tables(self):
-    self.assertEqual((sum(TABLES), sum(LOOKUPS)), (204_184_588, 214))
-    tables = self.task()._tables
-    self.assertEqual(tables.sizes, TABLES)
-    self.assertEqual((tables.lookups, tables.width), (LOOKUPS, 128))
-    self.assertEqual((tables.large + tables.small) * 128, 26_135_627_264)
+  def test_rows_that_a_sample_names(self):
+    self.assertEqual(sum(LOOKUPS), 214)
+    # 204,184,588 rows of 128 numbers.
+    self.assertEqual(self.rows * 128, 26_135_627_264)
+    self.assertEmpty(self.task().tensors)
 
-  def test_the_model(self):
-    params = abstract_state(self.task()).params['whole']
-    for name, parameters in (
-      ('bottom', 171_392),
-      ('cross', 10_627_200),
-      ('top', 5_245_953),
-    ):
-      leaves = jax.tree.leaves(params[name])
-      self.assertEqual(sum(leaf.size for leaf in leaves), parameters)
-    kernels = [layer['kernel'].shape for layer in params['top'].values()]
-    self.assertEqual(
-      kernels,
-      [(3456, 1024), (1024, 1024), (1024, 512), (512, 256), (256, 1)],
-    )
-    for layer in params['cross']['down'].values():
+  def test_the_cross_network(self):
+    cross = abstract_state(self.task()).params['whole']['cross']
+    for layer in cross['down'].values():
       self.assertEqual({k: v.shape for k, v in layer.items()},
                        {'kernel': (3456, 512)})  # fmt: skip
-    for layer in params['cross']['up'].values():
+    for layer in cross['up'].values():
       self.assertEqual({k: v.shape for k, v in layer.items()},
                        {'kernel': (512, 3456), 'bias': (3456,)})  # fmt: skip
 
   def test_the_start(self):
     task = self.task(
-      tables=(60,) * 25 + (3000,), lookups=(1,) * 26, cross_layers=1,
-      top_layers=(16, 1),
-    )  # fmt: skip
+      **clicks_spec.NARROW, lookups=(1,) * 26, cross_layers=1, cross_rank=80
+    )
     params, _ = jax.jit(task.init_model)(jax.random.key(0, impl='rbg'))
     whole = params['whole']
     for layer in [*whole['bottom'].values(), *whole['top'].values()]:
@@ -138,7 +123,7 @@ class DcnSpecTest(spec_table.SpecTest, absltest.TestCase):
           self.assertGreater(float(abs(array).max()), 0.8 * limit)
     cross = [whole['cross'][name][0] for name in ('down', 'up')]
     for layer in cross:  # Xavier's normal
-      deviation = float(jnp.std(layer['kernel'])) * ((3456 + 512) / 2) ** 0.5
+      deviation = float(jnp.std(layer['kernel'])) * ((27 * 16 + 80) / 2) ** 0.5
       self.assertAlmostEqual(deviation, 1, delta=0.02)
     self.assertEqual(float(abs(cross[1]['bias']).max()), 0)
 
@@ -152,20 +137,6 @@ class DcnSpecTest(spec_table.SpecTest, absltest.TestCase):
       total += gradient**2
       expected -= 0.004 * gradient / (total**0.5 + 1e-8)
       np.testing.assert_allclose(params['w'], expected, rtol=1e-4)
-
-  def test_evals_come_twenty_times_from_epoch_0_to_1(self):
-    blocks = self.task().blocks(Facts())
-    self.assertLen(blocks, 20)
-    # floor(4195197692 / (65536 * 20)), of 64,013 whole batches.
-    self.assertEqual({b.steps for b in blocks}, {3200})
-    self.assertEqual(blocks[0].at, {'epoch_num': 0.049989846})
-    self.assertEqual(blocks[0].start['first_epoch_num'], 0)
-    self.assertEqual(blocks[-1].at, {'epoch_num': 0.999796916})
-
-  def test_batches_keep_the_order_on_disk_and_the_short_one_is_dropped(self):
-    task = self.task()
-    self.assertEqual((task.shuffles, task.keeps_rest), (False, False))
-    self.assertEmpty(task.tensors)
 
 
 if __name__ == '__main__':

@@ -14,9 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from suite.benchmarks.dlrm import task as task_lib
-from suite.run.program import abstract_state
-from suite.run.task import Facts, State
-from tests.suite.benchmarks import spec_table
+from tests.suite.benchmarks import clicks_spec, spec_table
 
 TABLES = (
   39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546,
@@ -31,18 +29,11 @@ TABLE = spec_table.Table(
     'reference': (
       '2.1.0',
       {'AUC': {'at_least': 0.8025}},
-      ('criteo_1tb', 4_195_197_692, 89_137_319),
+      ('criteo_1tb', *clicks_spec.SAMPLES),
       30,
     ),
   },
-  fixed={
-    'decay_power': 2,
-    'epochs_between_evals': 0.05,
-    'tables': TABLES,
-    'counts': 13,
-    'bottom_layers': (512, 256, 128),
-    'top_layers': (1024, 1024, 512, 256, 1),
-  },
+  fixed={**clicks_spec.FIXED, 'decay_power': 2, 'tables': TABLES},
   # Those of the reference point for this batch.
   tunable={
     'global_batch_size': 55_296,
@@ -52,12 +43,7 @@ TABLE = spec_table.Table(
     'decay_start_steps': 49_315,
     'decay_steps': 27_772,
   },
-  of_the_system=(
-    'gradient_accumulation_steps',
-    'compute_dtype',
-    'whole_table_rows',
-    'eval_batch_size',
-  ),
+  of_the_system=clicks_spec.OF_THE_SYSTEM,
   allowed=(
     {
       'global_batch_size': '32768',
@@ -98,36 +84,17 @@ TABLE = spec_table.Table(
 )
 
 
-class DlrmSpecTest(spec_table.SpecTest, parameterized.TestCase):
+class DlrmSpecTest(clicks_spec.ClicksSpecTest, parameterized.TestCase):
   table = TABLE
-
-  def test_the_tables(self):
-    self.assertEqual(sum(TABLES), 187_767_399)
-    tables = self.task()._tables
-    self.assertEqual((tables.sizes, tables.width), (TABLES, 128))
-    self.assertEqual(tables.lookups, (1,) * 26)
-    self.assertEqual(tables.large + tables.small, 187_767_399)
-
-  def test_the_model(self):
-    params = abstract_state(self.task()).params['whole']
-    for name, parameters, shapes in (
-      ('bottom', 171_392, [(13, 512), (512, 256), (256, 128)]),
-      (
-        'top',
-        2_197_505,
-        # 128 numbers and 27 * 26 / 2 dot products come in.
-        [(479, 1024), (1024, 1024), (1024, 512), (512, 256), (256, 1)],
-      ),
-    ):
-      leaves = jax.tree.leaves(params[name])
-      self.assertEqual(sum(leaf.size for leaf in leaves), parameters)
-      found = [layer['kernel'].shape for layer in params[name].values()]
-      self.assertEqual(found, shapes)
-    self.assertEqual({*params}, {'bottom', 'top', 'small'})
+  met = 479  # 128 numbers and 27 * 26 / 2 dot products
+  parameters = (('bottom', 171_392), ('top', 2_197_505))
+  rows = 187_767_399
+  evals = (3793, 1.049994069, 1.999881374)  # of 75,868 steps
+  order = (True, True)
 
   def test_the_start(self):
     """Small layers in a model of 200 clicks a step; see tables_test."""
-    task = self.task(tables=(60,) * 25 + (3000,))
+    task = self.task(**clicks_spec.NARROW)
     params, _ = jax.jit(task.init_model)(jax.random.key(0, impl='rbg'))
     layers = [*params['whole']['bottom'].values()]
     layers += params['whole']['top'].values()
@@ -189,18 +156,6 @@ class DlrmSpecTest(spec_table.SpecTest, parameterized.TestCase):
       params, state = rows.apply({'w': jnp.full(2, gradient)}, state, params)
       np.testing.assert_allclose(params['w'], expected)
 
-  def test_evals_come_twenty_times_from_epoch_1_to_2(self):
-    blocks = self.task().blocks(Facts())
-    self.assertLen(blocks, 20)
-    self.assertEqual({b.steps for b in blocks}, {3793})  # of 75,868
-    self.assertEqual(blocks[0].at, {'epoch_num': 1.049994069})
-    self.assertEqual(blocks[-1].at, {'epoch_num': 1.999881374})
-    self.assertEqual(blocks[0].start['first_epoch_num'], 1)
-
-  def test_batches_are_visited_in_random_order_the_short_one_too(self):
-    task = self.task()
-    self.assertEqual((task.shuffles, task.keeps_rest), (True, True))
-
   def test_the_tensors_that_the_log_names(self):
     self.assertEqual(
       sorted(self.task().tensors),
@@ -208,17 +163,6 @@ class DlrmSpecTest(spec_table.SpecTest, parameterized.TestCase):
        'embeddings', 'top_mlp_dense1', 'top_mlp_dense2', 'top_mlp_dense3',
        'top_mlp_dense4', 'top_mlp_dense5'],
     )  # fmt: skip
-
-  def test_scores_are_float32_logits_with_labels_and_weights(self):
-    task = self.task(
-      tables=(60,) * 25 + (3000,), eval_batch_size=8, bottom_layers=(8, 4),
-      top_layers=(4, 1),
-    )  # fmt: skip
-    params, stats = jax.eval_shape(task.init_model, jax.random.key(0))
-    state = State(None, None, params, stats, {})
-    found = jax.eval_shape(task.predict, state, dict(task.eval_specs[0]))
-    self.assertEqual({*found}, {'score', 'label', 'weight'})
-    self.assertEqual(found['score'].dtype, np.float32)
 
 
 if __name__ == '__main__':

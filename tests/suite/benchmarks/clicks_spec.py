@@ -1,0 +1,88 @@
+"""Facts that DLRM and DLRM-DCNv2 share, for the tests of their specifications.
+
+From Criteo's terabyte, of which both take the same days, and from the layers
+that both references have: facebookresearch/dlrm, bench/run_and_time.sh, and
+mlcommons/training, recommendation_v2/torchrec_dlrm/README.MD.
+"""
+
+import itertools
+
+import jax
+import numpy as np
+
+from suite.run.program import abstract_state
+from suite.run.task import Facts, State
+from tests.suite.benchmarks import spec_table
+
+SAMPLES = (4_195_197_692, 89_137_319)  # to train on, and of evals
+FIXED = {
+  'epochs_between_evals': 0.05,
+  'counts': 13,
+  'bottom_layers': (512, 256, 128),
+  'top_layers': (1024, 1024, 512, 256, 1),
+}
+OF_THE_SYSTEM = (
+  'gradient_accumulation_steps',
+  'compute_dtype',
+  'whole_table_rows',
+  'eval_batch_size',
+)
+# A few rows and narrow layers, for tests of what does not depend on them.
+NARROW = {
+  'tables': (60,) * 25 + (3000,),
+  'bottom_layers': (150, 16),
+  'top_layers': (200, 1),
+}
+
+
+class ClicksSpecTest(spec_table.SpecTest):
+  """Mixed into a test case with a `table`, and with what follows."""
+
+  met: int  # numbers that enter the last perceptron
+  parameters: tuple  # of each part: name, numbers
+  rows: int  # of all tables
+  # Steps from one eval to the next, and the first and the last `epoch_num`.
+  evals: tuple[int, float, float]
+  order: tuple[bool, bool]  # shuffled, the short last batch kept
+
+  def test_the_tables(self):
+    tables, fixed = self.task()._tables, self.table.fixed
+    sizes = fixed['tables']
+    self.assertEqual((len(sizes), sum(sizes)), (26, self.rows))
+    self.assertEqual((tables.sizes, tables.width), (sizes, 128))
+    self.assertEqual(tables.lookups, fixed.get('lookups', (1,) * 26))
+    self.assertEqual(tables.large + tables.small, self.rows)
+
+  def test_the_layers(self):
+    params = abstract_state(self.task()).params['whole']
+    self.assertEqual({*params}, {*dict(self.parameters), 'small'})
+    for name, parameters in self.parameters:
+      leaves = jax.tree.leaves(params[name])
+      self.assertEqual(sum(leaf.size for leaf in leaves), parameters, name)
+    for name, widths in (
+      ('bottom', (13, 512, 256, 128)),
+      ('top', (self.met, 1024, 1024, 512, 256, 1)),
+    ):
+      kernels = [layer['kernel'].shape for layer in params[name].values()]
+      self.assertEqual(kernels, [*itertools.pairwise(widths)])
+
+  def test_evals_come_twenty_times(self):
+    steps, first, last = self.evals
+    blocks = self.task().blocks(Facts())
+    self.assertLen(blocks, 20)
+    self.assertEqual({b.steps for b in blocks}, {steps})
+    self.assertEqual(blocks[0].at, {'epoch_num': first})
+    self.assertEqual(blocks[-1].at, {'epoch_num': last})
+    self.assertEqual(blocks[0].start['first_epoch_num'], int(first))
+
+  def test_the_order_of_batches_and_the_short_one(self):
+    task = self.task()
+    self.assertEqual((task.shuffles, task.keeps_rest), self.order)
+
+  def test_scores_are_float32_logits_with_labels_and_weights(self):
+    task = self.task(eval_batch_size=8)
+    params, stats = jax.eval_shape(task.init_model, jax.random.key(0))
+    state = State(None, None, params, stats, {})
+    found = jax.eval_shape(task.predict, state, dict(task.eval_specs[0]))
+    self.assertEqual({*found}, {'score', 'label', 'weight'})
+    self.assertEqual(found['score'].dtype, np.float32)
