@@ -410,12 +410,12 @@ RECIPES = (
     ONE_HOT,
     read.TABLES,
     "Criteo's clicks of 24 days: 4.2 G to train on, tables of 188 M rows",
-    674_000_000_000,
+    686_000_000_000,
   ),
   _of_criteo(
     MULTI_HOT,
     read.MULTI_HOT_TABLES,
     'the same clicks with 214 ids each, of tables of 204 M rows',
-    697_000_000_000,
+    709_000_000_000,
   ),
 )
