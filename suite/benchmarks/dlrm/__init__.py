@@ -133,7 +133,6 @@ BENCHMARK = Benchmark(
   name='dlrm',
   runs=5,
   dropped=1,
-  draft=True,
   # From round v1.1 on a run counts its only epoch from 1 to 2.
   starts_after=lambda hparams: 1,
   sizes={

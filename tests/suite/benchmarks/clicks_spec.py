@@ -10,6 +10,7 @@ import itertools
 import jax
 import numpy as np
 
+from suite import benchmark
 from suite.run.program import abstract_state
 from suite.run.task import Facts, State
 from tests.suite.benchmarks import spec_table
@@ -74,6 +75,8 @@ class ClicksSpecTest(spec_table.SpecTest):
     self.assertEqual(blocks[0].at, {'epoch_num': first})
     self.assertEqual(blocks[-1].at, {'epoch_num': last})
     self.assertEqual(blocks[0].start['first_epoch_num'], int(first))
+    declared = benchmark.get(self.table.name)
+    self.assertEqual(declared.starts_after(self.size().hparams), int(first))
 
   def test_the_order_of_batches_and_the_short_one(self):
     task = self.task()

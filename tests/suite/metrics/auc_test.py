@@ -60,6 +60,22 @@ class AucTest(parameterized.TestCase):
     with self.assertRaisesRegex(RuntimeError, 'over 1001 clicks.* got 1000'):
       auc.over_examples(predictions, examples=1001)
 
+  def test_pairs_of_different_batches_count(self):
+    """The mean of the areas of batches is another number where they differ."""
+    draws = np.random.default_rng(5)
+    labels = draws.random((8, 500)) < np.linspace(0.1, 0.8, 8)[:, None]
+    # Clicks come more often, and scores follow: as between night and day.
+    scores = draws.normal(size=(8, 500)) + np.arange(8)[:, None] + labels
+    batches = [
+      {'score': s, 'label': label, 'weight': np.ones(500)}
+      for s, label in zip(scores, labels, strict=True)
+    ]
+    found = auc.over_examples(batches, examples=4000)
+    expected = metrics.roc_auc_score(labels.ravel(), scores.ravel())
+    self.assertAlmostEqual(found, expected, places=12)
+    by_batch = [auc.roc_auc(s, n) for s, n in zip(scores, labels, strict=True)]
+    self.assertGreater(found, np.mean(by_batch) + 0.03)
+
   def test_infinite_scores_have_an_order(self):
     scores = np.array([-np.inf, np.inf, 0.0, np.inf])
     self.assertEqual(auc.roc_auc(scores, np.array([0, 1, 0, 0])), 5 / 6)
