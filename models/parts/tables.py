@@ -314,19 +314,24 @@ class Tables:
 
   def _rows(self, ids: jax.Array, *, large: bool) -> jax.Array:
     """Ids [B, L] -> rows of the store, or of the small tables, of these."""
-    ends = np.cumsum(self.lookups)
-    return jnp.concatenate(
-      [
-        self._row(t, ids[:, ends[t] - self.lookups[t] : ends[t]])
-        for t in self._numbers(large)
-      ],
-      axis=1,
-    )
+    table = np.repeat(np.arange(len(self.sizes)), self.lookups)
+    chosen = self._is_large[table] == large
+    # Slices of neighbours: a gather of columns would be slow.
+    ends = [*(np.flatnonzero(np.diff(chosen)) + 1), len(chosen)]
+    first, columns = 0, []
+    for end in ends:
+      if chosen[first]:
+        columns.append(ids[:, first:end])
+      first = end
+    return self._row(table[chosen][None], jnp.concatenate(columns, axis=1))
 
-  def _row(self, table: int, ids: jax.Array) -> jax.Array:
-    """The rows of ids of a table, in the store or among the small ones."""
+  def _row(self, table: np.ndarray | int, ids: jax.Array) -> jax.Array:
+    """The rows of ids [..., L] of tables [1, L], in the store or the small array.
+
+    All tables are large, or none is; `table` may be one number for all.
+    """
     number = ids + self._places.start[table]
-    if not self._is_large[table]:
+    if not np.any(self._is_large[table]):
       return number
     parts = self._parts
     part = number % parts * _LEAP % parts + self._places.group[table] * parts
