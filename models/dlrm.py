@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from models.parts.tables import AXIS, Tables
+from models.parts.exchange import AXIS
+from models.parts.tables import Tables
 
 # The store and its optimizer buffers are split by rows, the rest is replicated.
 PARTITION_RULES = ((r'^(params/store|opt/store/sums)$', P(AXIS)), (r'.*', P()))

@@ -30,8 +30,7 @@ are. Then each table is in one group of devices, and sums travel:
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,25 +38,21 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
-AXIS = 'data'  # the mesh axis that batches and the store are split over
+from models.parts.exchange import (
+  AXIS,
+  Exchange,
+  Groups,
+  Plan,
+  capacity,
+  loop,
+  varying,
+)
 
 # A store is made of so many equal parts, and a group has an equal number of
 # them. Row n of its tables is in part n * _LEAP of these, modulo their number,
 # so that rows in a row are on as many devices as there are: 619 / 1024 is near
 # the golden ratio.
 _PARTS, _LEAP = 1024, 619
-
-
-class Plan(NamedTuple):
-  """Rows that lookups named, kept from `lookup` for `update`.
-
-  Where sums travel, `rows` are distinct in each sum, and `place` says which sum
-  that is and how often the row is in it, as `_Groups.named` has it.
-  """
-
-  rows: jax.Array  # int32 [N]; of each device's distinct ones, ascending
-  place: jax.Array  # int32 [N], of each lookup among its device's `rows`
-  turns: jax.Array  # int32 [], exchanges that it takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +188,7 @@ class Tables:
         rows, size=rows.size, fill_value=store.shape[0] * ways,
         return_inverse=True,
       )  # fmt: skip
-      exchange = _Exchange.of(
+      exchange = Exchange.of(
         distinct,
         place.reshape(-1),
         store.shape[0],
@@ -206,10 +201,10 @@ class Tables:
         answer = store.at[asked].get(mode='fill', fill_value=0)
         return vectors + exchange.back(answer, slots)
 
-      vectors = _loop(
+      vectors = loop(
         exchange.plan.turns,
         fetch,
-        _varying(jnp.zeros((rows.size, store.shape[1]), store.dtype)),
+        varying(jnp.zeros((rows.size, store.shape[1]), store.dtype)),
       )
       looked_up = vectors[exchange.plan.place].reshape(*rows.shape, -1)
       return self._pooled(looked_up, large=True), exchange.plan
@@ -249,7 +244,7 @@ class Tables:
       own = max(each.shape[0] for each in jax.tree.leaves(stores) if each.ndim)
       if self.sums_travel:
         return self._give_sums(stores, plan, own, gradient, apply, ways)
-      exchange = _Exchange(plan, own, ways, capacity(len(plan.rows), ways))
+      exchange = Exchange(plan, own, ways, capacity(len(plan.rows), ways))
       summed = jax.ops.segment_sum(
         self._of_lookups(gradient), plan.place, len(plan.place)
       )
@@ -259,7 +254,7 @@ class Tables:
         given = exchange.send(summed, slots).reshape(-1, summed.shape[1])
         return apply(_with_scalars(after, stores), asked.reshape(-1), given)
 
-      return _loop(plan.turns, give, stores)
+      return loop(plan.turns, give, stores)
 
     split = P(AXIS)
     placed = jax.tree.map(lambda each: split if each.ndim else P(), stores)
@@ -326,7 +321,7 @@ class Tables:
     return self._row(table[chosen][None], jnp.concatenate(columns, axis=1))
 
   def _row(self, table: np.ndarray | int, ids: jax.Array) -> jax.Array:
-    """The rows of ids [..., L] of tables [1, L], in the store or the small array.
+    """The rows of ids [..., L] of tables [1, L], in the store or the others.
 
     All tables are large, or none is; `table` may be one number for all.
     """
@@ -337,20 +332,20 @@ class Tables:
     part = number % parts * _LEAP % parts + self._places.group[table] * parts
     return part * (self.store_rows // _PARTS) + number // parts
 
-  def _groups(self, samples: int, ways: int) -> '_Groups':
+  def _groups(self, samples: int, ways: int) -> 'Groups':
     """The groups of so many devices, each of which has so many samples."""
     groups = min(ways, self.groups)
     of_devices = np.reshape(self._places.lookups, (groups, -1)).sum(axis=1)
     tables = self._places.tables * self.groups // groups
-    return _Groups(ways, groups, samples, tables, int(of_devices.max()))
+    return Groups(ways, groups, samples, tables, int(of_devices.max()))
 
-  def _of_sums(self, groups: '_Groups') -> tuple[np.ndarray, np.ndarray]:
+  def _of_sums(self, groups: 'Groups') -> tuple[np.ndarray, np.ndarray]:
     """The group of devices of each large table, and its place in there."""
     numbers, several = self._numbers(True), self.groups // groups.count
     group, inside = np.divmod(self._places.group[numbers], several)
     return group, inside * self._places.tables + self._places.slot[numbers]
 
-  def _bags(self, groups: '_Groups') -> np.ndarray:
+  def _bags(self, groups: 'Groups') -> np.ndarray:
     """The sum, among those of a device in a group, that lookups are terms of.
 
     Int32 [B * lookups].
@@ -369,7 +364,7 @@ class Tables:
     groups = self._groups(len(rows), ways)
     own = store.shape[0]
     rows, named = groups.named(rows.reshape(-1), self._bags(groups), own * ways)
-    exchange = _Exchange.of(rows, named, own, ways, groups.room)
+    exchange = Exchange.of(rows, named, own, ways, groups.room)
 
     def add(turn, sums):
       asked, slots = exchange.ask(turn)
@@ -378,8 +373,8 @@ class Tables:
       terms = vectors * times[:, None].astype(vectors.dtype)
       return sums + jax.ops.segment_sum(terms, bags, groups.all)
 
-    zeros = _varying(jnp.zeros((groups.all, store.shape[1]), store.dtype))
-    sums = groups.gather(_loop(exchange.plan.turns, add, zeros))
+    zeros = varying(jnp.zeros((groups.all, store.shape[1]), store.dtype))
+    sums = groups.gather(loop(exchange.plan.turns, add, zeros))
     group, place = self._of_sums(groups)
     return jnp.stack(
       [sums[g, :, p] for g, p in zip(group, place, strict=True)], axis=1
@@ -404,7 +399,7 @@ class Tables:
     sums = groups.spread(
       jnp.stack([jnp.stack(each, axis=1) for each in padded])
     )
-    exchange = _Exchange(plan, own, ways, groups.room)
+    exchange = Exchange(plan, own, ways, groups.room)
 
     def give(turn, after):
       asked, slots = exchange.ask(turn)
@@ -412,7 +407,7 @@ class Tables:
       given = sums[bags] * times[:, None].astype(sums.dtype)
       return apply(_with_scalars(after, stores), asked.reshape(-1), given)
 
-    return _loop(plan.turns, give, stores)
+    return loop(plan.turns, give, stores)
 
   def _pooled(self, rows: jax.Array, *, large: bool) -> jax.Array:
     """Rows [B, lookups, width] of these tables -> their sums, one a table."""
@@ -464,216 +459,9 @@ class _Places:
   start: np.ndarray  # int32 [tables], its first row in its group or the array
 
 
-def capacity(lookups: int, ways: int) -> int:
-  """Rows that two devices exchange at a time.
-
-  If a device's lookups fall on owners at random, their number is rarely four
-  deviations above its mean.
-  """
-  mean = lookups / ways
-  return min(lookups, math.ceil(mean + 4 * math.sqrt(mean)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Exchange:
-  """The exchange of one device with all; inside `shard_map`.
-
-  `plan.rows` ascend, so that those of an owner are neighbours; where one has no
-  owner, it is left out.
-  """
-
-  plan: Plan  # its part of the rows and places
-  own: int  # rows of the store that each device has
-  ways: int
-  room: int  # rows that two devices exchange at a time
-
-  @classmethod
-  def of(
-    cls, rows: jax.Array, place: jax.Array, own: int, ways: int, room: int
-  ) -> '_Exchange':
-    """Plans how to reach `rows` [N] of the store."""
-    made = cls(Plan(rows, place, jnp.int32(1)), own, ways, room)
-
-    def largest(turns):
-      """The most that any two devices would exchange in one of the turns."""
-
-      def of_turn(turn, largest):
-        counts = made._counts(made._is_in(turn, turns))
-        return jnp.maximum(largest, counts.max())
-
-      found = _loop(turns, of_turn, _varying(jnp.int32(0)))
-      return jax.lax.pmax(found, AXIS)
-
-    turns, _ = jax.lax.while_loop(
-      lambda found: found[1] > room,
-      lambda found: (2 * found[0], largest(2 * found[0])),
-      (jnp.int32(1), largest(jnp.int32(1))),
-    )
-    return dataclasses.replace(made, plan=made.plan._replace(turns=turns))
-
-  def ask(self, turn: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sends each owner the rows of a turn that are asked of it.
-
-    -> rows asked of this device, of its own part, int32 [ways, room]; and the
-    slot of each of `plan.rows` among all that it asked for, or one too far.
-    """
-    named = self._is_in(turn, self.plan.turns)
-    counts = self._counts(named)
-    first = jnp.concatenate([jnp.cumsum(counts) - counts, jnp.zeros(1, int)])
-    rank = jnp.cumsum(named) - 1 - first[self._owner]
-    slots = jnp.where(
-      named, self._owner * self.room + rank, self.ways * self.room
-    )
-    return self.send(self._local, slots, self.own), slots
-
-  def back(self, answer: jax.Array, slots: jax.Array) -> jax.Array:
-    """Answers [ways, room, width] of this device -> those to `plan.rows`.
-
-    0 for rows of other turns.
-    """
-    got = _all_to_all(answer).reshape(-1, answer.shape[-1])
-    return got.at[slots].get(mode='fill', fill_value=0)
-
-  def send(
-    self, values: jax.Array, slots: jax.Array, fill: int = 0
-  ) -> jax.Array:
-    """Sends `values` [N, ...] of `plan.rows` to the owners of these.
-
-    -> what this device got for what was asked of it, [ways, room, ...].
-    """
-    shape = (self.ways * self.room, *values.shape[1:])
-    sent = _varying(jnp.full(shape, fill, values.dtype))
-    sent = sent.at[slots].set(values, mode='drop')
-    return _all_to_all(sent.reshape(self.ways, self.room, *values.shape[1:]))
-
-  @property
-  def _owner(self) -> jax.Array:
-    return self.plan.rows // self.own
-
-  @property
-  def _local(self) -> jax.Array:
-    return self.plan.rows % self.own
-
-  def _is_in(self, turn: jax.Array, turns: jax.Array) -> jax.Array:
-    """Which of `plan.rows` belong to a turn; none twice, on any device."""
-    return (self._owner < self.ways) & (self._local % turns == turn)
-
-  def _counts(self, named: jax.Array) -> jax.Array:
-    """Number of rows that are asked of each device."""
-    return jax.ops.segment_sum(named.astype(jnp.int32), self._owner, self.ways)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Groups:
-  """Groups of neighbouring devices, each with tables of its own.
-
-  Inside `shard_map`, sums are [groups, B, tables, width] of the samples of one
-  device, or [all, width]: those of a group's tables, for the samples of all
-  devices, which come one after the other.
-  """
-
-  ways: int  # devices
-  count: int  # groups
-  samples: int  # of a device
-  tables: int  # of a group
-  lookups: int  # of a sample, in the group that has most
-
-  @property
-  def members(self) -> int:
-    """Devices of a group."""
-    return self.ways // self.count
-
-  @property
-  def room(self) -> int:
-    """Rows that two devices exchange at a time.
-
-    At least one row fits, of which every sample may have a sum.
-    """
-    expected = capacity(self.samples * self.lookups, self.members)
-    return max(self.samples, expected)
-
-  @property
-  def all(self) -> int:
-    """Sums of a group, for all samples."""
-    return self.ways * self.samples * self.tables
-
-  def named(
-    self, rows: jax.Array, bags: np.ndarray, none: int
-  ) -> tuple[jax.Array, jax.Array]:
-    """Rows [N] that are terms of sums `bags` [N] -> each once in a sum.
-
-    -> rows, ascending, but for `none` in place of those that came before; and
-    the sum times `lookups` + 1, plus how often the row is named in it.
-    """
-    rows, bags = jax.lax.sort((rows, jnp.asarray(bags)), num_keys=2)
-    new = (rows[1:] != rows[:-1]) | (bags[1:] != bags[:-1])
-    new = jnp.concatenate([jnp.ones_like(new[:1]), new])
-    each = jnp.cumsum(new) - 1
-    times = jax.ops.segment_sum(jnp.ones_like(rows), each, len(rows))[each]
-    return jnp.where(new, rows, none), bags * (self.lookups + 1) + times
-
-  def asked(self, named: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What devices sent of `named`, [ways, room] -> sums among `all`, times.
-
-    Each [R]; 0 times what was not sent.
-    """
-    bags, times = jnp.divmod(named, self.lookups + 1)
-    device = jnp.arange(self.ways)[:, None]
-    bags = bags + device * self.samples * self.tables
-    return bags.reshape(-1), times.reshape(-1)
-
-  def gather(self, terms: jax.Array) -> jax.Array:
-    """What each device has of a group's sums -> the sums of its samples."""
-    shape = (self.count, self.members, self.samples, self.tables, -1)
-    terms = terms.reshape(shape)
-    if self.members > 1:
-      sums = jax.lax.psum_scatter(
-        terms, AXIS, scatter_dimension=1, axis_index_groups=self._neighbours()
-      )
-    else:
-      sums = terms[:, 0]
-    return self._between(sums)
-
-  def spread(self, sums: jax.Array) -> jax.Array:
-    """The inverse of `gather`, for gradients: each device has those of all."""
-    given = self._between(sums)
-    if self.members > 1:
-      given = jax.lax.all_gather(
-        given, AXIS, axis=1, axis_index_groups=self._neighbours()
-      )
-    return given.reshape(self.all, -1)
-
-  def _between(self, sums: jax.Array) -> jax.Array:
-    """Exchanges [groups, ...] between devices in the same place of a group."""
-    return jax.lax.all_to_all(
-      sums,
-      AXIS,
-      0,
-      0,
-      axis_index_groups=np.transpose(self._neighbours()).tolist(),
-      tiled=True,
-    )
-
-  def _neighbours(self) -> list[list[int]]:
-    return np.arange(self.ways).reshape(self.count, -1).tolist()
-
-
 def _with_scalars(after: Any, before: Any) -> Any:
   """`after`, with the scalars of `before`."""
   return jax.tree.map(lambda a, b: a if b.ndim else b, after, before)
-
-
-def _loop(turns: jax.Array, body: Callable[[Any, Any], Any], start: Any) -> Any:
-  return jax.lax.fori_loop(0, turns, body, start)
-
-
-def _all_to_all(array: jax.Array) -> jax.Array:
-  return jax.lax.all_to_all(array, AXIS, 0, 0, tiled=True)
-
-
-def _varying(array: jax.Array) -> jax.Array:
-  """Marks an array as one that differs from device to device."""
-  return jax.lax.pcast(array, AXIS, to='varying')
 
 
 def _ways(mesh: Mesh | None) -> int:

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
 
+from models.parts import exchange
 from models.parts import tables as tables_lib
 from suite.run import optimizers
 from tests.suite.benchmarks import dlrm_dcnv2_spec_test as spec
@@ -216,13 +217,13 @@ class SpreadTest(parameterized.TestCase):
       # terms of each, of all samples.
       self.assertLessEqual(sizes.pop('reduce-scatter'), 2 * rows * 2 * WIDTH)
       self.assertLessEqual(sizes.pop('all-gather'), ROWS * 2 * WIDTH)
-      ids = DEVICES * tables_lib.capacity(rows * 9, 4)
+      ids = DEVICES * exchange.capacity(rows * 9, 4)
       self.assertLessEqual(
         sizes.pop('all-to-all'), max(ids, 2 * rows * 2 * WIDTH)
       )
     else:
       lookups = rows * 6  # of large tables, on a device
-      room = DEVICES * tables_lib.capacity(lookups, DEVICES)
+      room = DEVICES * exchange.capacity(lookups, DEVICES)
       self.assertLessEqual(sizes.pop('all-to-all'), room * WIDTH)
     self.assertLessEqual(max(sizes.values()), 1)  # how many turns it takes
 
@@ -239,7 +240,7 @@ class SpreadTest(parameterized.TestCase):
     for lookups in (2_000, 20_000, 500_000):
       for ways in (8, 64, 256):
         if lookups >= 64 * ways:
-          sent = ways * tables_lib.capacity(lookups, ways)
+          sent = ways * exchange.capacity(lookups, ways)
           self.assertBetween(sent, lookups, 1.5 * lookups)
 
 
