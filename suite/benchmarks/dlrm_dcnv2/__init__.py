@@ -96,7 +96,7 @@ TINY = dataclasses.replace(
   lookups=_TINY_LOOKUPS,
   bottom_layers=(64, 32, 16),
   cross_layers=2,
-  cross_rank=64,
+  cross_rank=128,
   top_layers=(128, 64, 1),
 )
 
