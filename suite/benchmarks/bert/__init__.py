@@ -117,6 +117,9 @@ class Hparams:
   heads: int = fixed(16, 'Heads of attention.', valid=divisor_of('width'))
   ffn: int = fixed(4096, 'Hidden units of the feed-forward layers.')
 
+  # The rules want places in samples under the key of epochs.
+  place_key = 'epoch_num'
+
   @property
   def samples_between_evals(self) -> int:
     """Samples from one eval to the next, before they are whole batches."""

@@ -134,7 +134,7 @@ class BertTask(SupervisedTask):
       rows=hp.global_batch_size,
       most=hp.max_samples,
       first=hp.first_eval or None,
-      key=blocks.EPOCHS,
+      key=hp.place_key,
     )
 
   def inspect(self, directory: str) -> Facts:

@@ -199,6 +199,9 @@ class Hparams:
     """From one place to the next where they are epochs."""
     return self._place(self.eval_every) if self.places == 'epochs' else None
 
+  # The rules want places in samples under the key of epochs.
+  place_key = 'epoch_num'
+
   @property
   def samples_between_evals(self) -> int | None:
     """From one place to the next where they are samples."""

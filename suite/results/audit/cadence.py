@@ -2,9 +2,10 @@
 
 Hyperparameters declare them, as fields or properties: `epochs_between_evals`,
 whole or a fraction, with `eval_offset` epochs before the first; or
-`samples_between_evals`. `first_eval`, in the same unit, is the place of a first
-eval that is further away than the others. Places by samples and by fractions
-may be rounded to whole batches, eval after eval.
+`samples_between_evals`. `place_key` is the log's key of places where the rules
+want samples under that of epochs. `first_eval`, in the same unit, is the place
+of a first eval that is further away than the others. Places by samples and by
+fractions may be rounded to whole batches, eval after eval.
 """
 
 from collections.abc import Iterator, Sequence

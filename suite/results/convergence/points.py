@@ -31,7 +31,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 ALPHA = 0.05  # how often chance alone may reject the reference itself
 PASSES = 'passes'
@@ -267,6 +266,9 @@ def _least_mean(mean: float, std: float, reference: int, runs: int) -> float:
 
 @functools.cache
 def _critical(freedom: int) -> float:
+  # Half of what a check of one log would wait for; only sets have points.
+  from scipy import special
+
   return float(special.stdtrit(freedom, 1 - ALPHA))
 
 

@@ -30,8 +30,6 @@ _TENSORS = {
 }  # fmt: skip
 # What the official rules want of the data that a benchmark makes.
 _OF_BLOCKS = {'minigo': ('actual_selfplay_games_per_generation',)}
-# Places in samples that the rules want under the keys of epochs.
-_SAMPLES_AS_EPOCHS = ('bert', 'unet3d')
 # Settings that the rules want under a second name, which its task logs.
 _NAMED_TWICE = {
   'bert': {'num_warmup_steps': 'warmup_steps', 'opt_epsilon': 'epsilon'}
@@ -368,7 +366,7 @@ def _blocks(benchmark, hparams, qualities) -> Iterator[tuple]:
   for number, quality in enumerate(qualities):
     if samples:
       last = (getattr(hparams, 'first_eval', 0) or samples) + number * samples
-      if benchmark.name in _SAMPLES_AS_EPOCHS:
+      if hasattr(hparams, 'place_key'):  # that of epochs
         first = {'first_epoch_num': done + 1}
         start = {**first, 'epoch_count': last - done}
         yield start, first, {'epoch_num': last}, quality
