@@ -27,8 +27,15 @@ from absl import flags as absl_flags
 
 from input_pipelines.reading import dataset
 from launch import report, score
-from launch.cluster import resuming
-from launch.support import accessory, cli, listing, progress, run_flags, system
+from launch.cluster import attempts
+from launch.support import (
+  accessory,
+  cli,
+  listing,
+  progress,
+  run_flags,
+  versions,
+)
 from launch.support.live_line import LiveLine
 from suite import files
 from suite.results import records
@@ -107,7 +114,7 @@ def settings(request: run_flags.Request, runs: int) -> dict[str, Any]:
     'profile': dataclasses.asdict(request.profile),
     'data': dataset.fingerprint(directory),
     **start.described(request.size, weights),
-    'versions': system.versions(),
+    'versions': versions.found(),
   }
 
 
@@ -238,7 +245,7 @@ class Runner:
       return 0
     if not self._goes_on(run):
       errors = _errors_path(self._output, run)
-      resuming.set_aside(self._output, run, (errors,))
+      attempts.set_aside(self._output, run, (errors,))
     before = time.monotonic()
     code = self._child(run)
     if self._signal is not None:
@@ -335,7 +342,7 @@ def _conclude(output: str) -> int:
   command = ['python', '-m', 'launch.benchmark', *sys.argv[1:]]
   code = score.run(output, command=command)
   page = report.write(output)
-  aside = glob.glob(os.path.join(output, resuming.SET_ASIDE, 'run_*'))
+  aside = glob.glob(os.path.join(output, attempts.SET_ASIDE, 'run_*'))
   if aside:
     print(f'Attempts set aside unfinished: {len(aside)}')
   print(f'Report: {os.path.abspath(page)}')

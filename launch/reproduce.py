@@ -25,7 +25,7 @@ from absl import flags as absl_flags
 
 from input_pipelines.reading import dataset
 from launch import profiles
-from launch.support import cli, environment, system
+from launch.support import cli, environment, system, versions
 from suite import benchmark as benchmark_lib
 from suite import files
 from suite.results import records
@@ -191,9 +191,9 @@ def _read(path: str) -> RunRecord:
 
 def _differences(record: RunRecord) -> Sequence[str]:
   """Differences from then, one line each: 'numpy: 2.4.6 then, 2.5.0 now'."""
-  versions = record.versions
-  commit = versions.get('commit', 'unknown')
-  lines = _changed(versions, system.versions())
+  recorded = record.versions
+  commit = recorded.get('commit', 'unknown')
+  lines = _changed(recorded, versions.found())
   if commit.endswith('+changes'):
     lines.append('the source then had changes that no commit holds')
   size = benchmark_lib.get(record.benchmark).size(record.size)

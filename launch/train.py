@@ -11,6 +11,7 @@ n.
 
 from absl import flags as absl_flags
 
+from launch.cluster import supervising, supervisor
 from launch.support import cli, listing, run_flags
 
 FLAGS = absl_flags.FLAGS
@@ -67,7 +68,9 @@ def main() -> int:
     raise ValueError('Expected --rehearse or --resume, got both.')
   if not FLAGS.output and not FLAGS.rehearse:
     raise ValueError('--output=DIR is needed: where the log goes.')
-  # Here, so that whoever only asks does not wait for JAX.
+  if job := supervising.job(request):
+    return supervisor.supervise(job)
+  # Here, so that whoever only asks, or watches, does not wait for JAX.
   from launch import training
 
   return training.run(request)

@@ -14,9 +14,14 @@ import jax
 
 from input_pipelines.reading import arrays, batching, dataset
 from launch import profiles
-from launch.cluster import alike, hosts, resuming, supervisor, worker
-from launch.cluster.place import Place
-from launch.cluster.roll import Bounds
+from launch.cluster import (
+  attempts,
+  ranks,
+  resuming,
+  supervising,
+  watched,
+  worker,
+)
 from launch.support import (
   environment,
   preflight,
@@ -25,6 +30,7 @@ from launch.support import (
   signals,
   start,
   system,
+  versions,
 )
 from launch.support.rehearsal import Rehearsal
 from suite import files, hparams
@@ -67,33 +73,10 @@ class Job:
 
 
 def run(request: run_flags.Request) -> int:
-  """Makes the run, or supervises who makes it; returns the exit code."""
+  """Makes the run, as a worker or alone; returns the exit code."""
   clock = Clock()
-  place = None if supervisor.is_worker() else hosts.place()
-  if place or (FLAGS.watchdog_seconds and not supervisor.is_worker()):
-    return supervisor.supervise(_watched(request, place or supervisor.alone()))
   with worker.entered() as me:
     return _train(request, clock, me)
-
-
-def _watched(request: run_flags.Request, place: Place) -> supervisor.Job:
-  job = supervisor.Job(
-    place,
-    _bounds(),
-    alike.settings(request),
-    FLAGS.output,
-    '' if FLAGS.rehearse else files.log_path(FLAGS.output, FLAGS.run),
-  )
-  if FLAGS.rehearse or FLAGS.resume:
-    return job
-  return dataclasses.replace(
-    job, set_aside=lambda: resuming.set_aside(FLAGS.output, FLAGS.run)
-  )
-
-
-def _bounds() -> Bounds:
-  watched = FLAGS.watchdog_seconds or Bounds.watchdog
-  return Bounds(FLAGS.join_seconds, FLAGS.startup_seconds, watched)
 
 
 def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
@@ -105,7 +88,7 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
   if FLAGS.rehearse:
     return me.finished(_rehearse(job, clock, me))
   with signals.ended_by_signals() as ending:
-    log_path = job.log_path if hosts.is_primary() else None
+    log_path = job.log_path if ranks.is_primary() else None
     log = RunLog(log_path, clock, suspended=job.resumed)
     return _logged(job, log, clock, me, ending)
 
@@ -119,7 +102,7 @@ def _logged(
 ) -> int:
   """Makes the run, of which the log is open; returns the exit code."""
   shown = progress.watcher(
-    FLAGS.progress if hosts.is_primary() else 'none',
+    FLAGS.progress if ranks.is_primary() else 'none',
     job.task.blocks(job.facts),
     job.request,
   )
@@ -127,15 +110,15 @@ def _logged(
   try:
     if not job.resumed:
       _open_log(job, log, clock)
-    result = _run(job, log, clock, me.watch(shown))
+    result = _run(job, log, clock, watched.watcher(shown, me.beats))
     ending.ignore()
-    if hosts.is_primary():
+    if ranks.is_primary():
       record = _record(job, result, clock)
       records.write_run(job.record_path, record)
       shown.result(record)
   except loop.Interrupted as end:
     print(f'{end}; the log says so: {job.log_path}', file=sys.stderr)
-    if end.saved is not None and hosts.is_primary():
+    if end.saved is not None and ranks.is_primary():
       print(
         f'saved after step {end.saved}: --resume continues', file=sys.stderr
       )
@@ -152,8 +135,8 @@ def _logged(
   finally:
     ending.ignore()
     log.close()
-    if not clock.timed and not job.resumed and hosts.is_primary():
-      resuming.set_aside(FLAGS.output, FLAGS.run)  # the next may start
+    if not clock.timed and not job.resumed and ranks.is_primary():
+      attempts.set_aside(FLAGS.output, FLAGS.run)  # the next may start
   return me.finished(0 if result.status == SUCCESS else 1)
 
 
@@ -170,10 +153,10 @@ def _join(request: run_flags.Request) -> None:
   """Joins the other processes, on the platform and with the options asked."""
   for kept in profiles.apply(request.profile):
     print(kept, file=sys.stderr)
-  hosts.initialize(_bounds(), FLAGS.expect_devices)
-  hosts.require_platform(FLAGS.platform)
+  ranks.initialize(supervising.bounds(), FLAGS.expect_devices)
+  ranks.require_platform(FLAGS.platform)
   _require_options(request.profile.compiler_options)
-  hosts.keep_compiled(FLAGS.compile_cache)
+  ranks.keep_compiled(FLAGS.compile_cache)
 
 
 def _prepare(request: run_flags.Request) -> Job:
@@ -197,13 +180,13 @@ def _prepare(request: run_flags.Request) -> Job:
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)
   facts = task.inspect(directory)
   weights = start.weights(request.size, task, FLAGS.data_dir)
-  start.require_alike(weights, hosts.agreed)
+  start.require_alike(weights, ranks.agreed)
   log_path = files.log_path(FLAGS.output, FLAGS.run)
   record_path = files.record_path(FLAGS.output, FLAGS.run)
   checkpoints, resumed = _checkpoints(
     request, directory, start.described(request.size, weights)
   )
-  if hosts.is_primary() and not resumed and not FLAGS.rehearse:
+  if ranks.is_primary() and not resumed and not FLAGS.rehearse:
     files.claim_directory(FLAGS.output)
     kept = checkpoints.directory, checkpoints.beside
     _require_free(log_path, record_path, *kept)
@@ -256,7 +239,7 @@ def _checkpoints(
   if position and FLAGS.seed is None:
     seed = position.origin['seed']
   data = dataset.fingerprint(directory)
-  origin = resuming.origin(request, hosts.agreed(seed), data)
+  origin = resuming.origin(request, ranks.agreed(seed), data)
   checkpoints.origin = {**origin, **started}
   if position:
     resuming.require_same(position.origin, checkpoints.origin)
@@ -291,7 +274,7 @@ def _rehearse(job: Job, clock: Clock, me: worker.Worker) -> int:
   log.start('init_start')
   job = dataclasses.replace(job, task=Rehearsal(job.task), checkpoints=None)
   result = _run(job, log, clock, me.watch(loop.Watcher()))
-  if hosts.is_primary():
+  if ranks.is_primary():
     losses = ', '.join(f'{loss:.4f}' for loss in result.losses)
     found = progress.qualities(result.evals[0].quality) if result.evals else ''
     print(f'rehearsed: losses {losses}; eval {found or result.reason}')
@@ -347,7 +330,7 @@ def _open_log(job: Job, log: RunLog, clock: Clock) -> None:
 
 def settings(request: run_flags.Request, seed: int) -> dict[str, Any]:
   """Settings for the log, between init_start and init_stop, by key."""
-  versions = system.versions()
+  found = versions.found()
   return {
     'submission_benchmark': request.benchmark.name,
     'submission_division': request.division.value,
@@ -357,8 +340,8 @@ def settings(request: run_flags.Request, seed: int) -> dict[str, Any]:
     'podium_size': request.size_name,
     'podium_ruleset': request.size.ruleset,
     **({DRAFT: True} if request.benchmark.draft else {}),
-    'podium_version': versions.get('podium-bench', 'unknown'),
-    'podium_commit': versions['commit'],
+    'podium_version': found.get('podium-bench', 'unknown'),
+    'podium_commit': found['commit'],
     'seed': seed,
     **hparams.logged(request.hparams),
     **_may_skip(request),
@@ -419,7 +402,7 @@ def _record(job: Job, result: loop.Result, clock: Clock) -> RunRecord:
     hyperparameters=_compared(request),
     system=system.describe(job.directory),
     preflight=job.preflight,
-    versions=system.versions(),
+    versions=versions.found(),
     data=DataUsed(
       request.size.data.name,
       dataset.fingerprint(job.directory),

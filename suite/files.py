@@ -64,6 +64,11 @@ def checkpoints_path(directory: str, run: int) -> str:
   return os.path.join(directory, f'checkpoints_{run}')
 
 
+def beside_checkpoints(path: str) -> str:
+  """Path where a feed keeps its data, beside the checkpoints at `path`."""
+  return f'{path}_data'
+
+
 def claim_directory(path: str) -> None:
   """Makes the directory unless it exists; ValueError where we can't write."""
   try:

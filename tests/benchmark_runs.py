@@ -24,7 +24,7 @@ from typing import Any
 import jax
 
 from input_pipelines.reading import places
-from launch.cluster import hosts
+from launch.cluster import ranks
 from launch.support import start
 from suite import benchmark as benchmark_lib
 from suite import files
@@ -156,7 +156,7 @@ def outcome(result: loop.Result) -> dict[str, Any]:
 
 def main(name: str, path: str) -> None:
   """Makes a run with the processes that the environment names."""
-  hosts.initialize()
+  ranks.initialize()
   mesh, each = sharding.make_mesh(), small(name)
   task = each.task(devices=mesh.shape[sharding.DATA])
   found = outcome(each.run(task, mesh, Clock()))

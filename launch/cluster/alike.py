@@ -6,7 +6,7 @@ import platform
 
 from absl import flags as absl_flags
 
-from launch.support import run_flags, system
+from launch.support import run_flags, versions
 from suite import hparams
 from suite.files import PACKAGES, ROOT
 
@@ -26,7 +26,7 @@ def settings(request: run_flags.Request) -> dict[str, str]:
   return {
     'code': source_hash(),
     'python': platform.python_version(),
-    **system.versions(),
+    **versions.found(),
     **_flags(),
     **{d.name: repr(d.value) for d in hparams.declared(request.hparams)},
     **_variables(),

@@ -1,13 +1,11 @@
 """Resumes a run that another process began, or sets it aside."""
 
 from collections.abc import Mapping
-import glob
 import os
-import shutil
 import sys
 from typing import Any
 
-from launch.cluster import alike, hosts
+from launch.cluster import alike, attempts, ranks
 from launch.support import run_flags
 from suite import files
 from suite.hparams import Division
@@ -16,7 +14,6 @@ from suite.run.checkpoint import Checkpoints, Position
 
 # State of a run's files; process 0 looks, and all act on what it found.
 _NEW, _LEFT, _FINISHED, _NO_LOG = range(4)
-SET_ASIDE = 'interrupted'  # the folder of attempts that were given up
 
 
 def origin(request: run_flags.Request, seed: int, data: str) -> dict[str, Any]:
@@ -31,7 +28,7 @@ def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
   All processes call it. ValueError for a run that cannot be resumed. Sets aside
   what is left of one that has no checkpoint yet.
   """
-  found = hosts.agreed(_look(output, run) if hosts.is_primary() else 0)
+  found = ranks.agreed(_look(output, run) if ranks.is_primary() else 0)
   if found == _FINISHED:
     raise ValueError(
       f'--resume: run {run} in {output} is finished: give another --output or '
@@ -50,10 +47,10 @@ def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
         f'got {count} that cannot: delete that folder for a new run.'
       )
     checkpoints.close()
-    hosts.agreed(0)  # all have closed the folder that goes now
-    if hosts.is_primary():
-      set_aside(output, run)
-  if position is None and hosts.is_primary():
+    ranks.agreed(0)  # all have closed the folder that goes now
+    if ranks.is_primary():
+      attempts.set_aside(output, run)
+  if position is None and ranks.is_primary():
     print(
       'there is no checkpoint to resume from: the run starts again',
       file=sys.stderr,
@@ -101,26 +98,3 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, value in now.items()
     if before.get(name) != value
   ]
-
-
-def set_aside(output: str, run: int, more: tuple[str, ...] = ()) -> None:
-  """Moves what an unfinished attempt left, so that no file is used twice.
-
-  Removes its checkpoints and its feed's data: nobody would know which run they
-  are of. `more` are paths of files beside the log and the record.
-  """
-  saved = Checkpoints(files.checkpoints_path(output, run))
-  for directory in (saved.directory, saved.beside):
-    shutil.rmtree(directory, ignore_errors=True)
-  paths = (files.log_path(output, run), files.record_path(output, run), *more)
-  left = [path for path in paths if os.path.exists(path)]
-  if not left:
-    return
-  attempts = glob.glob(os.path.join(output, SET_ASIDE, f'run_{run}_*'))
-  place = os.path.join(output, SET_ASIDE, f'run_{run}_{len(attempts)}')
-  os.makedirs(place)
-  for path in left:
-    os.rename(path, os.path.join(place, os.path.basename(path)))
-  print(
-    f'run {run}: an unfinished attempt was moved to {place}', file=sys.stderr
-  )

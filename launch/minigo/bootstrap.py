@@ -33,8 +33,8 @@ from input_pipelines.reading import arrays, dataset
 from input_pipelines.self_play import start as minigo_start
 from input_pipelines.writing import recipe
 from launch import profiles
-from launch.cluster import hosts
-from launch.support import cli, run_flags, stages, system
+from launch.cluster import hosts, ranks
+from launch.support import cli, run_flags, stages, versions
 from launch.support.live_line import LiveLine
 from suite import hparams as hparams_lib
 from suite.benchmarks.minigo.hparams import Hparams
@@ -165,10 +165,10 @@ def _plan(request: run_flags.Request) -> Plan:
     )
   for kept in profiles.apply(request.profile):
     print(kept, file=sys.stderr)
-  hosts.require_platform(FLAGS.platform)
+  ranks.require_platform(FLAGS.platform)
   if hosts.place():
     raise ValueError('Expected to be alone: one process makes the data set.')
-  hosts.keep_compiled(FLAGS.compile_cache)
+  ranks.keep_compiled(FLAGS.compile_cache)
   generations = FLAGS.generations
   if generations is None:
     generations = request.hparams.start_generation
@@ -207,7 +207,7 @@ def make(plan: Plan) -> str:
     **plan.about(),
     'start_generation': plan.generations,
     'target_generation': plan.target,
-    'commit': system.versions()['commit'],
+    'commit': versions.found()['commit'],
   }
   _forget(plan.finished)
   return minigo_start.write(

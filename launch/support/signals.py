@@ -60,7 +60,7 @@ def ended_by_signals() -> Iterator[Signals]:
   """Listens for signals, which do nothing before the first stage.
 
   Of several processes JAX listens itself, and all end at one tick: see
-  worker.Watched.
+  watched.Watched.
   """
   signals = Signals()
   if jax.process_count() == 1:

@@ -6,7 +6,6 @@ Facts that a machine does not report are left out; `launch.package` asks.
 import collections
 import functools
 import glob
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -14,14 +13,6 @@ import subprocess
 from typing import Any
 
 import jax
-
-from launch.support import sources
-
-_PACKAGES = (
-  'podium-bench', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
-  'tensorflow-datasets', 'array-record', 'simplejpeg', 'opencv-python-headless',
-  'numpy', 'mlperf-logging', 'libtpu',
-)  # fmt: skip
 
 
 def describe(storage: str = '.') -> dict[str, Any]:
@@ -50,30 +41,6 @@ def describe(storage: str = '.') -> dict[str, Any]:
     'python': platform.python_version(),
     'xla_flags': os.environ.get('XLA_FLAGS', ''),
   }
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-  """Versions of what the result depends on, and the commit of the source.
-
-  Found once: the log and the record of a run name the same source, that which
-  it was started from. Not to be changed by callers.
-  """
-  found = {}
-  for package in _PACKAGES:
-    try:
-      found[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  found['commit'] = _commit()
-  return found
-
-
-def _commit() -> str:
-  """The checkout's commit, '+changes' if it has any; 'unknown' without one."""
-  commit = sources.git('rev-parse', 'HEAD').decode().strip()
-  changes = sources.git('status', '--porcelain', '--untracked-files=no')
-  return commit + ('+changes' if changes else '') if commit else 'unknown'
 
 
 def _processor() -> str:

@@ -135,7 +135,7 @@ class Checkpoints:
   @property
   def beside(self) -> str:
     """Directory where a feed keeps its data."""
-    return f'{self.directory}_data'
+    return files.beside_checkpoints(self.directory)
 
   def prepare(self, spec: Any) -> None:
     """Compiles what is needed for states of `spec`, before the clock starts.

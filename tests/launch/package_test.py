@@ -10,7 +10,7 @@ import shutil
 from absl.testing import absltest, flagsaver, parameterized
 
 from launch import package
-from launch.support import sources, system
+from launch.support import sources, system, versions
 from suite import files
 from suite.results import audit
 from suite.results import submission as packages
@@ -40,7 +40,7 @@ def _records(folder, runs, **changes):
     record = sample_results.result(
       run,
       system={**system.describe(), **changes},
-      versions=system.versions(),
+      versions=versions.found(),
       command=['python', '-m', 'launch.train', f'--run={run}', "--x='`\n"],
       data={'name': 'imagenet2012', 'fingerprint': 'sha256:00'},
     )
@@ -273,7 +273,7 @@ class SourcesTest(absltest.TestCase):
     self.assertEmpty([*self.to.rglob('*.pyc')])
 
   def test_a_commit_of_a_run_is_taken_as_it_was(self):
-    commit = system.versions()['commit'].removesuffix('+changes')
+    commit = versions.found()['commit'].removesuffix('+changes')
     if commit == 'unknown':
       self.skipTest('no checkout')
     said = sources.copy(str(self.to), commit)
@@ -282,7 +282,7 @@ class SourcesTest(absltest.TestCase):
     self.assertFalse((self.to / '.gitignore').exists())
 
   def test_changes_that_were_in_no_commit_are_told_of(self):
-    if system.versions()['commit'] == 'unknown':
+    if versions.found()['commit'] == 'unknown':
       self.skipTest('no checkout')
     said = sources.copy(str(self.to), 40 * 'a' + '+changes')
     self.assertIn('the two may differ', said)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from launch import local
-from launch.cluster import hosts
+from launch.cluster import hosts, ranks
 from launch.cluster import place as clusters
 from suite.run import run_log
 from tests.launch import digits_data, processes
@@ -189,14 +189,14 @@ class RefusalTest(_Ranks):
       mock.patch.dict(os.environ, {'PODIUM_DEVICES': '16'}),
       self.assertRaisesRegex(ValueError, '16 .* but JAX has 8: 8 on rank 0'),
     ):
-      hosts.initialize()
+      ranks.initialize()
 
   def test_half_an_address_is_refused(self):
     with (
       mock.patch.dict(os.environ, {'PODIUM_PROCESSES': '2'}),
       self.assertRaisesRegex(ValueError, 'PODIUM_COORDINATOR, PODIUM_PROC'),
     ):
-      hosts.initialize()
+      ranks.initialize()
 
   def test_a_platform_that_jax_has_not_is_refused(self):
     done = processes.run(
@@ -230,8 +230,8 @@ class AddressTest(parameterized.TestCase):
   def test_grpc_passes_by_a_proxy_for_the_coordinator(self):
     values = {'http_proxy': 'proxy:1', 'no_proxy': 'a,b'}
     with mock.patch.dict(os.environ, values):
-      hosts._pass_by_proxies('c')
-      self.assertEqual(os.environ[hosts._NO_PROXY], 'a,b,c')
+      ranks._pass_by_proxies('c')
+      self.assertEqual(os.environ[ranks._NO_PROXY], 'a,b,c')
 
   def test_the_metadata_server_of_a_tpu_vm_is_read(self):
     known = {'agent-worker-number': '1', 'worker-network-endpoints': 'a,b'}

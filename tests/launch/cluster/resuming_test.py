@@ -5,7 +5,7 @@ import os
 from absl.testing import absltest
 import numpy as np
 
-from launch.cluster import resuming
+from launch.cluster import attempts, resuming
 from suite import files
 from suite.clock import Moment
 from suite.run import sharding
@@ -26,7 +26,7 @@ class SetAsideTest(absltest.TestCase):
     self.assertIsNone(resuming.find(output, 0, checkpoints))
     # Nothing is left that the new run would be refused for, or that removes
     # the folder from under it.
-    self.assertEqual(os.listdir(output), [resuming.SET_ASIDE])
+    self.assertEqual(os.listdir(output), [attempts.SET_ASIDE])
     state = {'w': sharding.put_same(np.ones(4), sharding.make_mesh())}
     checkpoints.prepare(state)
     clock = Moment(1.0, 2.0, 3.0, {}, {})

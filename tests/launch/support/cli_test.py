@@ -30,6 +30,11 @@ def _imported(module, *arguments):
 
 
 class HelpTest(parameterized.TestCase):
+  @parameterized.parameters('launch.cluster.supervising', 'launch.local')
+  def test_what_only_watches_ranks_imports_nothing_heavy(self, module):
+    code, _, heavy = _imported(module, '--help')
+    self.assertEqual((code, heavy), (0, []))
+
   def test_what_is_needed_first_comes_first_and_the_rest_is_in_helpfull(self):
     code, out, heavy = _imported('launch.train', '--help')
     self.assertEqual((code, heavy), (0, []))

@@ -7,14 +7,14 @@ import time
 
 import jax
 
-from launch.cluster import hosts
+from launch.cluster import ranks
 from launch.support import preflight
 from suite.run import sharding
 
 
 def main(folder: str) -> None:
   """Writes what this process found to folder/<rank>.json."""
-  hosts.initialize()
+  ranks.initialize()
   rank = jax.process_index()
   now = time.time_ns
   time.time_ns = lambda: now() + 3_000_000_000 * rank

@@ -1,0 +1,42 @@
+"""Whether a run is supervised, and the job of its supervisor.
+
+A supervisor needs neither JAX nor a benchmark's task, and imports none of them.
+"""
+
+import dataclasses
+
+from absl import flags as absl_flags
+
+from launch.cluster import alike, attempts, hosts, supervisor
+from launch.cluster.roll import Bounds
+from launch.support import run_flags
+from suite import files
+
+FLAGS = absl_flags.FLAGS
+
+
+def job(request: run_flags.Request) -> supervisor.Job | None:
+  """The job of this process; None: it makes the run itself."""
+  if supervisor.is_worker():
+    return None
+  place = hosts.place()
+  if not place and not FLAGS.watchdog_seconds:
+    return None
+  made = supervisor.Job(
+    place or supervisor.alone(),
+    bounds(),
+    alike.settings(request),
+    FLAGS.output,
+    '' if FLAGS.rehearse else files.log_path(FLAGS.output, FLAGS.run),
+  )
+  if FLAGS.rehearse or FLAGS.resume:
+    return made
+  return dataclasses.replace(
+    made, set_aside=lambda: attempts.set_aside(FLAGS.output, FLAGS.run)
+  )
+
+
+def bounds() -> Bounds:
+  """How long ranks wait for each other, as the flags have it."""
+  watched = FLAGS.watchdog_seconds or Bounds.watchdog
+  return Bounds(FLAGS.join_seconds, FLAGS.startup_seconds, watched)
