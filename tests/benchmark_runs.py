@@ -36,13 +36,10 @@ from suite.run.feed import Data
 from suite.run.program import Build
 from suite.run.run_log import RunLog
 from suite.run.task import Task
-from tests import session, tiny_data
+from tests import quick, session, tiny_data
 from tests.suite.run import fake_task
 
 SEED = 7
-# XLA's options for programs of a few steps: most of their time would go into
-# making them fast.
-QUICK = {'xla_backend_optimization_level': 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Small:
         clock=clock,
         checkpoints=checkpoints,
         watcher=watcher,
-        build=Build(QUICK),
+        build=Build(quick.OPTIONS),
       )
     finally:
       log.close()

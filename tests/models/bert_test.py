@@ -15,16 +15,13 @@ import torch
 from models import bert
 from models.parts import attention, functional
 from suite.run import sharding
+from tests import quick
 from tests.models import bert_peer
 
 SMALL = bert.Size(29, 14, 2, 16, 4, 24)
 EXACT = attention.Compute(dropout=0.0)
 USUAL = attention.Compute(dropout=0.1)
 CLS, SEP = 2, 3
-# Programs that run once or twice; most of the time would go into their code.
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 # Sentences of three samples, and the places that are predicted.
 SAMPLES = (
   ([7, 9, 4, 22], [8, 8, 13], (1, 6)),
@@ -78,7 +75,7 @@ def rows(members, length=14, places=4):
 ALONE = rows([[0], [1], [2]])
 
 
-@functools.partial(_jit, static_argnums=0)
+@functools.partial(quick.jit, static_argnums=0)
 def _logits(compute, params, inputs, drop_key=None):
   return _model(compute).apply(params, {}, inputs, drop_key=drop_key)[0]
 
@@ -90,7 +87,7 @@ def _labels(count=4):
   return labels[:, :count], weight, np.asarray([0, 1, 1])
 
 
-@functools.partial(_jit, static_argnums=0)
+@functools.partial(quick.jit, static_argnums=0)
 def _step(compute, params, inputs):
   """((loss, logits), gradients)."""
   labels, weight, random = _labels()
@@ -116,7 +113,7 @@ class ParametersTest(absltest.TestCase):
   def test_they_start_as_in_the_reference(self):
     """Matrices cut at two of their deviations, 0.02; the rest 0 or 1."""
     size = bert.Size(400, 32, 2, 32, 4, 64)
-    made = _jit(_model(size=size).init)(jax.random.key(0, impl='rbg'))[0]
+    made = quick.jit(_model(size=size).init)(jax.random.key(0, impl='rbg'))[0]
     for path, leaf in jax.tree_util.tree_leaves_with_path(made):
       name = sharding.path_of(path)
       if name.endswith('bias'):

@@ -15,12 +15,10 @@ import numpy as np
 from models import gnmt
 from models.parts.functional import Functional
 from suite.run import sharding
+from tests import quick
 
 SMALL = gnmt.Size(29, 4, 12)
 EXACT = gnmt.Compute(dropout=0.0)
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 
 SOURCE = np.array(
   [[2, 9, 13, 22, 7, 5, 3], [2, 8, 4, 3, 0, 0, 0], [2, 6, 3, 0, 0, 0, 0]],
@@ -97,13 +95,13 @@ def _loss(params, compute, source, target, drop_key=None):
   return losses.sum() / len(source), logits
 
 
-_lost = _jit(_loss, static_argnums=1)
+_lost = quick.jit(_loss, static_argnums=1)
 
 
 @functools.cache
 def _step():
   """((loss, logits), gradients)."""
-  step = _jit(jax.value_and_grad(_loss, has_aux=True), static_argnums=1)
+  step = quick.jit(jax.value_and_grad(_loss, has_aux=True), static_argnums=1)
   return step(_params(), EXACT, SOURCE, TARGET)
 
 
@@ -145,7 +143,7 @@ class ModelTest(parameterized.TestCase):
     """With one beam each token is the likeliest after those before it."""
     params = _params()
 
-    @_jit
+    @quick.jit
     def translate(source):
       found = (
         _model()

@@ -14,6 +14,7 @@ import pytest
 
 from models import resnet
 from models.parts import functional
+from tests import quick
 
 TINY = resnet.Size((1, 1, 1, 1), 16, 10)
 SMALL = resnet.Size((1, 2), 8, 10)
@@ -29,7 +30,7 @@ def _model(size, bn_span=None, dtype=jnp.float32):
 @functools.cache
 def _init(size):
   # The compiler is several times faster with rbg than with the default keys.
-  return jax.jit(_model(size).init)(jax.random.key(0, impl='rbg'))
+  return quick.jit(_model(size).init)(jax.random.key(0, impl='rbg'))
 
 
 def _images(rows, pixels):
@@ -54,7 +55,7 @@ def _small_step(bn_span):
   """(params, stats, images, labels) -> loss, grads, stats."""
   model = _model(SMALL, bn_span)
 
-  @jax.jit
+  @quick.jit
   def step(params, stats, images, labels):
     def loss(params):
       logits, new = model.apply(params, stats, images, train=True)
@@ -245,7 +246,7 @@ class AgreementTest(parameterized.TestCase):
   @parameterized.parameters((resnet.RESNET50, 4, 64), (TINY, 4, 28))
   def test_logits_and_moments_agree(self, size, rows, pixels):
     twins = _twins(size, rows, pixels)
-    evaluate = jax.jit(functools.partial(twins.model.apply, train=False))
+    evaluate = quick.jit(functools.partial(twins.model.apply, train=False))
     ours, unchanged = evaluate(twins.params, twins.stats, twins.images)
     theirs = twins.peer.eval()(twins.pixels()).logits.detach().numpy()
     with self.subTest('evaluation'):
@@ -253,7 +254,7 @@ class AgreementTest(parameterized.TestCase):
       self._assert_close(ours, theirs, 1e-5)
       jax.tree.map(np.testing.assert_array_equal, unchanged, twins.stats)
 
-    ours, new = jax.jit(lambda params: twins.loss(params)[1])(twins.params)
+    ours, new = quick.jit(lambda params: twins.loss(params)[1])(twins.params)
     theirs = twins.peer.train()(twins.pixels()).logits.detach().numpy()
     with self.subTest('training'):
       # PyTorch in float32 is 4e-5 from itself in float64 here.
@@ -272,7 +273,7 @@ class AgreementTest(parameterized.TestCase):
     labels = torch.from_numpy(twins.labels)
     torch.nn.functional.cross_entropy(logits, labels).backward()
     theirs = dict(twins.peer.named_parameters())
-    ours, _ = jax.jit(jax.grad(twins.loss, has_aux=True))(twins.params)
+    ours, _ = quick.jit(jax.grad(twins.loss, has_aux=True))(twins.params)
     for path, grad in _paths(ours).items():
       with self.subTest(path):
         expected = _to_ours(theirs[_peer_name(path)].grad)
@@ -286,7 +287,7 @@ class ComputeTest(parameterized.TestCase):
     params, stats = _init(TINY)
     images = _images(4, 28)
     low, high = (
-      jax.jit(functools.partial(_model(TINY, dtype=dtype).apply, train=True))(
+      quick.jit(functools.partial(_model(TINY, dtype=dtype).apply, train=True))(
         params, stats, images
       )
       for dtype in (jnp.bfloat16, jnp.float32)
@@ -319,7 +320,7 @@ class ComputeTest(parameterized.TestCase):
   def test_a_small_model_learns_its_batch_by_heart(self):
     params, stats = _init(SMALL)
     images, labels = _images(8, 28), np.arange(8) % SMALL.classes
-    descend = jax.jit(
+    descend = quick.jit(
       lambda *trees: jax.tree.map(lambda w, g: w - 0.3 * g, *trees)
     )
     losses = []

@@ -14,15 +14,12 @@ import pytest
 from models import transformer
 from models.parts import attention, functional
 from suite.run import sharding
+from tests import quick
 from tests.models.parts import beam_search_test
 
 SMALL = transformer.Size(23, 2, 16, 4, 24)
 EXACT = attention.Compute(dropout=0.0)
 USUAL = attention.Compute(dropout=0.1)
-# Programs that run once or twice; most of the time would go into their code.
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 
 
 @functools.cache
@@ -81,7 +78,7 @@ def _mean_loss(model, params, source, target, **more):
   return losses.sum() / (target != 0).sum(), logits
 
 
-@functools.partial(_jit, static_argnums=0)
+@functools.partial(quick.jit, static_argnums=0)
 def _step(compute, params, source, target, **more):
   """((loss, logits), gradients)."""
   of_params = functools.partial(_mean_loss, _model(compute))
@@ -90,7 +87,7 @@ def _step(compute, params, source, target, **more):
   )
 
 
-@functools.partial(_jit, static_argnums=0)
+@functools.partial(quick.jit, static_argnums=0)
 def _logits(compute, params, source, target, **more):
   return _model(compute).apply(params, {}, source, target, **more)[0]
 
@@ -107,7 +104,7 @@ class ParametersTest(absltest.TestCase):
   def test_they_start_as_in_the_reference(self):
     size = transformer.Size(400, 2, 32, 4, 64)
     key = jax.random.key(0, impl='rbg')
-    made = _jit(_model(size=size).init)(key)[0]
+    made = quick.jit(_model(size=size).init)(key)[0]
     for path, leaf in jax.tree_util.tree_leaves_with_path(made):
       name, values = sharding.path_of(path), np.asarray(leaf)
       if name.endswith('scale'):
@@ -218,7 +215,7 @@ class MaskTest(absltest.TestCase):
     source, _ = _batch()
     model, params = _model(), _params()
 
-    @_jit
+    @quick.jit
     def encode(params):
       return model.merged(params, {}).encode(source)
 
@@ -413,7 +410,7 @@ class PartitionTest(absltest.TestCase):
     model, mesh = _model(size=size), sharding.make_mesh(2)
     source, target = (np.tile(each, (4, 1)) for each in _batch())
     params = _params(size)
-    apply = _jit(lambda *args: model.apply(args[0], {}, *args[1:])[0])
+    apply = quick.jit(lambda *args: model.apply(args[0], {}, *args[1:])[0])
     split = jax.device_put(
       params, sharding.from_rules(params, transformer.PARTITION_RULES, mesh)
     )
@@ -425,7 +422,7 @@ class PartitionTest(absltest.TestCase):
     )
 
 
-@functools.partial(_jit, static_argnums=(0, 3))
+@functools.partial(quick.jit, static_argnums=(0, 3))
 def _translate(compute, params, source, settings):
   model = _model(compute).merged(params, {})
   return model.translate(source, **dict(settings))
@@ -525,7 +522,7 @@ def _ending(params):
 
 @functools.cache
 def _longest_logits():
-  return _jit(
+  return quick.jit(
     lambda source, target: _model().apply(_params(), {}, source, target)[0]
   )
 

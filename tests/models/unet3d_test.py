@@ -16,6 +16,7 @@ import pytest
 
 from models import unet3d
 from models.parts import functional
+from tests import quick
 
 SMALL = unet3d.Size((4, 6), 3)
 # Of a batch of two volumes of 8 voxels a side.
@@ -75,7 +76,7 @@ def _found():
     logits, _ = _model(fold=True).apply(params, {}, images)
     return unet3d.row_losses(logits, labels).mean(), logits
 
-  (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+  (value, logits), grads = quick.jit(jax.value_and_grad(loss, has_aux=True))(
     _weights()
   )
   return np.asarray(logits), float(value), _by_path(grads)
@@ -122,7 +123,7 @@ class ModelTest(parameterized.TestCase):
     from tests.models import unet3d_peer
 
     size = unet3d.Size((16, 24), 3)
-    params, _ = jax.jit(_model(size).init)(jax.random.key(0, impl='rbg'))
+    params, _ = quick.jit(_model(size).init)(jax.random.key(0, impl='rbg'))
     params = _by_path(params)
     torch.manual_seed(0)
     for path, tensor, _ in unet3d_peer.Peer(size.filters, 3).named():
@@ -144,7 +145,7 @@ class ModelTest(parameterized.TestCase):
 
   def test_a_sample_does_not_depend_on_the_others_of_its_batch(self):
     images, _ = _volumes()
-    apply = jax.jit(lambda x: _model(fold=True).apply(_weights(), {}, x)[0])
+    apply = quick.jit(lambda x: _model(fold=True).apply(_weights(), {}, x)[0])
     np.testing.assert_allclose(apply(images)[:1], apply(images[:1]), atol=2e-5)
 
   @parameterized.parameters(
@@ -152,7 +153,7 @@ class ModelTest(parameterized.TestCase):
   )
   def test_how_it_is_computed_changes_rounding_alone(self, how, rtol):
     images, labels = _volumes()
-    logits, _ = jax.jit(_model(**how).apply)(_weights(), {}, images)
+    logits, _ = quick.jit(_model(**how).apply)(_weights(), {}, images)
     loss = unet3d.row_losses(logits, labels).mean()
     np.testing.assert_allclose(loss, LOSS, rtol=rtol)
 

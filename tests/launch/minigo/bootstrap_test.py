@@ -30,6 +30,7 @@ from suite.run import loop, program, sharding, start
 from suite.run.feed import Data
 from suite.run.run_log import RunLog
 from suite.target import Target
+from tests import quick
 from tests.launch import entrypoint_flags
 
 MINIGO = benchmark.get('minigo')
@@ -53,11 +54,10 @@ HP = dataclasses.replace(
   virtual_losses=1,
 )
 START, TARGET, SEED = 2, 3, 7
-QUICK = {'xla_backend_optimization_level': 0}  # compiles in half the time
 
 
 def plan(data_dir, **changes):
-  profile = dataclasses.replace(profiles.NONE, compiler_options=QUICK)
+  profile = dataclasses.replace(profiles.NONE, compiler_options=quick.OPTIONS)
   request = run_flags.Request(
     MINIGO, 'tiny', SIZE, Division.OPEN, HP, profile=profile
   )
@@ -187,7 +187,7 @@ def run():
     seed=123,
     log=log,
     clock=clock,
-    build=program.Build(QUICK),
+    build=program.Build(quick.OPTIONS),
   )
   return task, result
 

@@ -14,15 +14,13 @@ import pytest
 from models.minigo import net as minigo
 from models.parts import functional
 from suite.run import sharding
+from tests import quick
 
 SMALL = minigo.Size(side=5, planes=3, width=6, blocks=2, value_width=7)
 # The nets of rounds v0.7 and v0.6.
 BOARD_19 = minigo.Size(side=19, planes=13, width=64, blocks=6)
 BOARD_9 = minigo.Size(side=9, planes=17, width=32, blocks=9)
 V05_WEIGHT, V07_WEIGHT = 1.0, 0.5
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 
 
 def _model(size=SMALL, bn_span=None, dtype=jnp.float32):
@@ -40,7 +38,7 @@ def _paths(tree) -> dict[str, Any]:
 
 @functools.cache
 def _init(size=SMALL):
-  return _jit(_model(size).init)(jax.random.key(0, impl='rbg'))
+  return quick.jit(_model(size).init)(jax.random.key(0, impl='rbg'))
 
 
 class ParametersTest(parameterized.TestCase):
@@ -234,14 +232,14 @@ class AgreementTest(parameterized.TestCase):
 
   def test_logits_values_and_moments_agree(self):
     twins = _twins()
-    evaluate = _jit(functools.partial(twins.model.apply, train=False))
+    evaluate = quick.jit(functools.partial(twins.model.apply, train=False))
     (logits, values), _ = evaluate(twins.params, twins.stats, twins.planes)
     twins.peer.eval()
     for ours, theirs in zip((logits, values), twins.theirs(), strict=True):
       self.assertEqual(ours.dtype, jnp.float32)
       self._assert_close(ours, theirs.detach().numpy(), 1e-5)
 
-    _, (logits, values, new) = _jit(twins.loss)(twins.params)
+    _, (logits, values, new) = quick.jit(twins.loss)(twins.params)
     peer = _peer(SMALL).train()
     twins = dataclasses.replace(twins, peer=peer)
     for ours, theirs in zip((logits, values), twins.theirs(), strict=True):
@@ -264,7 +262,7 @@ class AgreementTest(parameterized.TestCase):
         theirs = theirs + 0.01 * (weight**2).sum() / 2
     theirs.backward()
     value_and_grad = jax.value_and_grad(twins.loss, has_aux=True)
-    (ours, _), grads = _jit(value_and_grad)(twins.params, value_weight)
+    (ours, _), grads = quick.jit(value_and_grad)(twins.params, value_weight)
     np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)
     named = dict(twins.peer.named_parameters())
     for path, grad in _paths(grads).items():
@@ -298,7 +296,7 @@ class LossTest(parameterized.TestCase):
     params, stats = _init()
     planes = _twins().planes
     low, high = (
-      _jit(functools.partial(_model(dtype=dtype).apply, train=True))(
+      quick.jit(functools.partial(_model(dtype=dtype).apply, train=True))(
         params, stats, planes
       )
       for dtype in (jnp.bfloat16, jnp.float32)
@@ -311,7 +309,7 @@ class LossTest(parameterized.TestCase):
   def test_planes_may_be_bits(self):
     params, stats = _init()
     planes = _twins().planes
-    evaluate = _jit(functools.partial(_model().apply, train=False))
+    evaluate = quick.jit(functools.partial(_model().apply, train=False))
     for dtype in (bool, np.int8):
       ours, _ = evaluate(params, stats, planes.astype(dtype))
       expected, _ = evaluate(params, stats, planes)

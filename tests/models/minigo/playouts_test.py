@@ -10,11 +10,11 @@ import numpy as np
 from models.minigo import go, self_play
 from models.minigo.self_play import playouts
 from models.minigo.tree_search.trees import Settings as TreeSettings
+from tests import quick
 from tests.models.minigo import go_boards, go_peer
 
 RULES = go.Rules(5, komi=7.5)
 EVEN = go.Rules(5, komi=0.5)
-QUICK = {'xla_backend_optimization_level': 0}  # compiles in half the time
 
 # Two chains of two eyes each; at most five points are left to White.
 BLACK_LIVES = 'X.X.X XXXXX ..... XXXXX X.X.X'
@@ -33,9 +33,9 @@ OPEN = """
 def compiled(games: int, states: int):
   """Games' salts and states -> logits and the means of 16 random games."""
   return (
-    jax.jit(lambda salts, many: playouts.evaluator(salts, EVEN, 16)(many))
+    quick.jit(lambda salts, many: playouts.evaluator(salts, EVEN, 16)(many))
     .lower(salts(games), batch(go.initial(EVEN), states))
-    .compile(compiler_options=QUICK)
+    .compile(compiler_options=quick.OPTIONS)
   )
 
 
@@ -116,7 +116,7 @@ class EyesTest(parameterized.TestCase):
 
   def test_eyes_of_random_boards_are_those_that_are_counted(self):
     rng, seen = np.random.default_rng(2), 0
-    found = jax.jit(
+    found = quick.jit(
       jax.vmap(lambda stones: playouts.own_eyes(stones, jnp.int32(1), 5))
     )
     # Mostly Black's stones, or there are hardly any.
@@ -151,7 +151,7 @@ class ValuesTest(parameterized.TestCase):
   def test_each_move_that_makes_sense_is_drawn_as_often(self):
     state = go_boards.drawn(EYES_IN_CORNERS, EVEN)
     keys = self_play.keys_of(jax.random.key(3), jnp.arange(2048))
-    drawn = jax.jit(
+    drawn = quick.jit(
       lambda keys, states: playouts._drawn(keys, states, jnp.int32(0), EVEN)
     )(keys, batch(state, 2048))
     counts = np.bincount(drawn, minlength=26)
@@ -220,7 +220,9 @@ class MatchTest(absltest.TestCase):
     )
     player = self_play.of_playouts(RULES)
     keys = self_play.keys_of(jax.random.key(1), jnp.arange(32, dtype=jnp.int32))
-    run = jax.jit(lambda keys: self_play.match(player, player, keys, settings))
+    run = quick.jit(
+      lambda keys: self_play.match(player, player, keys, settings)
+    )
     won = run(keys).winner == 1
     self.assertGreater(won[0::2].mean(), 0.7)
     self.assertGreater(won[1::2].mean(), 0.7)

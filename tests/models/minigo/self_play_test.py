@@ -15,6 +15,7 @@ from models.minigo.self_play import evaluation, records
 from models.minigo.tree_search import trees
 from models.minigo.tree_search.trees import Settings as TreeSettings
 from suite.run import sharding
+from tests import quick
 from tests.models.minigo import go_boards
 
 RULES = go.Rules(3, komi=2.5, max_plies=12)
@@ -33,7 +34,6 @@ BOARD_19 = self_play.Settings(
   rules=go.Rules(19), tree=TreeSettings(capacity=1603), looks=20, rounds=5
 )
 PLACES, LOOKS = 16, 240
-QUICK = {'xla_backend_optimization_level': 0}  # compiles in half the time
 
 
 def net(planes):
@@ -57,7 +57,7 @@ def begin(keys):
 @functools.cache
 def begin_compiled():
   lowered = jax.jit(begin).lower(keys())
-  return lowered.compile(compiler_options=QUICK)
+  return lowered.compile(compiler_options=quick.OPTIONS)
 
 
 def begun():
@@ -80,7 +80,7 @@ def compiled(looks, devices):
     out_shardings=rows,
     donate_argnums=0,
   ).lower(jax.eval_shape(begin, keys()))
-  return lowered.compile(compiler_options=QUICK), rows
+  return lowered.compile(compiler_options=quick.OPTIONS), rows
 
 
 @dataclasses.dataclass
@@ -382,7 +382,7 @@ def matched():
   lowered = jax.jit(run, in_shardings=(same, rows)).lower(
     jax.ShapeDtypeStruct((2,), jnp.float32), jax.eval_shape(keys)
   )
-  return lowered.compile(compiler_options=QUICK), rows, same
+  return lowered.compile(compiler_options=quick.OPTIONS), rows, same
 
 
 def result_of(first, second):

@@ -1,6 +1,5 @@
 """Tests of what is read off a searched root, by hand and by plain Python."""
 
-import functools
 import math
 
 from absl.testing import absltest, parameterized
@@ -9,14 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.minigo.tree_search import moves
+from tests import quick
 from tests.models.minigo import tree_search_peer as peer
 
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
-_pruned, _most_visited = _jit(moves.pruned), _jit(moves.most_visited)
-_soft_pick, _choose = _jit(moves.soft_pick), _jit(moves.choose)
-_policy_target = _jit(moves.policy_target)
+_pruned, _most_visited = quick.jit(moves.pruned), quick.jit(moves.most_visited)
+_soft_pick, _choose = quick.jit(moves.soft_pick), quick.jit(moves.choose)
+_policy_target = quick.jit(moves.policy_target)
 
 
 def _root(visits, totals, priors, *, sign=1, count=None, value=0.0):

@@ -12,12 +12,9 @@ import numpy as np
 from scipy import stats
 
 from models.minigo.tree_search import formulas, moves, search, trees
+from tests import quick
 from tests.models.minigo import tree_search_peer as peer
 
-# Programs are small and run a few times; most time would go into their code.
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 BATCH = 24
 
 
@@ -78,21 +75,23 @@ def _game(states, index):
 def _programs(toy, settings):
   game = toy.game()
   return {
-    'plant': _jit(lambda states: trees.plant(states, game, settings)),
-    'aim': _jit(
+    'plant': quick.jit(lambda states: trees.plant(states, game, settings)),
+    'aim': quick.jit(
       lambda tree, readouts, noise, games: trees.aim(
         tree, readouts, settings, games=games, noise=noise
       )
     ),
-    'clear': _jit(lambda tree, games: trees.clear(tree, game, games)),
-    'grow': _jit(lambda tree: search.grow(tree, game, toy.evaluate, settings)),
-    'search': _jit(
+    'clear': quick.jit(lambda tree, games: trees.clear(tree, game, games)),
+    'grow': quick.jit(
+      lambda tree: search.grow(tree, game, toy.evaluate, settings)
+    ),
+    'search': quick.jit(
       lambda tree: search.search(tree, game, toy.evaluate, settings)
     ),
-    'advance': _jit(
+    'advance': quick.jit(
       lambda tree, actions, games: trees.advance(tree, actions, game, games)
     ),
-    'root': _jit(moves.at_root),
+    'root': quick.jit(moves.at_root),
   }
 
 
@@ -101,7 +100,7 @@ def _noise(actions, seed=1):
   return draws.dirichlet([0.3] * actions, BATCH).astype(np.float32)
 
 
-_root_noise = _jit(formulas.root_noise, static_argnums=2)
+_root_noise = quick.jit(formulas.root_noise, static_argnums=2)
 
 
 class SameTreeTest(parameterized.TestCase):
@@ -285,7 +284,7 @@ class BoundsTest(parameterized.TestCase):
       return moves.at_root(tree).visits
 
     mesh = Mesh(np.asarray(jax.devices()[:4]), ('data',))
-    split = _jit(
+    split = quick.jit(
       jax.shard_map(
         play,
         mesh=mesh,
@@ -298,7 +297,7 @@ class BoundsTest(parameterized.TestCase):
     text = split.lower(states).compile().as_text()
     for collective in ('all-gather', 'all-reduce', 'all-to-all', 'permute('):
       self.assertNotIn(collective, text)
-    np.testing.assert_array_equal(split(states), _jit(play)(states))
+    np.testing.assert_array_equal(split(states), quick.jit(play)(states))
 
   @parameterized.parameters(
     {'capacity': 1, 'leaves': 1},
@@ -404,7 +403,7 @@ class FormulaTest(parameterized.TestCase):
     game = dataclasses.replace(toy.game(), to_play=to_play)
     settings = trees.Settings(8)
 
-    @_jit
+    @quick.jit
     def one_read(states):
       tree = trees.plant(states, game, settings)
       both = jnp.ones(2, jnp.bool)
@@ -452,7 +451,7 @@ class FormulaTest(parameterized.TestCase):
       rows = states['depth'].shape[0]
       return jnp.zeros((rows, 3)), jnp.zeros(rows)
 
-    @_jit
+    @quick.jit
     def read(states):
       tree = trees.plant(states, game, settings)
       both = jnp.ones(2, jnp.bool)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.parts import beam_search
+from tests import quick
 
 END = 1
 _LONGEST = 12
@@ -23,10 +24,6 @@ REFERENCE = (
   (3, 3, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0),
   (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
   (9, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
-)
-# Programs that run once or twice; most of the time would go into their code.
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
 )
 
 
@@ -103,7 +100,7 @@ class Machine:
 
 
 @functools.partial(
-  _jit, static_argnames=('beams', 'max_length', 'alpha', 'bar')
+  quick.jit, static_argnames=('beams', 'max_length', 'alpha', 'bar')
 )
 def _search(logits, moves, cache, starts, limits, **settings):
   step = functools.partial(Machine.step, logits, moves)
@@ -195,7 +192,7 @@ class AgainstPlainTest(parameterized.TestCase):
     for kinds in (3, 50, 10**6):  # few kinds: nearly all are ties
       values = draws.integers(0, kinds, (20, length)).astype(np.float32)
       values[values == 0] = -np.inf
-      found = _jit(beam_search.top_k, static_argnums=1)(values, k)
+      found = quick.jit(beam_search.top_k, static_argnums=1)(values, k)
       for ours, theirs in zip(found, jax.lax.top_k(values, k), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -312,7 +309,7 @@ def _attention(machine, seed):
 
 
 @functools.partial(
-  _jit, static_argnames=('beams', 'max_length', 'alpha', 'coverage')
+  quick.jit, static_argnames=('beams', 'max_length', 'alpha', 'coverage')
 )
 def _searched(logits, moves, attention, cache, starts, **settings):
   def step(tokens, cache, position):
@@ -347,7 +344,7 @@ def _tables(*rows):
 
 
 def _of_tables(step, *, beams, max_length, alpha):
-  found = _jit(
+  found = quick.jit(
     lambda: beam_search.search(
       step, (), jnp.zeros(1, jnp.int32),
       beams=beams, end=END, max_length=max_length, alpha=alpha,
@@ -433,7 +430,7 @@ class CacheTest(absltest.TestCase):
       'b': jnp.arange(12.0).reshape(6, 2),
     }
     parents = jnp.asarray([[2, 0, 0], [1, 1, 2]])
-    moved = _jit(beam_search.take_beams)(cache, parents)
+    moved = quick.jit(beam_search.take_beams)(cache, parents)
     self.assertEqual(moved['a'].tolist(), [2, 0, 0, 4, 4, 5])
     np.testing.assert_array_equal(moved['b'][:, 0], 2 * moved['a'])
 
@@ -452,7 +449,7 @@ class CacheTest(absltest.TestCase):
       beam_search.search, step, beams=2, end=END, max_length=4, alpha=0.6,
       reorder=reorder,
     )  # fmt: skip
-    found = _jit(search)(machine.cache(2), machine.starts)
+    found = quick.jit(search)(machine.cache(2), machine.starts)
     usual = _found(machine, None, beams=2, max_length=4, alpha=0.6)
     np.testing.assert_array_equal(found.tokens, usual.tokens)
     self.assertEqual(set(seen), {(5, 2)})

@@ -10,12 +10,10 @@ import torch
 
 from models.parts import lstm
 from models.parts.functional import Functional
+from tests import quick
 
 ROWS, PLACES, FEATURES, WIDTH = 4, 6, 5, 7
 LENGTHS = np.array([6, 4, 2, 1], np.int32)
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 
 
 def uniform(key, shape, dtype=jnp.float32):
@@ -84,7 +82,7 @@ class AgainstTorchTest(parameterized.TestCase):
     model, params = made(lstm.BothWays, **how)
     x, weights = inputs()
 
-    @_jit
+    @quick.jit
     def ours(params, x):
       def loss(params, x):
         y, _ = model.apply(params, {}, x, jnp.asarray(LENGTHS))
@@ -123,7 +121,7 @@ class AgainstTorchTest(parameterized.TestCase):
       (y, last), _ = model.apply(params, {}, x, None, lstm.State(*first))
       return (last.cell * last.hidden).sum() + y[:, 2].sum(), (y, last)
 
-    (_, (y, last)), grads = _jit(
+    (_, (y, last)), grads = quick.jit(
       jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
     )(params, first)
     layer = witness(params)
@@ -146,7 +144,7 @@ class LayerTest(parameterized.TestCase):
     model, params = made()
     x, _ = inputs()
 
-    @_jit
+    @quick.jit
     def run(x, lengths):
       return model.apply(params, {}, x, lengths, reverse=reverse)[0]
 
@@ -165,9 +163,9 @@ class LayerTest(parameterized.TestCase):
   def test_step_by_step_is_all_at_once(self):
     model, params = made()
     x, _ = inputs()
-    (y, last), _ = _jit(lambda: model.apply(params, {}, x))()
+    (y, last), _ = quick.jit(lambda: model.apply(params, {}, x))()
     layer = model.merged(params, {})
-    state, step = layer.start(ROWS), _jit(layer.step)
+    state, step = layer.start(ROWS), quick.jit(layer.step)
     for place in range(PLACES):
       state = step(x[:, place], state)
       np.testing.assert_allclose(state.hidden, y[:, place], atol=1e-6)
@@ -181,7 +179,7 @@ class LayerTest(parameterized.TestCase):
       loss = lambda p, model=model: (  # noqa: E731
         model.apply(p, {}, x, jnp.asarray(LENGTHS))[0].astype('f').sum()
       )
-      found.append(_jit(jax.grad(loss))(params))
+      found.append(quick.jit(jax.grad(loss))(params))
     exact, close = found
     for a, b in zip(*map(jax.tree.leaves, (exact, close)), strict=True):
       self.assertEqual(b.dtype, jnp.float32)

@@ -14,15 +14,11 @@ from suite.benchmarks import bert
 from suite.benchmarks.bert import bootstrap, broken
 from suite.benchmarks.bert import task as module
 from suite.benchmarks.bert.task import BertTask
-from tests import benchmark_runs
+from tests import benchmark_runs, quick
 from tests.suite.benchmarks import bert_small
 
 SMALL, DATA = bert_small.SIZE.hparams, bert_small.SIZE.data
 STILL = {'dropout': 0.0}
-# Programs that run once or twice; most of the time would go into their code.
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 
 
 def _task(**changes):
@@ -51,18 +47,18 @@ SHARED = wikipedia.Shape(4, 72, 14, 3)
 @functools.cache
 def _state():
   task = _task(length=72)
-  return _jit(task.init)(jax.random.key(1, impl='rbg'))
+  return quick.jit(task.init)(jax.random.key(1, impl='rbg'))
 
 
 @functools.cache
 def _fresh():
-  return _jit(_task().init)(jax.random.key(0, impl='rbg'))
+  return quick.jit(_task().init)(jax.random.key(0, impl='rbg'))
 
 
 @functools.cache
 def _gradient():
   task, stats = _task(length=72), _state().stats
-  return _jit(
+  return quick.jit(
     jax.value_and_grad(
       lambda params, batch: task.loss(params, stats, batch, None)[0]
     )
@@ -94,7 +90,7 @@ class LossTest(absltest.TestCase):
     batch = _batch([[0], [1], [2], [3], [4], [5]], ALONE)
     loss, _ = _gradients(batch)
 
-    (tokens, samples), _ = _jit(task._model.apply)(
+    (tokens, samples), _ = quick.jit(task._model.apply)(
       state.params, state.stats, module._inputs(batch)
     )
     tokens, samples = (
@@ -133,11 +129,11 @@ class AccuracyTest(absltest.TestCase):
     task, state = _task(), _fresh()
     shape = wikipedia.Shape(16, 24, 4)
     *_, last = wikipedia.eval_batches(_samples(), shape, count=21)
-    found = jax.device_get(_jit(task.predict)(state, last))
+    found = jax.device_get(quick.jit(task.predict)(state, last))
     count = _samples().predictions[16:21].sum()
     self.assertEqual((found['predicted'], found['samples']), (count, 5))
 
-    (tokens, _), _ = _jit(task._model.apply)(
+    (tokens, _), _ = quick.jit(task._model.apply)(
       state.params, state.stats, module._inputs(last)
     )
     right = np.argmax(tokens, axis=-1) == last['labels']
@@ -149,7 +145,8 @@ class AccuracyTest(absltest.TestCase):
     state = _fresh()
     *_, batch = wikipedia.eval_batches(_samples(), ALONE, count=21)
     one, other = (
-      _jit(_task(dropout=rate).predict)(state, batch) for rate in (0.0, 0.5)
+      quick.jit(_task(dropout=rate).predict)(state, batch)
+      for rate in (0.0, 0.5)
     )
     self.assertEqual(jax.device_get(one), jax.device_get(other))
 
@@ -195,7 +192,7 @@ class BootstrapTest(absltest.TestCase):
   def test_heads_of_the_first_layer_begin_with_one_neighbour_each(self):
     tiny = bert.BENCHMARK.size('tiny')
     task = BertTask(tiny.hparams, tiny.data)
-    params, _ = _jit(task.init_model)(jax.random.key(0, impl='rbg'))
+    params, _ = quick.jit(task.init_model)(jax.random.key(0, impl='rbg'))
     params = bootstrap.primed(params, np.random.default_rng(0))
     encoder = jax.device_get(params['encoder'])
     tokens = np.random.default_rng(1).integers(5, 290, 128)

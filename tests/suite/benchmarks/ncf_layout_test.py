@@ -11,6 +11,7 @@ from suite import benchmark
 from suite.benchmarks import ncf
 from suite.benchmarks.ncf.task import make_task
 from suite.run import program, sharding
+from tests import quick
 
 ROWS = 512
 USERS, ITEMS = 4096, 2048  # tables large enough to be spread
@@ -37,10 +38,6 @@ def _batch(seed):
   }
 
 
-# Run once or never, so most of the time would go into their code.
-_QUICK = {'xla_backend_optimization_level': 0}
-
-
 def _lowered(kind, mesh, *, spread='none', parts=1):
   hp = dataclasses.replace(
     SMALL, opt_name=kind, gradient_accumulation_steps=parts
@@ -54,8 +51,8 @@ def _trained(kind, *, model=1, **how):
   """Losses of three steps, and the last state, on the host and as shards."""
   mesh = sharding.make_mesh(model)
   lowered = _lowered(kind, mesh, **how)
-  step = lowered['train_step'][0].compile(_QUICK)
-  state, losses = lowered['init'].compile(_QUICK)(np.uint32(3)), []
+  step = lowered['train_step'][0].compile(quick.OPTIONS)
+  state, losses = lowered['init'].compile(quick.OPTIONS)(np.uint32(3)), []
   for seed in range(3):
     state, metrics = step(state, sharding.put_rows(_batch(seed), mesh))
     losses.append(float(metrics['loss']))
@@ -86,7 +83,7 @@ class LayoutTest(absltest.TestCase):
       (2, {'spread': 'parameters', 'parts': 4}),
     ):
       lowered = _lowered('lazy_adam', sharding.make_mesh(model), **how)
-      text = lowered['train_step'][0].compile(_QUICK).as_text()
+      text = lowered['train_step'][0].compile(quick.OPTIONS).as_text()
       sent = re.findall(
         r'= (.*) (?:all-gather|all-reduce|all-to-all|collective-permute)\(',
         text,

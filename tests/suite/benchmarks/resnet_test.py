@@ -13,6 +13,7 @@ from suite.benchmarks import resnet
 from suite.benchmarks.resnet.task import ResNetTask
 from suite.run import flops, program, sharding
 from suite.run.task import Facts
+from tests import quick
 
 REFERENCE = resnet.BENCHMARK.sizes['reference']
 TINY = resnet.BENCHMARK.sizes['tiny']
@@ -39,7 +40,7 @@ class AccumulationTest(parameterized.TestCase):
         dataclasses.replace(hp, gradient_accumulation_steps=parts), TINY.data
       )
       step = program.lower(task, sharding.make_mesh())['train_step'][0]
-      compiled = step.compile({'xla_backend_optimization_level': 0})
+      compiled = step.compile(quick.OPTIONS)
       memory.append(compiled.memory_analysis().temp_size_in_bytes)
       counted.append(flops.total(step))
     self.assertLess(memory[1], 0.9 * memory[0])
