@@ -273,7 +273,7 @@ def _rehearse(job: Job, clock: Clock, me: worker.Worker) -> int:
   log = RunLog(None, clock)
   log.start('init_start')
   job = dataclasses.replace(job, task=Rehearsal(job.task), checkpoints=None)
-  result = _run(job, log, clock, me.watch(loop.Watcher()))
+  result = _run(job, log, clock, watched.watcher(loop.Watcher(), me.beats))
   if ranks.is_primary():
     losses = ', '.join(f'{loss:.4f}' for loss in result.losses)
     found = progress.qualities(result.evals[0].quality) if result.evals else ''

@@ -6,13 +6,12 @@ import jax
 from jax.experimental import multihost_utils
 
 from launch.cluster.beats import Beats
-from launch.support import progress
 from suite.run import loop
 
 
 def watcher(
-  inner: progress.RunWatcher, beats: Beats | None
-) -> 'progress.RunWatcher | Watched':
+  inner: loop.Watcher, beats: Beats | None
+) -> 'loop.Watcher | Watched':
   """`inner`, and the beats of the run beside it, if anybody watches them."""
   return Watched(inner, beats) if beats else inner
 
@@ -23,7 +22,7 @@ class Watched:
   Everything else goes to `inner`.
   """
 
-  def __init__(self, inner: progress.RunWatcher, beats: Beats):
+  def __init__(self, inner: loop.Watcher, beats: Beats):
     self._inner = inner
     self._beats = beats
     self._several = jax.process_count() > 1
