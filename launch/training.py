@@ -350,7 +350,7 @@ def settings(request: run_flags.Request, seed: int) -> dict[str, Any]:
     'podium_environment': environment.settings(),
     'podium_spread': FLAGS.spread,
     'podium_groups_across_hosts': FLAGS.groups_across_hosts,
-    'train_samples': request.size.data.train_samples,
+    'train_samples': request.size.data.trained(request.hparams),
     'eval_samples': request.size.data.eval_samples,
   }
 

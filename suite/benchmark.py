@@ -33,6 +33,13 @@ class DataSet:
   train_samples: int
   eval_samples: int
 
+  def trained(self, hparams: Any) -> int:
+    """Samples of an epoch: all, or `train_samples` of the hyperparameters.
+
+    They have such a property where an epoch leaves some out.
+    """
+    return getattr(hparams, 'train_samples', self.train_samples)
+
 
 @dataclasses.dataclass(frozen=True)
 class Start:

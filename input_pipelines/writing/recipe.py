@@ -3,7 +3,7 @@
 The folders are the registry: the `RECIPES` of any module in them are found.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import importlib
@@ -85,18 +85,28 @@ def _submodules(package: str) -> list[str]:
   return [f'{package}.{found.name}' for found in pkgutil.iter_modules(path)]
 
 
-def versions() -> dict[str, str]:
-  """Package -> version, of those that can change the bytes of a data set."""
-  return {package: metadata.version(package) for package in _PACKAGES}
+def versions(*more: str) -> dict[str, str]:
+  """Package -> version, of those that can change the bytes of a data set.
+
+  `more` are those that one recipe needs beside the usual ones.
+  """
+  return {name: metadata.version(name) for name in (*_PACKAGES, *more)}
 
 
 @contextlib.contextmanager
 def generated(
-  data_dir: str | os.PathLike, name: str, version: str
+  data_dir: str | os.PathLike,
+  name: str,
+  version: str,
+  *,
+  packages: Sequence[str] = (),
 ) -> Iterator[tuple[writer.Unfinished, Order]]:
-  """Begins a data set that is made from nothing but its recipe."""
+  """Begins a data set that is made from nothing but its recipe.
+
+  `packages` are those that it needs beside the usual ones.
+  """
   order = Order(os.fspath(data_dir), '')
-  made = {'recipe': name, 'versions': versions()}
+  made = {'recipe': name, 'versions': versions(*packages)}
   with writer.begin(place(order.data_dir, name, version), made) as unfinished:
     yield unfinished, order
 

@@ -71,10 +71,11 @@ class LSTM(nnx.Module):
     biases: int = 2,
     kernel_init: nnx.Initializer,
     bias_init: nnx.Initializer,
+    second_bias_init: nnx.Initializer | None = None,
     compute: Compute,
     rngs: nnx.Rngs,
   ):
-    """`bias_init` is of the first bias; a second one begins with zeros."""
+    """`bias_init` is of the first bias; by default the second begins as 0."""
     if biases not in (1, 2):
       raise ValueError(f'Expected one bias or two, got {biases}.')
 
@@ -84,7 +85,9 @@ class LSTM(nnx.Module):
     self.input_kernel = made(kernel_init, features, 4 * width)
     self.hidden_kernel = made(kernel_init, width, 4 * width)
     self.input_bias = made(bias_init, 4 * width)
-    if biases == 2:
+    if biases == 2 and second_bias_init:
+      self.hidden_bias = made(second_bias_init, 4 * width)
+    elif biases == 2:
       self.hidden_bias = nnx.Param(jnp.zeros(4 * width, jnp.float32))
     self._biases = biases
     self._compute = compute

@@ -301,6 +301,21 @@ class OfficialCheckerTest(parameterized.TestCase):
       facts=lambda task: task.facts(),
     )
 
+  @parameterized.parameters(
+    ('1.0.0', 'v1.0', {}),
+    *(
+      (ruleset, 'reference', changes)
+      for ruleset in ('1.1.0', '2.0.0', '2.1.0', '3.0.0', '3.1.0')
+      for changes in (
+        {},
+        {'global_batch_size': '6144', 'base_learning_rate': '0.014',
+         'beta_1': '0.82', 'beta_2': '0.98', 'clip_norm': 'inf'},
+      )
+    ),
+  )  # fmt: skip
+  def test_rnnt_passes_by_the_rules_of_its_rounds(self, ruleset, size, changes):
+    self.passes('rnnt', ruleset, changes, [5.7, 1.0, 0.058], size_name=size)
+
   def passes(self, name, ruleset, changes, qualities, **how):
     path, result = self.log(changes, qualities, name=name, **how)
     self.assertEqual(result.status, 'success')

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import math
 from typing import Any
 
 from suite import hparams as hparams_lib
@@ -140,7 +141,11 @@ def _samples(log: Log, claim: Claim) -> Iterator[Finding]:
   for key in _COUNTS:
     free = not claim.closed and key == 'train_samples'
     if data is not None and claim.ours:
-      allowed, severity = (getattr(data, key),), ERROR
+      declared = {
+        'train_samples': data.trained(claim.hparams),
+        'eval_samples': data.eval_samples,
+      }
+      allowed, severity = (declared[key],), ERROR
     else:
       allowed, severity = known[key], WARNING
       batches = claim.name in _IN_BATCHES
@@ -239,6 +244,8 @@ def _value(log: Log, declared: hparams_lib.Declared, claim: Claim) -> Any:
   if is_number(like):
     if is_number(value) and type(like)(value) == value:
       return type(like)(value)
+    if isinstance(like, float) and value == math.inf:
+      return value  # of a bound: there is none
   elif type(like) is type(value):
     return value
   raise _WrongType(

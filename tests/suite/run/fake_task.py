@@ -146,7 +146,7 @@ def begun_log(path, clock, declared, size) -> RunLog:
     'podium_version': '0.1',
     'seed': 7,
     **hparams.logged(size.hparams),
-    'train_samples': size.data.train_samples,
+    'train_samples': size.data.trained(size.hparams),
     'eval_samples': size.data.eval_samples,
   }
   beside = hparams.beside(size.hparams)

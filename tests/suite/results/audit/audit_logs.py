@@ -334,7 +334,7 @@ def _settings(benchmark, size, hparams, division, seed) -> Iterator[Event]:
     'podium_version': '0.1.0',
     'seed': seed,
     **hparams_lib.logged(hparams),
-    'train_samples': declared.data.train_samples,
+    'train_samples': declared.data.trained(declared.hparams),
     'eval_samples': declared.data.eval_samples,
   }
   for key, name in _NAMED_TWICE.get(benchmark.name, {}).items():

@@ -1,0 +1,1 @@
+"""Sound -> what speech recognition reads: resampling, trimming, log mel."""
