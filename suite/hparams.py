@@ -46,13 +46,12 @@ class Rule:
 
   text: str  # completes 'Expected batch to be ...'
   allows: Callable[[Any, Any], bool]
-  infinite: bool = False  # whether infinity is a value
 
 
 def one_of(*choices: Any) -> Rule:
   """Allows the named values only."""
   text = 'one of ' + ', '.join(str(choice) for choice in choices)
-  return Rule(text, lambda value, _: value in choices, math.inf in choices)
+  return Rule(text, lambda value, _: value in choices)
 
 
 def numbers(text: str, allows: Callable[[Any], bool]) -> Rule:
@@ -305,11 +304,10 @@ def override(
   what the rules do not allow.
   """
   types = typing.get_type_hints(type(reference))
-  rules = {each.name: each.valid for each in declared(reference)}
   values = {}
   for name, text in changes.items():
     names.require('hyperparameter', name, types)
-    values[name] = _parse(name, text, types[name], rules[name])
+    values[name] = _parse(name, text, types[name])
   hparams = dataclasses.replace(reference, **values)
   require_valid(hparams)
   found = closed_faults(hparams, reference)
@@ -383,7 +381,7 @@ def _log_key(field: dataclasses.Field, hparams: Any) -> str | None:
   return key(hparams) if callable(key) else key
 
 
-def _parse(name: str, text: str, kind: type, valid: Rule | None) -> Any:
+def _parse(name: str, text: str, kind: type) -> Any:
   try:
     if kind is bool:
       return {'true': True, 'false': False}[text.lower()]
@@ -395,8 +393,7 @@ def _parse(name: str, text: str, kind: type, valid: Rule | None) -> Any:
     raise ValueError(
       f'Expected hyperparameter {name} as {_type_name(kind)}, got {text!r}.'
     ) from None
-  infinite = value == math.inf and valid is not None and valid.infinite
-  if kind is float and not (math.isfinite(value) or infinite):
+  if kind is float and not math.isfinite(value):
     raise ValueError(f'Expected a finite number as {name}, got {text!r}.')
   return value
 

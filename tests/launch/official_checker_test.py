@@ -122,7 +122,7 @@ class OfficialCheckerTest(parameterized.TestCase):
     task = fake_task.FakeTask(qualities, blocks=blocks)
     task.tensors = tensors
     task.statistics = dict(statistics)
-    (task.metric,) = target.at_least
+    (task.metric,) = target.metrics
     return loop.run(
       task,
       Facts(),
@@ -309,7 +309,7 @@ class OfficialCheckerTest(parameterized.TestCase):
       for changes in (
         {},
         {'global_batch_size': '6144', 'base_learning_rate': '0.014',
-         'beta_1': '0.82', 'beta_2': '0.98', 'clip_norm': 'inf'},
+         'beta_1': '0.82', 'beta_2': '0.98', 'num_buckets': '6'},
       )
     ),
   )  # fmt: skip

@@ -1,7 +1,6 @@
 """RNN-T on LibriSpeech: speech recognition by a transducer of LSTMs."""
 
 import dataclasses
-import math
 
 from input_pipelines import librispeech
 from suite.benchmark import Benchmark, DataSet, Size
@@ -97,11 +96,10 @@ class Hparams:
   beta_2: float = LAMB.beta(2, 0.999)
   epsilon: float = LAMB.epsilon(1e-9, fixed)
   weight_decay: float = LAMB.weight_decay(1e-3, fixed, key='opt_weight_decay')
-  clip_norm: float = tunable(
+  clip_norm: float = fixed(
     1.0,
-    'Norm of all gradients together, at most; inf: any.',
+    'Norm of all gradients together, at most.',
     key='opt_gradient_clip_norm',
-    valid=one_of(1.0, math.inf),
   )
   ema_factor: float = tunable(
     0.992,
@@ -269,7 +267,6 @@ V10 = HparamsV10(
   warmup_epochs=6,
   hold_epochs=40,
   decay_gamma=0.935,
-  clip_norm=math.inf,
   ema_factor=0.999,
 )
 TINY = dataclasses.replace(

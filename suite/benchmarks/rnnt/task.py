@@ -235,7 +235,7 @@ class RNNTTask(SupervisedTask):
       hold_epochs=hp.hold_epochs,
       steps_per_epoch=self._steps,
     )
-    return lamb.lamb(
+    return {'lamb': lamb.lamb}[hp.opt_name](
       schedule,
       beta_1=hp.beta_1,
       beta_2=hp.beta_2,

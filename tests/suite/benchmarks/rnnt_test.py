@@ -51,7 +51,6 @@ class RulesTest(parameterized.TestCase):
     ),
     ({'train_symbols': (9, 8)}, 'train_symbols to be positive, not falling'),
     ({'speed_min': 1.2}, 'speed_max is 1.15'),
-    ({'clip_norm': 2.0}, 'clip_norm to be one of 1.0, inf'),
     ({'max_epochs': 0}, 'max_epochs is 0'),
   )
   def test_what_does_not_fit_is_refused(self, changes, message):
