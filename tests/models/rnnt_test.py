@@ -271,8 +271,8 @@ class ModelTest(parameterized.TestCase):
     noise = _inputs(3, 14, seed=6)[0]
     is_frame = np.arange(14)[None] < lengths[:, None]
     longer = np.pad(speech, ((0, 0), (0, 4), (0, 0)))
-    encode = _jit(lambda x: _model().merged(_params(size=LEAST), {}).encoder(
-      x, jnp.asarray(lengths), None)[0])  # fmt: skip
+    model = _model(size=LEAST).merged(_params(size=LEAST), {})
+    encode = _jit(lambda x: model.encoder(x, jnp.asarray(lengths), None)[0])
     one, other = (
       encode(np.where(is_frame[..., None], longer, fill)) for fill in (0, noise)
     )
