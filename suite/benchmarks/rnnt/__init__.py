@@ -1,6 +1,7 @@
 """RNN-T on LibriSpeech: speech recognition by a transducer of LSTMs."""
 
 import dataclasses
+import math
 
 from input_pipelines import librispeech
 from suite.benchmark import Benchmark, DataSet, Size
@@ -96,10 +97,11 @@ class Hparams:
   beta_2: float = LAMB.beta(2, 0.999)
   epsilon: float = LAMB.epsilon(1e-9, fixed)
   weight_decay: float = LAMB.weight_decay(1e-3, fixed, key='opt_weight_decay')
-  clip_norm: float = fixed(
+  clip_norm: float = tunable(
     1.0,
-    'Norm of all gradients together, at most.',
+    'Norm of all gradients together, at most; in logs of others also infinite.',
     key='opt_gradient_clip_norm',
+    valid=one_of(1.0, math.inf),
   )
   ema_factor: float = tunable(
     0.992,

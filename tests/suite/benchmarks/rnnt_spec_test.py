@@ -40,7 +40,6 @@ TABLE = spec_table.Table(
     'least_learning_rate': 1e-5,
     'epsilon': 1e-9,
     'weight_decay': 1e-3,
-    'clip_norm': 1.0,
     'forget_bias': 1.0,
     'epochs_between_evals': 1,
     'symbols_per_frame': 30,
@@ -75,6 +74,7 @@ TABLE = spec_table.Table(
     'decay_gamma': 0.9037,
     'beta_1': 0.9,
     'beta_2': 0.999,
+    'clip_norm': 1.0,
     'ema_factor': 0.992,
     'start_scale': 0.5,
     'max_duration': 16.7,
@@ -122,6 +122,7 @@ TABLE = spec_table.Table(
     {'epsilon': '1e-8'},
     {'weight_decay': '1e-2'},
     {'clip_norm': '2'},
+    {'clip_norm': 'inf'},  # in logs of others it may be
     {'least_learning_rate': '1e-6'},
     {'alt_decay': 'false'},
     {'alt_warmup': 'false'},
