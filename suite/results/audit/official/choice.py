@@ -4,8 +4,8 @@ Logs do not say. They say when they were made and what they hold: of the
 rulesets that have rules for their benchmark, the one is taken that was being
 submitted to when the last of the runs began, unless their keys contradict.
 Every key that a ruleset asks for and the logs lack is a misfit, and so is every
-key of theirs that a newer ruleset asks for and it does not. (Keys that only
-older ones ask for tell little: loggers keep writing them.) A log may lack one
+key of theirs that only newer rulesets ask for. (Keys that older ones ask for
+tell little: loggers keep writing them.) A log may lack one
 key of its round. Where it fits worse, it was handed in again in a later round:
 the next that fits is taken. Without a date it is that with the fewest misfits;
 among equals that with the fewest faults, then that which has rules for the most
@@ -145,9 +145,11 @@ def _accepts(ruleset: str, benchmark: str, division: str) -> bool:
 def _newer(
   wanted: Mapping[str, frozenset[str]], ruleset: str
 ) -> frozenset[str]:
-  newer = [
-    keys
-    for other, keys in wanted.items()
-    if rules.order(other) > rules.order(ruleset)
-  ]
-  return frozenset().union(*newer)
+  """Keys that only rulesets after one ask for, names of systems aside."""
+  newer, older = set(), set()
+  for other, keys in wanted.items():
+    if rules.order(other) != rules.order(ruleset):
+      (newer if _later(other, ruleset) else older).update(keys)
+  return frozenset(
+    key for key in newer - older if not key.startswith('submission_')
+  )
