@@ -14,7 +14,7 @@ from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite.run import sharding
 from suite.run.program import abstract_state, check
-from tests import ids, tiny_data
+from tests import benchmark_runs, ids
 
 _FOLDER = 'suite.benchmarks'
 _SHARED = re.compile(r'suite\.benchmarks\.(\w+)\.task')
@@ -27,12 +27,15 @@ def _task(name, size_name, **how):
 
 
 @functools.cache
+def _state(name, size_name):
+  return abstract_state(_task(name, size_name))
+
+
+@functools.cache
 def _facts(name):
-  """Those of the tiny data set, which blocks of every size can follow from."""
-  directory = tiny_data.directory(
-    benchmark_lib.get(name).size('tiny').data.name
-  )
-  return _task(name, 'tiny').inspect(directory)
+  """Those of the data set of tests, from which blocks follow."""
+  each = benchmark_runs.small(name)
+  return each.task().inspect(each.directory)
 
 
 def _reads(folder: pathlib.Path) -> Iterator[str]:
@@ -104,7 +107,7 @@ class BenchmarksTest(parameterized.TestCase):
   def test_every_partition_rule_matches_a_leaf(self, name, size):
     task = _task(name, size)
     sharding.from_rules(
-      abstract_state(task), task.partition_rules, sharding.make_mesh()
+      _state(name, size), task.partition_rules, sharding.make_mesh()
     )
 
   @ids.each_size()
@@ -114,7 +117,7 @@ class BenchmarksTest(parameterized.TestCase):
   @ids.each_size()
   def test_a_step_keeps_the_shapes_of_the_state(self, name, size):
     task = _task(name, size)
-    state = abstract_state(task)
+    state = _state(name, size)
     after, metrics = jax.eval_shape(
       task.train_step, state, dict(task.train_specs[0])
     )
