@@ -99,7 +99,9 @@ scale-table: $(COMPILE_VENV)/.done ## Compile for pods and clusters into docs/sc
 	$(COMPILE_DLRM) --section=dlrm --benchmark=dlrm --system=h100-64
 	$(COMPILE_DLRM) --section=dlrm-tpu --benchmark=dlrm --system=v5p-128
 	$(COMPILE_DLRM) --section=dlrm-dcnv2 --benchmark=dlrm_dcnv2 \
-	  --system=v5p-128,h100-64
+	  --system=v5p-128
+	$(COMPILE_DLRM) --section=dlrm-dcnv2-gpu --benchmark=dlrm_dcnv2 \
+	  --system=h100-64
 	$(COMPILE_BERT) --section=bert --system=v5e-256,v5p-512,h100-64
 	$(COMPILE_MINIGO) --section=minigo-pod --system=v5e-256 \
 	  --hp=concurrent_games=16384 --hp=eval_batch_size=512
