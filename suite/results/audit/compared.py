@@ -67,6 +67,31 @@ def certain(runs: Mapping[int, LogAudit]) -> bool:
   return bool(ways) and official.KEYS not in ways and '' not in ways
 
 
+def alternatives(
+  runs: Mapping[int, LogAudit], name: str | None, benchmark: Benchmark | None
+) -> str:
+  """The other rulesets that a set fits, and what they would change; '' if none.
+
+  'found from its keys; 4.0.0 (times x 1.0080), 4.1.0 (no points) fit as well:
+  --ruleset chooses'
+  """
+  claim = next((run.claim for run in runs.values()), None)
+  if claim is None or not claim.others:
+    return ''
+  each = [
+    f'{other} ({_changed(compare(runs, name, benchmark, other))})'
+    for other in claim.others
+  ]
+  fit = 'fits' if len(each) == 1 else 'fit'
+  return f'{claim.chosen}; {", ".join(each)} {fit} as well: --ruleset chooses'
+
+
+def _changed(compared: Compared) -> str:
+  if compared.verdict is None:
+    return 'no points'
+  return 'rejected' if compared.rejected else f'times x {compared.factor:.4f}'
+
+
 def _told(runs: Mapping[int, LogAudit]) -> bool:
   """Returns whether logs or a person named the ruleset: it is no guess."""
   return {run.claim.chosen for run in runs.values()} <= {'told', 'logged'}

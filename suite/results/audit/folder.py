@@ -112,6 +112,10 @@ def note(checked: runs.SetAudit, place: str) -> str:
   """A line on a set of runs: what it is and what was compared."""
   text = f'{place}: {len(checked.runs)} runs of {checked.name or "?"}'
   text += f', ruleset {checked.ruleset or "unknown"}'
+  if others := compared.alternatives(
+    checked.runs, checked.name, checked.benchmark
+  ):
+    text += f' ({others})'
   names = [audit.log.name for audit in checked.runs.values()]
   if names and names[0] != 'result_0.txt':
     text += f', {names[0]} to {names[-1]}'

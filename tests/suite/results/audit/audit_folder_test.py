@@ -1,5 +1,6 @@
 """Whole submissions: what the official tools reject, and what they miss."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from suite.results import audit
-from suite.results.audit import folder, tree
+from suite.results.audit import compared, folder, official, runs, tree
 from tests.suite.results import submissions
 from tests.suite.results.audit import audit_logs
 from tests.suite.results.audit.audit_logs import find
@@ -338,6 +339,21 @@ class OracleTest(SubmissionTestCase):
     self.assertEmpty([*map(str, found.findings)])
     self.assertIn('times are multiplied by 1.0044', found.notes[0])
     self.assertTrue(submissions.officially_accepted(self.org, '4.0.0'))
+    checked = runs.examine_set(self.org / _RESULTS, ruleset='4.0.0')
+    guessed = {
+      number: dataclasses.replace(
+        run,
+        claim=dataclasses.replace(
+          run.claim, others=('3.1.0', '5.0.0'), chosen=official.KEYS
+        ),
+      )
+      for number, run in checked.runs.items()
+    }
+    self.assertEqual(
+      compared.alternatives(guessed, checked.name, checked.benchmark),
+      'found from its keys; 3.1.0 (times x 1.0044), 5.0.0 (no points) fit as '
+      'well: --ruleset chooses',
+    )
     left = self.org / _RESULTS / 'scaling.json'
     self.assertAlmostEqual(
       json.loads(left.read_text())['scaling_factor'], 1.0044, 4
