@@ -86,9 +86,8 @@ class Restored:
 
   state: Any
   position: Position
-  passed_over: Sequence[
-    str
-  ]  # newer checkpoints that were not restored, and why
+  # Newer checkpoints that were not restored, and why.
+  passed_over: Sequence[str]
 
 
 class Checkpoints:

@@ -2,8 +2,8 @@
 
 Hyperparameters declare them, as fields or properties: `epochs_between_evals`,
 whole or a fraction, with `eval_offset` epochs before the first; or
-`samples_between_evals`. `place_key` is the log's key of places where the rules
-want samples under that of epochs. `first_eval`, in the same unit, is the place
+`samples_between_evals`; `place_key` is the log's key of these places where the
+rules want them under that of epochs. `first_eval`, in the same unit, is the place
 of a first eval that is further away than the others. Places by samples and by
 fractions may be rounded to whole batches, eval after eval.
 """
@@ -69,6 +69,7 @@ def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
   if cadence is None or not found:
     return
   words = _WORDS[cadence.unit]
+  units = cadence.unit, getattr(claim.hparams, 'place_key', cadence.unit)
   first = cadence.first
   if first is None:
     first = found[0].at
@@ -82,9 +83,7 @@ def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
     if early and one.at is not None and one.at < expected:
       return  # others score once more where their budget of epochs ends
     slack = 1e-6 + expected / cadence.every * cadence.slack
-    # The rules have some (BERT) count samples under the key of epochs.
-    known = one.unit in (cadence.unit, 'epoch_num')
-    if not known or abs(one.at - expected) > slack:
+    if one.unit not in units or abs(one.at - expected) > slack:
       text = f'expected eval {number + 1} after {expected:g} {words}'
       yield make(one.line, f'{text}, got {one.at}', _RULE)
       return

@@ -233,11 +233,12 @@ def find_ruleset(
   `folders` are the names of those that they lie in, the innermost first. Logs
   of ours name theirs, and logs of several benchmarks have none in common.
   """
-  names = {log.value('submission_benchmark') for log in logs}
-  (name,) = names if len(names) == 1 else (None,)
-  if not isinstance(name, str) or any(map(_is_ours, logs)):
-    return None
   first = logs[0]
+  name = first.value('submission_benchmark')
+  if not isinstance(name, str) or any(
+    log.value('submission_benchmark') != name or _is_ours(log) for log in logs
+  ):
+    return None
   optimizer = first.value('opt_name')
   return official.choose(
     [log.ruled for log in logs],

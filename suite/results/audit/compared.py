@@ -62,7 +62,7 @@ def compare(
 
 
 def certain(runs: Mapping[int, LogAudit]) -> bool:
-  """Returns whether more than keys tell the ruleset: times count by it."""
+  """Returns whether more than keys tell the ruleset, as factors need."""
   ways = {run.claim.chosen for run in runs.values()}
   return bool(ways) and official.KEYS not in ways and '' not in ways
 

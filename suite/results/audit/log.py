@@ -236,7 +236,7 @@ def _with_token(block: bytes, number: int) -> Iterator[tuple[int, bytes, bool]]:
 def _parse(number: int, text: bytes, cut: bool) -> Record | None:
   """One line -> its record; None where the token stands in mere prose."""
   before, _, body = text.rpartition(TOKEN)
-  if not body.startswith((b' ', b'{')) and not (body.lstrip().startswith(b'{')):
+  if not body.startswith((b' ', b'{')) and not body.lstrip().startswith(b'{'):
     return None
   if cut:
     raise _Malformed(f'expected a line below {_MAX_LINE} bytes, got a longer')

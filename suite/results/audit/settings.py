@@ -126,7 +126,7 @@ def _seed(log: Log, claim: Claim) -> Iterator[Finding]:
 
 
 def _is_digits(value: Any) -> bool:
-  return isinstance(value, str) and value.strip().lstrip('+-').isdigit()
+  return isinstance(value, str) and value.strip().lstrip('+-').isdecimal()
 
 
 def _samples(log: Log, claim: Claim) -> Iterator[Finding]:
@@ -219,7 +219,7 @@ def _asked(key: str, claim: Claim) -> bool:
 
 
 def _closed(log: Log, claim: Claim) -> Iterator[Finding]:
-  """What our declaration fixes; others are held to the rules of their round."""
+  """Faults by our declaration; others are held to the rules of their round."""
   make = log.error if claim.ours else log.warning
   keys = {d.name: d.key for d in hparams_lib.declared(claim.hparams)}
   try:

@@ -5,15 +5,17 @@ rulesets that have rules for their benchmark, the one is taken that was being
 submitted to when the last of the runs began, unless their keys contradict.
 Every key that a ruleset asks for and the logs lack is a misfit, and so is every
 key of theirs that only newer rulesets ask for. (Keys that older ones ask for
-tell little: loggers keep writing them.) A log may lack one
-key of its round. Where it fits worse, it was handed in again in a later round:
-the next that fits is taken. Without a date it is that with the fewest misfits;
-among equals that with the fewest faults, then that which has rules for the most
-of the keys, then the newest. A folder that names a round settles it.
+tell little: loggers keep writing them.) A log may lack one key of its round.
+Where it fits worse, or that round lacks the benchmark, it was handed in again
+in a later one: the next that fits is taken. Without a date, or where no later
+one fits, it is that with the fewest misfits; among equals that with the fewest
+faults, then that which has rules for the most of the keys, then the newest. A
+folder that names a round settles it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
+import math
 import re
 
 from suite import rounds
@@ -71,9 +73,10 @@ def choose(
     ruleset: len(keys - present) + len(present & _newer(wanted, ruleset) - keys)
     for ruleset, keys in wanted.items()
   }
-  fitting = _least(misfits)
+  least = min(misfits.values())
+  fitting = [ruleset for ruleset, count in misfits.items() if count == least]
   dated = _dated(began_ms)
-  if dated and misfits.get(dated, _SLACK + 1) > min(misfits.values()) + _SLACK:
+  if dated and misfits.get(dated, math.inf) > least + _SLACK:
     dated = next((r for r in fitting if _later(r, dated)), None)
   if dated:
     others = [r for r in fitting if r != dated and _later(r, dated)]
@@ -87,11 +90,6 @@ def choose(
     ),
   ).ruleset
   return Choice(best, KEYS, tuple(r for r in fitting if r != best))
-
-
-def _least(misfits: Mapping[str, int]) -> list[str]:
-  least = min(misfits.values())
-  return [ruleset for ruleset, count in misfits.items() if count == least]
 
 
 def _dated(began_ms: Iterable[float]) -> str | None:

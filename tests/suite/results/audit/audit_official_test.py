@@ -6,7 +6,7 @@ import re
 from absl.testing import absltest, parameterized
 import pytest
 
-from suite.results.audit import errors, one
+from suite.results.audit import errors, official, one
 from suite.results.audit.log import TIMELINE
 from suite.results.audit.official import expressions, rules, words
 from tests.suite.results.audit import audit_logs
@@ -179,6 +179,14 @@ class RulesetTest(OfficialCase):
     events = logs.minimal(_case('6.1.0_llama31_8b_closed'))
     events.remove(find(events, 'config_filename'))
     self.assert_found(self.faults(events), 'training_6.1.0', 'config_filename')
+
+  def test_a_round_without_the_benchmark_is_not_that_of_its_log(self):
+    events = logs.minimal(_case('4.1.0_ssd_closed'))
+    events.remove(find(events, 'global_batch_size'))  # no ruleset fits wholly
+    for event in events:  # to the time of 5.1, which has no rules for it
+      event.time_ms += 300 * 86_400_000
+    claim = self.examine(events).claim
+    self.assertEqual((claim.ruleset, claim.chosen), ('4.1.0', official.KEYS))
 
   def test_a_ruleset_that_is_told_holds(self):
     events = logs.minimal(_case('6.0.0_llama31_8b_closed'))

@@ -70,6 +70,12 @@ class SetTest(parameterized.TestCase):
     rules = {f.rule for f in self.check() if 'train_samples' in f.text}
     self.assertEqual('one set' in rules, found)
 
+  def test_a_benchmark_that_is_no_text_is_a_finding(self):
+    for run in range(5):
+      self.logs[run] = audit_logs.good(run=run, ours=False)
+      self.change(run, 'submission_benchmark', ['resnet'])
+    self.assert_found('submission', "got ['resnet']")
+
   def test_a_slow_outlier_is_no_fault(self):
     slow = audit_logs.good(run=2, minutes_per_epoch=9)
     audit_logs.write(self.path(2), slow)
