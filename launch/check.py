@@ -81,7 +81,7 @@ def tell(found: audit.FolderAudit, *, verbose: bool = True) -> int:
 
 
 def _stands(found: audit.FolderAudit, werror: bool) -> str:
-  """Whether what was audited stands, and what would have to change."""
+  """The verdict in words: it stands, or the faults without which it would."""
   against = found.findings if werror else audit.errors(found.findings)
   if not against:
     return 'it stands as it is'

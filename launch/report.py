@@ -40,7 +40,6 @@ def define_flags() -> None:
     [],
     'Directory of a set of runs to compare, or name=directory; once for each.',
   )
-
   absl_flags.DEFINE_string(
     'ruleset',
     '',
@@ -93,7 +92,7 @@ def read(
 ) -> tuple[list[RunRecord], Score]:
   """The records in a directory, in the order of the runs, and their score.
 
-  Of a directory with neither they are made from its logs.
+  Where there are no records, both are made from the logs.
   """
   if _holds_logs_alone(directory):
     return from_logs.read(directory, ruleset=ruleset)

@@ -124,7 +124,7 @@ def _logged(
       )
     return me.finished(128 + end.number)
   except Exception as error:
-    # The log says 'aborted' by now; what is left is to tell the person.
+    # The log has its end by now; what is left is to tell the person.
     fatal = _is_fatal(error)
     if fatal or isinstance(error, checkpoint.Failed):
       print(f'error: {error}', file=sys.stderr)

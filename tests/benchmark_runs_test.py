@@ -391,7 +391,7 @@ class LayoutTest(parameterized.TestCase):
     return whole, shards
 
   def parts(self, name):
-    """How many parts a step can be taken in without changing it: 1 or 2."""
+    """Number of parts that a step can be taken in without changing it: 1, 2."""
     each = small(name)
     return 1 + (hasattr(each.size.hparams, _PARTS) and not each.parts_differ)
 

@@ -1,4 +1,4 @@
-"""What attempts at a run that were given up have left."""
+"""Files of attempts at a run that were given up."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""Whether a run is supervised, and the job of its supervisor.
+"""The job of a run's supervisor, if it has one, from the flags.
 
 A supervisor needs neither JAX nor a benchmark's task, and imports none of them.
 """
@@ -37,6 +37,6 @@ def job(request: run_flags.Request) -> supervisor.Job | None:
 
 
 def bounds() -> Bounds:
-  """How long ranks wait for each other, as the flags have it."""
+  """Time limits of ranks that wait for each other, as the flags have them."""
   watched = FLAGS.watchdog_seconds or Bounds.watchdog
   return Bounds(FLAGS.join_seconds, FLAGS.startup_seconds, watched)

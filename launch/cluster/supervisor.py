@@ -422,7 +422,7 @@ def _unnamed_file() -> int:
 
 
 def _ends_with(parent: int) -> Callable[[], None]:
-  """What a new process calls first: it ends as soon as `parent` does.
+  """First call of a new process, which has it end as soon as `parent` does.
 
   On Linux; elsewhere a worker whose supervisor was killed runs on.
   """

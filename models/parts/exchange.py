@@ -119,7 +119,7 @@ class Exchange:
     return self.plan.rows % self.own
 
   def _is_in(self, turn: jax.Array, turns: jax.Array) -> jax.Array:
-    """Which of `plan.rows` belong to a turn; none twice, on any device."""
+    """True for `plan.rows` of a turn; none is in two, on any device."""
     return (self._owner < self.ways) & (self._local % turns == turn)
 
   def _counts(self, named: jax.Array) -> jax.Array:
@@ -177,9 +177,9 @@ class Groups:
     return jnp.where(new, rows, none), bags * (self.lookups + 1) + times
 
   def asked(self, named: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What devices sent of `named`, [ways, room] -> sums among `all`, times.
+    """Parts of `named` that devices sent, [ways, room] -> sums, times.
 
-    Each [R]; 0 times what was not sent.
+    Each [R]; sums are numbers among `all`, and times 0 where none was sent.
     """
     bags, times = jnp.divmod(named, self.lookups + 1)
     device = jnp.arange(self.ways)[:, None]
@@ -187,7 +187,7 @@ class Groups:
     return bags.reshape(-1), times.reshape(-1)
 
   def gather(self, terms: jax.Array) -> jax.Array:
-    """What each device has of a group's sums -> the sums of its samples."""
+    """Terms of a group's sums, on each device -> the sums of its samples."""
     shape = (self.count, self.members, self.samples, self.tables, -1)
     terms = terms.reshape(shape)
     if self.members > 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Masks:
-  """How many masks a row has, and how wide they are.
+  """Number and widths of the masks of a row.
 
   A width is a whole number, as likely as any other in its range. That of times
   is up to a share of the row's own frames.
@@ -48,7 +48,7 @@ class Masks:
 
 
 def _spans(keys, shape, narrowest, widest, room, size) -> jax.Array:
-  """Whether a place is in any of a row's spans, bool [B, size].
+  """True for places in any of a row's spans, bool [B, size].
 
   `shape` is [B, N], for N spans a row of `narrowest` to `widest` [B] places,
   which lie in the first `room`.

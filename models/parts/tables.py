@@ -277,7 +277,7 @@ class Tables:
 
   @functools.cached_property
   def _places(self) -> '_Places':
-    """Where each table is."""
+    """The place of each table."""
     count = len(self.sizes)
     rows = np.zeros(self.groups if self.sums_travel else 1, np.int64)
     most = -(-len(self._numbers(True)) // len(rows))  # tables of a group
@@ -449,7 +449,7 @@ class Tables:
 
 @dataclasses.dataclass(frozen=True)
 class _Places:
-  """Where tables are: the large ones in groups, the small ones in one array."""
+  """Places of tables: large ones in groups, small ones in one array."""
 
   rows: list[int]  # of each group
   lookups: list[int]  # of each group, of a sample

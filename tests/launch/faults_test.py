@@ -54,7 +54,7 @@ class FaultsTestCase(parameterized.TestCase):
     return started
 
   def result(self, name):
-    """What a run came to, but for its times."""
+    """Losses and evals of a run, without their times."""
     with open(self.path(name, 'run_0.json'), encoding='utf-8') as file:
       record = json.load(file)
     evals = [(e['at'], e['step'], e['quality']) for e in record['evals']]
