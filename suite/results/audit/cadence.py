@@ -3,9 +3,9 @@
 Hyperparameters declare them, as fields or properties: `epochs_between_evals`,
 whole or a fraction, with `eval_offset` epochs before the first; or
 `samples_between_evals`; `place_key` is the log's key of these places where the
-rules want them under that of epochs. `first_eval`, in the same unit, is the place
-of a first eval that is further away than the others. Places by samples and by
-fractions may be rounded to whole batches, eval after eval.
+rules want them under that of epochs. `first_eval`, in the same unit, is the
+place of a first eval that is further away than the others. Places by samples
+and by fractions may be rounded to whole batches, eval after eval.
 """
 
 from collections.abc import Iterator, Sequence
