@@ -112,9 +112,8 @@ def note(checked: runs.SetAudit, place: str) -> str:
   """A line on a set of runs: what it is and what was compared."""
   text = f'{place}: {len(checked.runs)} runs of {checked.name or "?"}'
   text += f', ruleset {checked.ruleset or "unknown"}'
-  if others := compared.alternatives(
-    checked.runs, checked.name, checked.benchmark
-  ):
+  known = checked.runs, checked.name, checked.benchmark
+  if others := compared.alternatives(*known):
     text += f' ({others})'
   names = [audit.log.name for audit in checked.runs.values()]
   if names and names[0] != 'result_0.txt':
@@ -168,7 +167,7 @@ class _Set(NamedTuple):
   name: str | None  # of the benchmark
   official: bool
   ruleset: str | None
-  certain: bool  # whether the ruleset was told, by the logs or by a person
+  certain: bool  # whether more than keys tell the ruleset
   digests: dict[str, str]  # -> log
   courses: dict[str, str]
   seeds: frozenset[int]
@@ -218,10 +217,7 @@ class _Audit:
     seen: dict[str, dict[str, str]] = {'a copy': {}, 'the same times': {}}
     for each in self._sets:
       told = set()
-      for what, by in (
-        ('a copy', each.digests),
-        ('the same times', each.courses),
-      ):
+      for what, by in zip(seen, (each.digests, each.courses), strict=True):
         for key, log in by.items():
           other = seen[what].setdefault(key, log)
           if other != log and log not in told and _folder(other) != each.path:
@@ -329,9 +325,7 @@ class _Audit:
   ) -> _Set:
     checked = self._examined(path, scaling, self._ruleset)
     known = rounds.knowing(checked.name or '')
-    if (
-      official and checked.ruleset in known and checked.ruleset not in official
-    ):
+    if official and checked.ruleset in {*known} - {*official}:
       checked = self._examined(path, scaling, official[-1])
     self.findings += _placed(checked.findings, path, _name(path))
     self.notes.append(note(checked, path))

@@ -23,6 +23,13 @@ class LateBySamples(audit_logs.BySamples):
 
 
 @dataclasses.dataclass(frozen=True)
+class UnderEpochs(audit_logs.BySamples):
+  """The rules want the samples under the key of epochs."""
+
+  place_key = blocks.EPOCHS
+
+
+@dataclasses.dataclass(frozen=True)
 class LateByEpochs(audit_logs.ByFractions):
   """As 3D U-Net: the first eval far away, then some epochs between two."""
 
@@ -100,7 +107,7 @@ class PlacesTest(audit_logs.LogTestCase):
   @parameterized.parameters(
     (audit_logs.BySamples(), blocks.every_samples(3000, rows=24, most=9001)),
     (
-      audit_logs.BySamples(),
+      UnderEpochs(),
       blocks.every_samples(3000, rows=7, most=9010, key=blocks.EPOCHS),
     ),
     (
@@ -123,6 +130,11 @@ class PlacesTest(audit_logs.LogTestCase):
   def test_blocks_as_runs_log_them_are_in_order(self, hparams, made):
     self.assertLen(made, len(_QUALITIES))
     self.assert_nothing(self.audit(self.logged(hparams, made)).findings)
+
+  def test_samples_under_the_key_of_epochs_are_declared(self):
+    made = blocks.every_samples(3000, rows=7, most=9010, key=blocks.EPOCHS)
+    found = self.audit(self.logged(audit_logs.BySamples(), made)).findings
+    self.assert_found(found, 'eval cadence', 'after 3000 samples, got')
 
   @parameterized.parameters(
     # As if none was late, and as if the others were as far apart.
