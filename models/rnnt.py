@@ -12,6 +12,7 @@ and a blank, which goes on to the next frame.
 
 import dataclasses
 import functools
+from typing import Any
 
 from flax import nnx
 import jax
@@ -167,15 +168,11 @@ class Encoder(nnx.Module):
     x = self.before(x, keys[0])
     is_frame = jnp.arange(x.shape[1])[None] < lengths[:, None]
     x = self.stacked(jnp.where(is_frame[..., None], x, 0))
-    return self.after(x, keys[1]), -(-lengths // self._stack)
+    return self.after(x, keys[1]), spliced_lengths(lengths, self._stack)
 
   def stacked(self, x: jax.Array) -> jax.Array:
     """Frames [B, T, W] side by side: [B, T / stack, stack W], T rounded up."""
-    rows, length, width = x.shape
-    count = -(-length // self._stack)
-    more = count * self._stack - length
-    x = jnp.pad(x, ((0, 0), (0, more), (0, 0)))
-    return x.reshape(rows, count, self._stack * width)
+    return spliced(x, self._stack)
 
 
 class Prediction(nnx.Module):
@@ -347,25 +344,34 @@ class RNNT(nnx.Module):
         'frame': now['frame'] + goes_on,
       }
 
-    text, states = self.prediction.begin(speech.shape[0])
-    zero = jnp.zeros(speech.shape[0], jnp.int32)
-    begun = {
-      'text': text,
-      'states': states,
-      'found': jnp.zeros((speech.shape[0], most + per_frame), jnp.int32),
-      'count': zero,
-      'given': zero,
-      'frame': zero,
-    }
+    begun = self._begun(speech.shape[0], most + per_frame)
     end = jax.lax.while_loop(lambda now: is_live(now).any(), step, begun)
     return end['found'], end['count']
 
+  def _begun(self, rows: int, most: int) -> dict[str, Any]:
+    """What `transcribe` knows of its rows before the first frame."""
+    text, states = self.prediction.begin(rows)
+    zero = jnp.zeros(rows, jnp.int32)
+    return {
+      'text': text,  # before the next symbol
+      'states': states,
+      'found': jnp.zeros((rows, most), jnp.int32),
+      'count': zero,  # of those found
+      'given': zero,  # by this frame
+      'frame': zero,
+    }
 
-def spliced(x: jax.Array, lengths: jax.Array, count: int):
-  """Frames [B, T, F] side by side -> [B, T / count, count F], and lengths."""
+
+def spliced(x: jax.Array, count: int) -> jax.Array:
+  """Frames [B, T, F] side by side: [B, T / count, count F], T rounded up."""
   rows, length, features = x.shape
-  x = x.reshape(rows, length // count, count * features)
-  return x, -(-lengths // count)
+  x = jnp.pad(x, ((0, 0), (0, -length % count), (0, 0)))
+  return x.reshape(rows, -1, count * features)
+
+
+def spliced_lengths(lengths: jax.Array, count: int) -> jax.Array:
+  """Frames of each row, int32 [B], once `count` of them are one."""
+  return -(-lengths // count)
 
 
 def _uniform(features: int, scale: float = 1.0) -> nnx.Initializer:

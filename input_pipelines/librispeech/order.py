@@ -52,7 +52,8 @@ def choose(
     if most.max(initial=0) > ends[-1]:
       raise ValueError(
         f'Expected utterances of {ends[-1]} {name} or fewer, got one of '
-        f'{most.max()}: the longest shape of a batch must hold all.'
+        f'{most.max()}: the longest shape of a batch must hold all; raise the '
+        f'last of train_{name}, or in evals of eval_{name}.'
       )
     found = np.maximum(found, np.searchsorted(ends, most))
   return found

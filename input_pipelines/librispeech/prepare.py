@@ -148,9 +148,9 @@ def archive(path: str, md5: str = '') -> Source:
           if name.endswith('.flac'):
             ids.append(name.removesuffix('.flac'))
           else:
-            found |= dict(
-              line.split(' ', 1) for line in data.decode().splitlines()
-            )
+            for line in data.decode().splitlines():
+              key, _, text = line.partition(' ')
+              found[key] = text
       except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise ValueError(
           f'Expected a whole archive of LibriSpeech, got {path}: {error}'
@@ -160,7 +160,7 @@ def archive(path: str, md5: str = '') -> Source:
           f'Expected the MD5 {md5} of {path}, got {got}: it is damaged or '
           'something else; download it again.'
         )
-    if lacks := [each for each in ids if each not in found]:
+    if lacks := [each for each in ids if not found.get(each, '').strip()]:
       raise ValueError(f'Expected a text of {lacks[0]} in {path}, found none.')
     return {each: found[each] for each in ids}
 
@@ -190,9 +190,8 @@ def write(
   path = unfinished.path('data', read.VOCABULARY)
   if not os.path.exists(path):
     trained = [t for s in sources[read.TRAIN] for t in texts[s.name].values()]
-    with open(f'{path}.partial', 'wb') as file:
+    with files.replacing(path) as file:
       file.write(pieces.learn(trained, size).model)
-    files.place(f'{path}.partial', path)
   words = pieces.read(path)
   info = _info(unfinished.directory, name, description)
   jobs, shards = [], {}
@@ -219,9 +218,8 @@ def write(
   for split, names in shards.items():
     lengths = np.concatenate([np.load(_lengths(unfinished, n)) for n in names])
     path = unfinished.path('data', read.LENGTHS.format(split))
-    with open(f'{path}.partial', 'wb') as file:
+    with files.replacing(path) as file:
       np.save(file, lengths.astype(np.int32))
-    files.place(f'{path}.partial', path)
     most = np.maximum(most, lengths.max(axis=0))
   facts = dict(zip(read.FACTS, [len(words), *most.tolist()], strict=True))
   info = _info(unfinished.directory, name, description, facts)
@@ -299,10 +297,8 @@ def _write_source(
         example, lengths[row] = _example(spoken, texts[spoken.id], words)
         put(serialize(example))
         tick(1)
-    path = _lengths(unfinished, shard)
-    with open(f'{path}.partial', 'wb') as file:
+    with files.replacing(_lengths(unfinished, shard)) as file:
       np.save(file, lengths)
-    files.place(f'{path}.partial', path)
 
 
 def _example(
@@ -318,6 +314,12 @@ def _example(
     ) from error
   if not len(tokens):
     raise ValueError(f'Expected a text of the utterance {spoken.id}, got none.')
+  # Evals count errors against the text: it must be what its pieces say.
+  if (said := words.decode(tokens)).split() != text.split():
+    raise ValueError(
+      f'Expected the pieces of utterance {spoken.id} to say {text!r}, got '
+      f'{said!r}.'
+    )
   example = {
     'speech': spoken.speech,
     'text': text,
@@ -350,8 +352,11 @@ def _info(directory: str, name: str, description: str, facts=None):
 
 
 def _is_librispeech(folder: str) -> bool:
+  """Tells TFDS's from others, and from what `build` writes by that name."""
   with open(os.path.join(folder, 'dataset_info.json'), encoding='utf-8') as f:
-    return json.load(f).get('name') == librispeech.NAME
+    info = json.load(f)
+  splits = {split['name'] for split in info.get('splits', ())}
+  return info.get('name') == librispeech.NAME and read.TRAIN not in splits
 
 
 def _of_tfds(folder: str) -> dict[str, list[Source]]:

@@ -1,16 +1,24 @@
 """Files that are there whole or not at all."""
 
+from collections.abc import Iterator
+import contextlib
 import json
 import os
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def write_json(path: str, value: Any) -> None:
   """Writes a file of JSON beside its place, and then moves it there."""
+  with replacing(path) as file:
+    file.write(json.dumps(value, indent=1).encode() + b'\n')
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+  """A file to write beside its place; it is moved there if nothing fails."""
   partial = f'{path}.partial'
-  with open(partial, 'w', encoding='utf-8') as file:
-    json.dump(value, file, indent=1)
-    file.write('\n')
+  with open(partial, 'wb') as file:
+    yield file
   place(partial, path)
 
 

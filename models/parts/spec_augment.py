@@ -28,8 +28,10 @@ class Masks:
     """Spectrograms [B, T, F] of `lengths` int32 [B], zero where a mask is.
 
     A mask of times begins anywhere in the longest row's frames: one of a short
-    row may lie behind its end. Source: SpecAugment in mlcommons/training,
-    retired_benchmarks/rnnt/pytorch/common/data/features.py.
+    row may lie behind its end. As in the reference no mask ends with the last
+    place, for its `randint` excludes the bound that it is given. Source:
+    SpecAugment in mlcommons/training, retired_benchmarks/rnnt/pytorch/common/
+    data/features.py.
     """
     rows, frames, bands = x.shape
     keys = jax.random.split(key, 4)
@@ -51,11 +53,11 @@ def _spans(keys, shape, narrowest, widest, room, size) -> jax.Array:
   """True for places in any of a row's spans, bool [B, size].
 
   `shape` is [B, N], for N spans a row of `narrowest` to `widest` [B] places,
-  which lie in the first `room`.
+  which lie in the first `room`, but end before its last unless they fill it.
   """
   width = jax.random.randint(keys[0], shape, narrowest, widest[:, None] + 1)
-  last = jnp.maximum(room - width, 0)
-  first = jax.random.randint(keys[1], shape, 0, last + 1)[..., None]
+  begins = jnp.maximum(room - width, 1)
+  first = jax.random.randint(keys[1], shape, 0, begins)[..., None]
   place = jnp.arange(size)[None, None]
   inside = (place >= first) & (place < first + width[..., None])
   return inside.any(axis=1)

@@ -111,7 +111,7 @@ class RNNTTask(SupervisedTask):
     if key is not None:
       mask_key, key = jax.random.split(key)
       speech = self._masks(speech, batch['frames'], mask_key)
-    speech, lengths = rnnt.spliced(speech, batch['frames'], self._hp.splice)
+    speech, lengths = self._spliced(speech, batch['frames'])
 
     def losses(rows, params, key):
       if key is not None and self.layout.ways > 1:
@@ -127,7 +127,7 @@ class RNNTTask(SupervisedTask):
   def predict(self, state: State, batch: Batch) -> PyTree:
     """-> symbols int32 [B, S], how many of them, utterances and weights."""
     hp = self._hp
-    rows = rnnt.spliced(batch['speech'], batch['frames'], hp.splice)
+    rows = self._spliced(batch['speech'], batch['frames'])
 
     def transcribe(rows, params, stats):
       return self._model.merged(params, stats).transcribe(
@@ -223,6 +223,10 @@ class RNNTTask(SupervisedTask):
   @property
   def _steps(self) -> int:
     return self._hp.utterances // self._hp.global_batch_size
+
+  def _spliced(self, speech, frames) -> tuple[jax.Array, jax.Array]:
+    count = self._hp.splice
+    return rnnt.spliced(speech, count), rnnt.spliced_lengths(frames, count)
 
   def _optimizer(self) -> optax.GradientTransformation:
     """LAMB without exceptions: biases are decayed and adapted too."""

@@ -39,7 +39,7 @@ def write_archives(folder: str, counts: Mapping[str, int] = COUNTS) -> None:
   """Writes an archive a set: texts in front of or behind their speech."""
   for name, count in counts.items():
     with tarfile.open(os.path.join(folder, f'{name}.tar.gz'), 'w:gz') as tape:
-      _add(tape, 'LibriSpeech/README.TXT', b'Read me.')
+      add(tape, 'LibriSpeech/README.TXT', b'Read me.')
       for chapter in range(0, count, 10):
         place = f'LibriSpeech/{name}/7/{chapter}/7-{chapter}'
         numbers = range(chapter, min(chapter + 10, count))
@@ -49,12 +49,12 @@ def write_archives(folder: str, counts: Mapping[str, int] = COUNTS) -> None:
         ]
         text = (tape, f'{place}.trans.txt', ''.join(lines).encode())
         if chapter % 20:
-          _add(*text)
+          add(*text)
         for number in numbers:
           sound = tiny.flac(utterance(name, number)[0])
-          _add(tape, f'{place}-{number:04d}.flac', sound)
+          add(tape, f'{place}-{number:04d}.flac', sound)
         if not chapter % 20:
-          _add(*text)
+          add(*text)
 
 
 def write(data_dir: str, folder: str) -> str:
@@ -63,7 +63,8 @@ def write(data_dir: str, folder: str) -> str:
   return prepare.build(recipe.Order(data_dir, folder), md5={}, size=PIECES)
 
 
-def _add(tape: tarfile.TarFile, name: str, data: bytes) -> None:
+def add(tape: tarfile.TarFile, name: str, data: bytes) -> None:
+  """Adds a file to an archive."""
   member = tarfile.TarInfo(name)
   member.size = len(data)
   tape.addfile(member, io.BytesIO(data))

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import tarfile
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -145,6 +146,14 @@ class ArchivesTest(parameterized.TestCase):
         read.lengths(resumed, split), read.lengths(whole, split)
       )
 
+  def test_a_data_set_beside_the_archives_is_not_taken_for_tfdss(self):
+    folder = self.folder()
+    built = os.path.join(folder, 'a', read.TRAIN)
+    os.makedirs(built)
+    shutil.copy(os.path.join(DIRECTORY, 'dataset_info.json'), built)
+    found = prepare.find(recipe.Order(folder, folder), {})
+    self.assertEqual(found[read.EVAL][0].name, 'dev-clean.tar.gz')
+
   def test_an_archive_that_lacks_is_named(self):
     folder = self.folder()
     os.remove(os.path.join(folder, 'train-clean-360.tar.gz'))
@@ -178,6 +187,25 @@ class ArchivesTest(parameterized.TestCase):
     soundfile.write(stereo, np.zeros((9, 2)), 16_000, format='FLAC')
     with self.assertRaisesRegex(ValueError, 'one channel .*, got 2 of 16000'):
       read.decode(stereo.getvalue())
+
+  def test_a_text_that_its_pieces_do_not_say_is_refused(self):
+    words = read.vocabulary(DIRECTORY)
+    sound = tiny.flac(fake_speech.utterance('dev-clean', 3)[0])
+    prepare._example(prepare.Spoken('7-0-0001', sound), ' ab  c', words)
+    # SentencePiece takes this for the letter a, as NFKC does.
+    with self.assertRaisesRegex(
+      ValueError, "7-0-0001 to say '\uff41', got 'a'"
+    ):
+      prepare._example(prepare.Spoken('7-0-0001', sound), '\uff41', words)
+
+  @parameterized.parameters('7-0-0000', '7-0-0000 ', '7-0-0009 A')
+  def test_an_utterance_without_a_text_is_named(self, line):
+    path = os.path.join(self.create_tempdir().full_path, 'set.tar.gz')
+    with tarfile.open(path, 'w:gz') as tape:
+      fake_speech.add(tape, '7-0-0000.flac', b'')
+      fake_speech.add(tape, '7-0.trans.txt', f'{line}\n'.encode())
+    with self.assertRaisesRegex(ValueError, 'a text of 7-0-0000 in .*set.tar'):
+      prepare.archive(path).texts(lambda count: None)
 
   def test_a_text_with_an_unknown_letter_is_refused(self):
     with self.assertRaisesRegex(ValueError, "a known text, got 'é'"):

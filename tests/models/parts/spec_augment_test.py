@@ -35,12 +35,13 @@ class MasksTest(absltest.TestCase):
     width = masked.sum(axis=1)
     shares = np.bincount(width, minlength=6) / ROWS
     np.testing.assert_allclose(shares, [0.2] * 5 + [0], atol=0.03)
-    # It is in one piece, and begins anywhere that it fits.
+    # It is in one piece, and begins anywhere that it fits; but none ends with
+    # the last band, for the reference draws by torch.randint(0, BANDS - width).
     first = masked.argmax(axis=1)
     for each in range(1, 5):
       begins = np.bincount(first[width == each], minlength=BANDS)
-      self.assertEqual(np.count_nonzero(begins), BANDS - each + 1)
-      self.assertEqual(np.flatnonzero(begins).max(), BANDS - each)
+      self.assertEqual(np.count_nonzero(begins), BANDS - each)
+      self.assertEqual(np.flatnonzero(begins).max(), BANDS - each - 1)
     pieces = np.diff(masked.astype(int), axis=1, prepend=0) == 1
     self.assertLessEqual(pieces.sum(axis=1).max(), 1)
 
@@ -53,11 +54,18 @@ class MasksTest(absltest.TestCase):
       np.testing.assert_allclose(shares, 1 / (most + 1), atol=0.08)
       # Short rows are masked behind their ends as often.
       self.assertGreater(rows[:, 50:].any(axis=1).mean(), 0.05)
+    self.assertEqual(np.flatnonzero(masked.any(axis=0)).max(), 58)
 
   def test_there_are_as_many_masks_as_asked(self):
     pieces = np.diff(_masked(times=3)[:, :, 0].astype(int), axis=1, prepend=0)
     self.assertEqual((pieces == 1).sum(axis=1).max(), 3)
     self.assertFalse(_masked().any())
+
+  def test_a_mask_as_wide_as_all_bands_hides_them(self):
+    masks = spec_augment.Masks(1, 3, 3, 0, 0, 0.5)
+    x = np.ones((2, 6, 3), np.float32)
+    found = _jit(masks)(x, np.full(2, 6, np.int32), jax.random.key(1))
+    self.assertFalse(np.asarray(found).any())
 
   def test_halves_round_as_python_rounds_them(self):
     # 50 frames: 0.03 of them are 1.5, or in float32 a little less.

@@ -8,6 +8,7 @@ number of utterances is that of published logs.
 
 import dataclasses
 import math
+from unittest import mock
 
 from absl.testing import absltest
 import jax
@@ -272,17 +273,70 @@ class RNNTSpecTest(spec_table.SpecTest, absltest.TestCase):
       (0.1, 0.3, 0.3),
     )  # fmt: skip
 
+  def made(self, size='reference', **changes):
+    """A task that is made anew, for what it calls while it is."""
+    size = self.size(size)
+    hp = dataclasses.replace(size.hparams, **changes)
+    return rnnt_task.RNNTTask(hp, size.data)
+
+  def test_the_model_is_made_by_the_hyperparameters(self):
+    with mock.patch.object(model, 'RNNT', side_effect=model.RNNT) as made:
+      self.made(
+        start_scale=0.35, forget_bias=0.75, encoder_dropout=0.11,
+        prediction_dropout=0.22, joint_dropout=0.33, joint_block=4,
+      )  # fmt: skip
+    (size,), how = made.call_args
+    self.assertEqual(size, model.FULL)
+    self.assertEqual(how['start'], model.Start(0.35, 0.75))
+    compute = how['compute']
+    self.assertEqual(
+      (compute.encoder_dropout, compute.prediction_dropout,
+       compute.joint_dropout, compute.block),
+      (0.11, 0.22, 0.33, 4),
+    )  # fmt: skip
+
+  def test_evals_stop_after_the_symbols_of_the_rules(self):
+    task, asked = self.task(), []
+
+    def transcribe(self, speech, lengths, **how):
+      del self
+      asked.append((speech.shape, how))
+      return jnp.zeros((len(lengths), 330), jnp.int32), lengths
+
+    with mock.patch.object(model.RNNT, 'transcribe', transcribe):
+      jax.eval_shape(
+        task.predict, program.abstract_state(task), task.eval_specs[0]
+      )
+    self.assertEqual(asked, [((256, 200, 240), {'per_frame': 30, 'most': 300})])
+
+  def test_what_is_trained_on(self):
+    """Utterances of 16.7 seconds, at 0.85 to 1.15 times their samples."""
+    samples = np.resize([267_200, 160_000, 80_000], 278_600)
+    lengths = np.stack([np.append(samples, 267_201), [9] * 278_601], axis=1)
+    for size, buckets in (('reference', 1), ('v1.0', 6)):
+      plan = self.made(size).plan(lengths)
+      self.assertEqual((plan.kept, plan.steps), (278_600, 272))
+      epoch = plan.epoch(1, 0)
+      self.assertBetween(epoch.speeds.min(), 0.85, 0.851)
+      self.assertBetween(epoch.speeds.max(), 1.149, 1.15)
+      # A third of the utterances, so two buckets of six, is of a length.
+      kinds = [len(np.unique(samples[batch])) for batch in epoch.members]
+      self.assertEqual(np.median(kinds), 3 if buckets == 1 else 1)
+
+  def test_the_optimizer_is_made_by_the_hyperparameters(self):
+    with mock.patch.object(rnnt_task.lamb, 'lamb') as made:
+      self.made()
+    self.assertEqual(
+      made.call_args.kwargs,
+      {'beta_1': 0.9, 'beta_2': 0.999, 'epsilon': 1e-9, 'weight_decay': 1e-3,
+       'clip_norm': 1.0},
+    )  # fmt: skip
+
   def test_the_learning_rate(self):
     for size, rates in _RATES.items():
-      hp = self.size(size).hparams
-      schedule = rnnt_task.epoch_schedule(
-        base=hp.base_learning_rate,
-        least=hp.least_learning_rate,
-        gamma=hp.decay_gamma,
-        warmup_epochs=hp.warmup_epochs,
-        hold_epochs=hp.hold_epochs,
-        steps_per_epoch=hp.train_samples // hp.global_batch_size,
-      )
+      with mock.patch.object(rnnt_task.lamb, 'lamb') as made:
+        self.made(size)
+      (schedule,) = made.call_args.args
       for step, expected in rates.items():
         np.testing.assert_allclose(
           schedule(step - 1), expected, rtol=3e-6, err_msg=f'{size} {step}'

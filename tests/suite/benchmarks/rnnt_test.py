@@ -9,7 +9,6 @@ import numpy as np
 
 from input_pipelines.audio import log_mel
 from input_pipelines.librispeech import read as librispeech
-from models import rnnt as model
 from suite.benchmarks import rnnt
 from suite.benchmarks.rnnt import broken
 from suite.benchmarks.rnnt.task import RNNTTask
@@ -52,6 +51,8 @@ class RulesTest(parameterized.TestCase):
     ({'train_symbols': (9, 8)}, 'train_symbols to be positive, not falling'),
     ({'speed_min': 1.2}, 'speed_max is 1.15'),
     ({'max_epochs': 0}, 'max_epochs is 0'),
+    ({'freq_min': 3}, 'freq_min no more than freq_max, .* freq_max is 2'),
+    ({'freq_max': 9}, 'no more than bands, got .* bands is 8'),
   )
   def test_what_does_not_fit_is_refused(self, changes, message):
     hp = dataclasses.replace(SMALL, **changes)
@@ -61,8 +62,8 @@ class RulesTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'pieces': 1023}, 'Expected 1023 pieces'),
     ({'eval_frames': (30,)}, 'Expected eval_frames up to 4.*, got 30'),
-    ({'train_frames': (24, 30)}, '30 frames or fewer'),
-    ({'train_symbols': (2, 2)}, '2 symbols or fewer'),
+    ({'train_frames': (24, 30)}, '30 frames or fewer.*last of train_frames'),
+    ({'train_symbols': (2, 2)}, '2 symbols or fewer.*last of train_symbols'),
     ({'utterances': 200}, 'Expected 4 batches of 16, as the .*utterances='),
   )
   def test_a_data_set_that_does_not_fit_is_refused(self, changes, message):
@@ -89,9 +90,10 @@ class LossTest(absltest.TestCase):
     feed.close()
     params, _ = task.init_model(jax.random.key(0, impl='rbg'))
     loss = _jit(lambda batch, key: task.loss(params, {}, batch, key)[0])
-    spliced = model.spliced(batch['speech'], batch['frames'], 3)
+    speech = np.reshape(batch['speech'], (16, -1, 3 * SMALL.bands))
+    lengths = np.ceil(np.asarray(batch['frames']) / 3).astype(np.int32)
     each, _ = _jit(task._model.apply)(
-      params, {}, *spliced, batch['symbols'], batch['count']
+      params, {}, speech, lengths, batch['symbols'], batch['count']
     )
     self.assertAlmostEqual(
       float(loss(batch, None)), float(each.mean()), places=4
