@@ -26,8 +26,8 @@ from suite.results import audit
 from suite.run import loop, program, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.program import Program, shape_of
-from tests import benchmark_runs, ids
-from tests.benchmark_runs import QUICK, SEED, small
+from tests import benchmark_runs, ids, quick
+from tests.benchmark_runs import SEED, small
 from tests.launch import processes
 from tests.suite.run import fake_task
 
@@ -355,7 +355,7 @@ def _trained(name, *, spread='none', parts=1, model=1):
     made = run.program
   else:
     mesh = sharding.make_mesh(model)
-    build = program.Build(QUICK, spread=spread)
+    build = program.Build(quick.OPTIONS, spread=spread)
     with mock.patch.object(sharding, 'SMALL', 0):
       made = Program.build(task, mesh, Clock(), build)
   data = each.data(task, Clock())

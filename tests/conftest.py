@@ -56,6 +56,8 @@ flags.FLAGS.mark_as_parsed()
 # Started in the background, a shell's children ignore Ctrl-C, and so would the
 # processes that tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Started by nohup, they ignore that their terminal goes, as is right for a run.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_configure(config):

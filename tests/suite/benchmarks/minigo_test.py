@@ -22,7 +22,7 @@ from suite.run.program import Build, Program
 from suite.run.run_log import RunLog
 from suite.run.task import Facts
 from suite.target import Target
-from tests import benchmark_runs
+from tests import quick
 from tests.suite.benchmarks import minigo_small
 from tests.suite.run import fake_task
 
@@ -104,7 +104,7 @@ class _Run:
 @functools.cache
 def built():
   """The program of all runs."""
-  build = Build(benchmark_runs.QUICK)
+  build = Build(quick.OPTIONS)
   return Program.build(task_of(HP), sharding.make_mesh(), Clock(), build)
 
 

@@ -26,7 +26,11 @@ _TENSORS = {
     'embeddings', 'bottom_mlp_dense1', 'bottom_mlp_dense2', 'bottom_mlp_dense3',
     'top_mlp_dense1', 'top_mlp_dense2', 'top_mlp_dense3', 'top_mlp_dense4',
     'top_mlp_dense5',
-  )
+  ),
+  'rnnt': (
+    'pre_rnn', 'post_rnn', 'pred_embed', 'dec_rnn', 'joint_pred', 'joint_enc',
+    'joint_net',
+  ),
 }  # fmt: skip
 # What the official rules want of the data that a benchmark makes.
 _OF_BLOCKS = {'minigo': ('actual_selfplay_games_per_generation',)}
