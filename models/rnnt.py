@@ -59,7 +59,7 @@ FULL = Size(240, 1023, 1024, 2, 3, 2, 512, 2, 512)
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-  """How LSTMs begin: `scale` times PyTorch's way, with a forget bias."""
+  """The start of LSTMs: `scale` times PyTorch's, with a forget bias."""
 
   scale: float = 0.5
   forget: float = 1.0
@@ -349,7 +349,7 @@ class RNNT(nnx.Module):
     return end['found'], end['count']
 
   def _begun(self, rows: int, most: int) -> dict[str, Any]:
-    """What `transcribe` knows of its rows before the first frame."""
+    """The state of `transcribe` before the first frame."""
     text, states = self.prediction.begin(rows)
     zero = jnp.zeros(rows, jnp.int32)
     return {

@@ -15,7 +15,7 @@ from input_pipelines.text import buckets
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """What a row of a batch holds at most."""
+  """The most that a row of a batch holds."""
 
   frames: int
   symbols: int

@@ -433,7 +433,7 @@ class _Hashed:
     return data
 
   def md5(self) -> str:
-    """Of all of the file, the rest of which is read now."""
+    """The digest of the whole file, the rest of which is read now."""
     while self.read(1 << 20):
       pass
     return self._digest.hexdigest()

@@ -19,7 +19,12 @@ import tensorflow_datasets as tfds
 
 from input_pipelines.audio import log_mel, resample
 from input_pipelines.librispeech import RATE, order
-from input_pipelines.reading import batching, dataset, examples
+from input_pipelines.reading import (
+  batching,
+  dataset,
+  examples,
+  sample_lengths,
+)
 from input_pipelines.text import pieces
 
 TRAIN, EVAL = 'train', 'dev_clean'
@@ -152,7 +157,7 @@ def eval_batches(
 
 
 def utterance(features: Mapping[str, Any]) -> Utterance:
-  """What a record holds; ValueError if it is no utterance."""
+  """The utterance of a record; ValueError if it is none."""
   tokens = examples.values(features, 'tokens', np.uint16)
   return Utterance(
     decode(examples.one(features, 'speech')),
@@ -201,19 +206,8 @@ def lengths(directory: epath.PathLike, split: str) -> np.ndarray:
   Reads metadata alone, so it may be called before the clock runs.
   """
   path = epath.Path(directory) / LENGTHS.format(split)
-  expected = (dataset.load(directory).info.splits[split].num_examples, 2)
-  try:
-    found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
-    raise ValueError(
-      f'Expected the lengths of utterances in {path}, got: {error}'
-    ) from error
-  if found.shape != expected or found.min() < 1:
-    raise ValueError(
-      f'Expected lengths from 1 on, of the shape {expected}, in {path}, got '
-      f'{found.shape} from {found.min(initial=0)} on.'
-    )
-  return found.astype(np.int64)
+  count = dataset.load(directory).info.splits[split].num_examples
+  return sample_lengths.read(path, count, of='utterances')
 
 
 def verify(

@@ -73,7 +73,7 @@ def verify(directory: str | os.PathLike) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-  """How something is said."""
+  """A way to say something."""
 
   name: str
   speed: int  # words a minute

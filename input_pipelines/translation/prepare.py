@@ -359,9 +359,8 @@ def _encode(
       for side, lines in zip(translation.SIDES, sides, strict=True):
         columns[side], columns[f'{side}_length'] = encode(lines)
       path = _encoded(unfinished, split, block)
-      with open(f'{path}.partial', 'wb') as file:
+      with files.replacing(path) as file:
         np.savez(file, **columns)
-      files.place(f'{path}.partial', path)
       tick(end - first)
 
     work.each(
@@ -380,9 +379,8 @@ def _write_lengths(unfinished: writer.Unfinished, pairs: int) -> None:
   if lengths.max() < 1 << 16:
     lengths = lengths.astype(np.uint16)
   path = unfinished.path('data', translation.LENGTHS)
-  with open(f'{path}.partial', 'wb') as file:
+  with files.replacing(path) as file:
     np.save(file, lengths)
-  files.place(f'{path}.partial', path)
 
 
 def _lengths(

@@ -9,14 +9,18 @@ shapes are known without a record being read.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 import dataclasses
-import io
 import os
 
 from etils import epath
 import grain
 import numpy as np
 
-from input_pipelines.reading import batching, dataset, examples
+from input_pipelines.reading import (
+  batching,
+  dataset,
+  examples,
+  sample_lengths,
+)
 from input_pipelines.text import bpe, buckets, subwords
 from input_pipelines.translation import PAIRS, encoding
 
@@ -125,19 +129,8 @@ def train_lengths(directory: epath.PathLike) -> np.ndarray:
   Reads metadata alone, so it may be called before the clock runs.
   """
   path = epath.Path(directory) / LENGTHS
-  expected = (facts(directory)['train'], 2)
-  try:
-    lengths = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
-    raise ValueError(
-      f'Expected the lengths of sentences in {path}, got: {error}'
-    ) from error
-  if lengths.shape != expected or lengths.min() < 1:
-    raise ValueError(
-      f'Expected lengths from 1 on, of the shape {expected}, in {path}, got '
-      f'{lengths.shape} from {lengths.min(initial=0)} on.'
-    )
-  return lengths.astype(np.int64)
+  count = facts(directory)['train']
+  return sample_lengths.read(path, count, of='sentences')
 
 
 def facts(directory: epath.PathLike) -> dict[str, int]:

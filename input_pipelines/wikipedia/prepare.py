@@ -204,9 +204,8 @@ def write(
     for split, names in shards.items()
   }
   path = unfinished.path('data', wikipedia.COUNTS)
-  with open(f'{path}.partial', 'wb') as file:
+  with files.replacing(path) as file:
     np.save(file, counts['train'])
-  files.place(f'{path}.partial', path)
   _place_vocabulary(unfinished, vocabulary)
   facts = {split: int(each.sum()) for split, each in counts.items()}
   facts |= {

@@ -1,4 +1,4 @@
-"""How signals end a run of one process."""
+"""Signals that end a run of one process."""
 
 from collections.abc import Iterator
 import contextlib

@@ -265,7 +265,7 @@ class ReferenceTest(parameterized.TestCase):
 
 class ModelTest(parameterized.TestCase):
   def test_a_row_does_not_depend_on_the_padding_of_its_batch(self):
-    """Of odd lengths too, where in the reference it does."""
+    """Odd lengths too, where in the reference it does."""
     speech, _ = _inputs()
     lengths = np.array([9, 7, 3])
     noise = _inputs(3, 14, seed=6)[0]

@@ -16,7 +16,7 @@ _jit = functools.partial(
 
 
 def _masked(**how):
-  """Where ones were masked, bool [B, T, F]."""
+  """The places where ones were masked, bool [B, T, F]."""
   how = {
     'bands': 0, 'narrowest_band': 0, 'widest_band': 4,
     'times': 0, 'shortest_time': 0, 'longest_time': 0.1, **how,
