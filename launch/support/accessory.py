@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any, NoReturn
 
 
@@ -83,11 +84,24 @@ def by_default(handler: Any) -> None:
   """Sets what Ctrl-C does while nobody else handles it.
 
   SIG_DFL ends the process at once; Python's own handler raises an exception,
-  which cleans up on its way, or may be swallowed by whatever calls Python.
+  which cleans up on its way, and is raised again if a callback swallows it.
   """
   own = signal.SIG_DFL, signal.default_int_handler
   if signal.getsignal(signal.SIGINT) in own:  # else it is ignored
     signal.signal(signal.SIGINT, handler)
+    sys.unraisablehook = _ctrl_c_again
+
+
+def _ctrl_c_again(found: Any) -> None:
+  """Repeats a Ctrl-C whose exception a callback swallowed; prints all else.
+
+  Callbacks of the garbage collector, such as JAX's, let no exception out.
+  """
+  if isinstance(found.exc_value, KeyboardInterrupt):
+    # A moment later: raised in here it would be swallowed, too.
+    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+  else:
+    sys.__unraisablehook__(found)
 
 
 def end_by(number: int) -> NoReturn:

@@ -120,13 +120,26 @@ class InterruptedTest(parameterized.TestCase):
     said = process.communicate(timeout=60)
     self.assertEqual((process.returncode, said), (-signal.SIGINT, ('', '')))
 
-  def test_a_command_that_cleans_up_does_so_and_ends_without_a_word(self):
-    program = """
+  @parameterized.named_parameters(
+    ('while_it_waits', 'wait()'),
+    (
+      'in_a_callback_that_lets_no_exception_out',
+      'gc.callbacks.append(lambda *_: wait()); gc.collect(); wait()',
+    ),
+  )
+  def test_a_command_that_cleans_up_does_so_and_ends_without_a_word(self, code):
+    program = f"""
+import gc
+import threading
 from launch.support import cli
+gc.disable()
+def wait():
+  gc.callbacks.clear()
+  print('waits', flush=True)
+  threading.Event().wait(60)
 def main():
   try:
-    print('begun', flush=True)
-    input()
+    {code}
   finally:
     print('cleaned up')
 cli.run(main)
@@ -139,10 +152,11 @@ cli.run(main)
       stderr=subprocess.PIPE,
       text=True,
     )
-    self.assertEqual(process.stdout.readline(), 'begun\n')
+    self.assertEqual(process.stdout.readline(), 'waits\n')
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)
-    self.assertEqual(said, ('cleaned up\n', ''))
+    said, errors = process.communicate(timeout=120)
+    self.assertTrue(said.endswith('cleaned up\n'), said)
+    self.assertEqual(errors, '')
     self.assertEqual(process.returncode, -signal.SIGINT)
 
 
