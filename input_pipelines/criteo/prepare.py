@@ -36,7 +36,7 @@ from input_pipelines.criteo import (
   read,
   shuffle,
 )
-from input_pipelines.writing import files, recipe, work, writer
+from input_pipelines.writing import downloads, files, recipe, work, writer
 
 VERSION = '1.0.0'
 CAP = 40_000_000  # rows of a table at most
@@ -139,7 +139,7 @@ def build(
   paths = days.find(os.path.expanduser(order.downloads))
   made = {
     'recipe': version.name,
-    'source': _source(paths) if made is None else made,
+    'source': downloads.facts(paths) if made is None else made,
     'versions': recipe.versions(),
   }
   directory = recipe.place(order.data_dir, version.name, VERSION)
@@ -199,15 +199,6 @@ def recipe_of(
 
 _DAYS, _NUMBERS, _BUCKETS = 'days', 'numbers', 'buckets'
 _FILLED = 'filled.json'
-
-
-def _source(paths: Sequence[str]) -> dict[str, Any]:
-  """The day files, for the manifest."""
-  stats = {os.path.basename(path): os.stat(path) for path in paths}
-  return {
-    name: {'bytes': stat.st_size, 'modified': stat.st_mtime_ns}
-    for name, stat in stats.items()
-  }
 
 
 def _filled(unfinished: writer.Unfinished) -> read.Facts | None:

@@ -96,8 +96,8 @@ def seeded(
   path, total = os.path.join(folder, 'places'), sum(rows)
   if not os.path.exists(path):
     places = _drawn_at_once(total, seed, folder, progress or (lambda *_: None))
-    places.tofile(f'{path}.partial')
-    files.place(f'{path}.partial', path)
+    with files.replacing(path) as file:
+      places.tofile(file)
   ends = np.cumsum(rows)
   places = np.memmap(path, np.uint32, 'r', shape=(total,))
   for first, end in zip(ends - rows, ends, strict=True):

@@ -20,7 +20,7 @@ from tensorflow_datasets.core import hashing
 
 from input_pipelines.imagenet import read as imagenet
 from input_pipelines.images import decode
-from input_pipelines.writing import files, recipe, tar, writer
+from input_pipelines.writing import downloads, files, recipe, tar, writer
 
 _LABELS = 'datasets/imagenet2012/validation_labels.txt'  # in TFDS's package
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -195,16 +195,9 @@ def _tfds_builder(data_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def _made(order: recipe.Order, paths: Mapping[str, str]) -> dict[str, Any]:
-  source = {}
-  for path in paths.values():
-    stat = os.stat(path)
-    source[os.path.basename(path)] = {
-      'bytes': stat.st_size,
-      'modified': stat.st_mtime_ns,
-    }
   return {
     'recipe': imagenet.NAME,
-    'source': source,
+    'source': downloads.facts([*paths.values()]),
     'options': {'change_jpeg': _name_of(order.change_jpeg)},
     'versions': recipe.versions(),
   }

@@ -22,7 +22,7 @@ from input_pipelines import librispeech
 from input_pipelines.librispeech import read
 from input_pipelines.reading import examples, tfrecord
 from input_pipelines.text import pieces
-from input_pipelines.writing import files, recipe, work, writer
+from input_pipelines.writing import downloads, files, recipe, work, writer
 
 VERSION = '1.0.0'
 BYTES = 60_000_000_000
@@ -155,11 +155,8 @@ def archive(path: str, md5: str = '') -> Source:
         raise ValueError(
           f'Expected a whole archive of LibriSpeech, got {path}: {error}'
         ) from error
-      if md5 and (got := tape.md5()) != md5:
-        raise ValueError(
-          f'Expected the MD5 {md5} of {path}, got {got}: it is damaged or '
-          'something else; download it again.'
-        )
+      if md5:
+        downloads.require_md5(path, md5, tape.md5())
     if lacks := [each for each in ids if not found.get(each, '').strip()]:
       raise ValueError(f'Expected a text of {lacks[0]} in {path}, found none.')
     return {each: found[each] for each in ids}

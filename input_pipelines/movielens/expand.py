@@ -23,7 +23,7 @@ import scipy.sparse.linalg
 from input_pipelines.movielens import prepare as plain
 from input_pipelines.movielens import read as movielens
 from input_pipelines.reading import random_access
-from input_pipelines.writing import files, recipe, work, writer
+from input_pipelines.writing import downloads, files, recipe, work, writer
 
 NAME = 'movielens_20m_16x32'
 FACTORS = (16, 32)  # of users and items
@@ -70,7 +70,7 @@ def build(
     'seed': _SEED,
   }
   with writer.begin(directory, made) as unfinished:
-    plain.check_md5(order, path, md5)
+    downloads.check_md5(order, [path], {plain.ARCHIVE: md5})
     ratings = split(plain.read(order, path))
     rates = reduced(ratings, factors)
     expansion = Expansion(ratings, rates, seed=_SEED)

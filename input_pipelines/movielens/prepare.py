@@ -9,7 +9,6 @@ stands last in the file.
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import hashlib
 import os
 from typing import Any, BinaryIO
 import zipfile
@@ -18,7 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from input_pipelines.movielens import read as movielens
-from input_pipelines.writing import recipe, work, writer
+from input_pipelines.writing import downloads, recipe, work, writer
 
 ARCHIVE = 'ml-20m.zip'
 MD5 = 'cd245b17a1ae2cc31bb14903e1204af3'
@@ -75,7 +74,7 @@ def build(
   directory = recipe.place(order.data_dir, movielens.NAME, VERSION)
   made = {**made_of(order, path), 'recipe': movielens.NAME}
   with writer.begin(directory, made) as unfinished:
-    check_md5(order, path, md5)
+    downloads.check_md5(order, [path], {ARCHIVE: md5})
     data = hold_out(read(order, path))
     got = (data.users, data.items, len(data))
     if got != (users, items, train):
@@ -103,31 +102,11 @@ def find(order: recipe.Order) -> str:
 
 def made_of(order: recipe.Order, path: str) -> dict[str, Any]:
   """Sources of a data set, for its manifest."""
-  stat = os.stat(path)
   return {
-    'source': {ARCHIVE: {'bytes': stat.st_size, 'modified': stat.st_mtime_ns}},
+    'source': downloads.facts([path]),
     'options': {'check_downloads': order.check_downloads},
     'versions': recipe.versions(),
   }
-
-
-def check_md5(order: recipe.Order, path: str, expected: str) -> None:
-  """Raises ValueError unless the zip has its checksum, if that is asked."""
-  if not order.check_downloads:
-    return
-  tell = order.stage(f'Checking {ARCHIVE}', 'bytes')
-  size, done, digest = os.path.getsize(path), 0, hashlib.md5()
-  with open(path, 'rb') as file:
-    while piece := file.read(_PIECE):
-      digest.update(piece)
-      done += len(piece)
-      if tell:
-        tell(done, size)
-  if digest.hexdigest() != expected:
-    raise ValueError(
-      f'Expected the MD5 {expected} of {path}, got {digest.hexdigest()}: '
-      'download it again.'
-    )
 
 
 def read(order: recipe.Order, path: str) -> Ratings:

@@ -21,6 +21,8 @@ import zipfile
 
 import numpy as np
 
+from input_pipelines.writing import files
+
 Rows = Mapping[str, np.ndarray]
 
 _LENGTHS = 'lengths'  # of games, stored beside the fields
@@ -276,11 +278,8 @@ class Window:
     newest = self._closed[-1]
     os.makedirs(directory, exist_ok=True)
     path = self._kept_at(directory, newest.number)
-    with open(f'{path}.partial', 'wb') as file:
+    with files.replacing(path) as file:
       np.savez(file, **{_LENGTHS: newest.lengths}, **newest.rows)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(f'{path}.partial', path)
     stale = self._kept_at(directory, newest.number - self._sampling.generations)
     if os.path.exists(stale):
       os.remove(stale)

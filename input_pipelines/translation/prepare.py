@@ -8,11 +8,9 @@ a TFDS data set.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import hashlib
 import os
 from typing import Any
 
-from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -20,7 +18,7 @@ from input_pipelines.reading import batching, dataset
 from input_pipelines.text import subwords
 from input_pipelines.translation import NAME, corpus, encoding
 from input_pipelines.translation import read as translation
-from input_pipelines.writing import files, recipe, work, writer
+from input_pipelines.writing import downloads, files, recipe, work, writer
 
 VERSION = '1.0.0'
 SHARDS = 8
@@ -56,7 +54,6 @@ wmt14_translate/de-en, they are used for what is not in {downloads}; but the
 first has more corpora than the reference, so Closed does not allow it."""
 
 _SMALL = 100_000  # pairs; fewer are encoded before a process has started
-_PIECE = 1 << 22  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +93,7 @@ def build(
   directory = recipe.place(order.data_dir, NAME, VERSION)
   made = made_of(order, found, size=size, min_count=min_count)
   with writer.begin(directory, made) as unfinished:
-    require_md5(order, found.paths, md5)
+    downloads.check_md5(order, found.paths, md5)
     tell = order.stage('Counting the lines', 'bytes')
     train = _open(found.train, 'train', tell)
     test = _open(found.test, 'test', None)
@@ -144,7 +141,7 @@ def made_of(
   order: recipe.Order, found: Found, *, size: int, min_count: int | None
 ) -> dict[str, Any]:
   """Sources of a data set, for its manifest."""
-  source = source_of(found.paths)
+  source: dict[str, Any] = {**downloads.facts(found.paths)}
   for split, where in (('train', found.train), ('test', found.test)):
     if isinstance(where, str):
       source[split] = {'fingerprint': dataset.fingerprint(where)}
@@ -161,30 +158,6 @@ def made_of(
     'options': options,
     'versions': recipe.versions(),
   }
-
-
-def source_of(paths: Sequence[str]) -> dict[str, Any]:
-  """Facts of files by their names, for a manifest."""
-  source = {}
-  for path in paths:
-    stat = os.stat(path)
-    source[os.path.basename(path)] = {
-      'bytes': stat.st_size,
-      'modified': stat.st_mtime_ns,
-    }
-  return source
-
-
-def require_md5(
-  order: recipe.Order, paths: Sequence[str], expected: Mapping[str, str]
-) -> None:
-  """Raises ValueError unless the files have their checksums, if it is asked."""
-  if not order.check_downloads:
-    return
-  for path in paths:
-    wanted = expected.get(os.path.basename(path))
-    if wanted and (got := _md5(path)) != wanted:
-      raise ValueError(f'Expected the MD5 {wanted} of {path}, got {got}.')
 
 
 def files_below(directory: str) -> dict[str, str]:
@@ -310,18 +283,9 @@ def _open(
   return corpus.Files(paths, progress)
 
 
-def _md5(path: str) -> str:
-  digest = hashlib.md5()
-  with open(path, 'rb') as file:
-    while piece := file.read(_PIECE):
-      digest.update(piece)
-  return digest.hexdigest()
-
-
 def _place_text(path: str, text: str) -> None:
-  partial = f'{path}.partial'
-  epath.Path(partial).write_bytes(text.encode('utf-8'))
-  files.place(partial, path)
+  with files.replacing(path) as file:
+    file.write(text.encode())
 
 
 def _encoded(unfinished: writer.Unfinished, split: str, block: int) -> str:

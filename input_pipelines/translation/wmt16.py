@@ -24,7 +24,7 @@ from input_pipelines.translation import (
   prepare,
 )
 from input_pipelines.translation import read as translation
-from input_pipelines.writing import files, recipe, writer
+from input_pipelines.writing import downloads, files, recipe, writer
 
 VERSION = prepare.VERSION
 SHARDS = 8
@@ -102,18 +102,18 @@ def build(
   paths = _paths(found)
   made = {
     'recipe': NAME_16,
-    'source': prepare.source_of(paths),
+    'source': downloads.facts(paths),
     'options': {'check_downloads': order.check_downloads, 'merges': merges},
     'versions': recipe.versions(),
   }
   directory = recipe.place(order.data_dir, NAME_16, VERSION)
   with writer.begin(directory, made) as unfinished:
-    prepare.require_md5(order, paths, MD5)
+    downloads.check_md5(order, paths, MD5)
     if isinstance(found, Raw):
       size = sum(os.path.getsize(path) for path in paths)
       unfinished.require_space(4 * size)
       found = cut(found, unfinished.path('text'), order, merges=merges)
-      prepare.require_md5(order, _paths(found), MD5)
+      downloads.check_md5(order, _paths(found), MD5)
     tell = order.stage('Counting the lines', 'bytes')
     train = corpus.Files([found.train], tell)
     unfinished.require_space(2 * train.size)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from input_pipelines.writing import work
+from input_pipelines.writing import downloads, work
 
 _PIECE = 1 << 20  # bytes that are read at once
 
@@ -55,11 +55,7 @@ def index(
     raise ValueError(
       f'Expected a whole tar archive, got {path}: {error}'
     ) from error
-  if got != md5:
-    raise ValueError(
-      f'Expected the MD5 {md5} of {path}, got {got}: it is damaged or '
-      'something else; download it again.'
-    )
+  downloads.require_md5(path, md5, got)
   return members
 
 

@@ -6,14 +6,13 @@ run starts with moments of 0. That of tiny is made by `bootstrap`.
 
 from collections.abc import Callable, Mapping
 import functools
-import hashlib
 import importlib
 import os
 
 import numpy as np
 
 from input_pipelines.reading import arrays
-from input_pipelines.writing import published, recipe, weights
+from input_pipelines.writing import downloads, published, recipe, weights
 from suite.benchmarks import bert
 from suite.benchmarks.bert import names
 
@@ -33,14 +32,13 @@ HOW_TO = """\
      dataset.md says where MLCommons keeps them.
   2. Run this command again: it checks them and writes the weights, 1.3 GB."""
 
-_PIECE = 1 << 22  # bytes
-
 
 def build(order: recipe.Order, *, md5: Mapping[str, str] = MD5) -> str:
   """Converts the published checkpoint; returns the data set's directory."""
   prefix = _find(order)
-  if order.check_downloads:
-    _check_md5(order, prefix, md5)
+  folder = os.path.dirname(prefix)
+  paths = [os.path.join(folder, name) for name in md5]
+  downloads.check_md5(order, paths, md5)
   hp = bert.BENCHMARK.size('reference').hparams
   return weights.write(
     order.data_dir,
@@ -101,26 +99,6 @@ def _find(order: recipe.Order) -> str:
   raise FileNotFoundError(
     f'Expected {" and ".join(MD5)} in a folder below {root}, found none.'
   )
-
-
-def _check_md5(order: recipe.Order, prefix: str, md5: Mapping[str, str]):
-  folder = os.path.dirname(prefix)
-  tell = order.stage('Checking the checkpoint', 'bytes')
-  whole = sum(os.path.getsize(os.path.join(folder, name)) for name in md5)
-  done = 0
-  for name, expected in md5.items():
-    digest = hashlib.md5()
-    with open(os.path.join(folder, name), 'rb') as file:
-      while piece := file.read(_PIECE):
-        digest.update(piece)
-        done += len(piece)
-        if tell:
-          tell(done, whole)
-    if digest.hexdigest() != expected:
-      raise ValueError(
-        f'Expected the MD5 {expected} of {os.path.join(folder, name)}, got '
-        f'{digest.hexdigest()}: download it again.'
-      )
 
 
 def _bootstrap(order: recipe.Order) -> str:
