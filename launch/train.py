@@ -9,16 +9,24 @@ because a rank was late, died, was lost or did not come, 128 + n ended by signal
 n.
 """
 
+from typing import TYPE_CHECKING
+
 from absl import flags as absl_flags
 
-from launch.cluster import supervising, supervisor
-from launch.support import cli, listing, run_flags
+from launch.cluster import arrival
+from launch.support import cli
+
+# All else is imported once this rank is announced.
+if TYPE_CHECKING:
+  from launch.support import run_flags
 
 FLAGS = absl_flags.FLAGS
 
 
 def define_flags() -> None:
   """The shared flags, and those of one run."""
+  from launch.support import run_flags
+
   run_flags.define()
   with cli.group(cli.WHAT, first=('list_hp', 'rehearse')):
     absl_flags.DEFINE_bool(
@@ -57,24 +65,35 @@ def define_flags() -> None:
 
 def main() -> int:
   """Trains once; see the module."""
+  from launch.cluster import supervising, supervisor
+  from launch.support import listing
+
   if FLAGS.list:
     print(listing.benchmarks(FLAGS.data_dir))
     return 0
-  request = run_flags.request()
   if FLAGS.list_hp:
-    print(listing.hyperparameters(request))
+    print(listing.hyperparameters(_request()))
     return 0
-  if FLAGS.rehearse and FLAGS.resume:
-    raise ValueError('Expected --rehearse or --resume, got both.')
-  if not FLAGS.output and not FLAGS.rehearse:
-    raise ValueError('--output=DIR is needed: where the log goes.')
-  if job := supervising.job(request):
+  if job := supervising.job(_request):
     return supervisor.supervise(job)
+  request = _request()
   # Here, so that whoever only asks, or watches, does not wait for JAX.
   from launch import training
 
   return training.run(request)
 
 
+def _request() -> 'run_flags.Request':
+  """What the flags ask for; ValueError where they contradict each other."""
+  from launch.support import run_flags
+
+  request = run_flags.request()
+  if FLAGS.rehearse and FLAGS.resume:
+    raise ValueError('Expected --rehearse or --resume, got both.')
+  if not FLAGS.output and not (FLAGS.rehearse or FLAGS.list_hp):
+    raise ValueError('--output=DIR is needed: where the log goes.')
+  return request
+
+
 if __name__ == '__main__':
-  cli.run(main, define=define_flags, measures=True)
+  cli.run(main, define=define_flags, first=arrival.announce, measures=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import contextlib
 import json
 import logging
+import socket
 import time
 from typing import Any
 
@@ -17,7 +18,6 @@ from launch.cluster.roll import Message, Roll
 
 _LONGEST_LINE = 2**20
 _HELLO_SECONDS = 10.0
-_BETWEEN_ATTEMPTS = 0.2
 _FLUSH_SECONDS = 2.0
 
 
@@ -32,15 +32,11 @@ class Hub:
     self._server: asyncio.Server | None = None
     self._serving: set[asyncio.Task] = set()
 
-  async def listen(self, host: str | None, port: int) -> int:
-    """Opens the port (0: any) on `host`, None: on all; returns the port.
-
-    OSError if it is taken.
-    """
+  async def listen(self, listening: socket.socket) -> None:
+    """Hears those who come to a socket that listens."""
     self._server = await asyncio.start_server(
-      self._serve, host, port, limit=_LONGEST_LINE
+      self._serve, sock=listening, limit=_LONGEST_LINE
     )
-    return self._server.sockets[0].getsockname()[1]
 
   def pulse(self) -> None:
     """To be called once a period: answers what is due, and shows life."""
@@ -126,25 +122,17 @@ class Link:
     self._writer.close()
 
 
-async def connect(
-  host: str, port: int, seconds: float, receive: Callable[[Message], None]
+async def link(
+  connection: socket.socket, receive: Callable[[Message], None]
 ) -> Link:
-  """Connects within `seconds`; TimeoutError if nobody listens by then.
+  """The link over a connection, on which a rank has said who it is.
 
   `receive` gets every message, and {'kind': 'closed'} at the end.
   """
-  end = time.monotonic() + seconds
-  while True:
-    try:
-      reader, writer = await asyncio.wait_for(
-        asyncio.open_connection(host, port, limit=_LONGEST_LINE),
-        max(0.1, end - time.monotonic()),
-      )
-      return Link(reader, writer, receive)
-    except (OSError, TimeoutError):
-      if time.monotonic() > end:
-        raise TimeoutError from None
-      await asyncio.sleep(_BETWEEN_ATTEMPTS)
+  reader, writer = await asyncio.open_connection(
+    sock=connection, limit=_LONGEST_LINE
+  )
+  return Link(reader, writer, receive)
 
 
 async def _receive(reader, receive: Callable[[Message], None]) -> None:

@@ -9,8 +9,6 @@ import os
 import platform
 import socket
 import time
-import urllib.error
-import urllib.request
 
 from launch.cluster import place as clusters
 from launch.cluster.place import Place
@@ -99,6 +97,10 @@ def _on_tpu_vm() -> bool:
 
 def _metadata() -> dict[str, str]:
   """Facts from the metadata server of a TPU VM; {} without one."""
+  # Here, as all other ranks do not need it and announce themselves sooner.
+  import urllib.error
+  import urllib.request
+
   server = os.environ.get('GCE_METADATA_IP', 'metadata.google.internal')
   opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
   found = {}

@@ -45,8 +45,8 @@ class Rank:
   """One rank as the others know it."""
 
   host: str
-  settings: Mapping[str, str]
   heard: float  # when
+  settings: Mapping[str, str] | None = None  # None: it is not ready yet
   tick: int = 0
   running: bool = False
   place: str = 'starting'
@@ -89,9 +89,14 @@ class Roll:
     gone = {fault.rank for fault in self._faults}
     return all(r.finished or n in gone for n, r in self._ranks.items())
 
+  @property
+  def missing(self) -> list[int]:
+    """Ranks that have not come."""
+    return [r for r in range(self._processes) if r not in self._ranks]
+
   def join(self, rank: int, message: Message, now: float) -> None:
-    """A rank has come and says who it is."""
-    new = Rank(message['host'], message['settings'], now)
+    """A rank has come and says who it is; its settings follow."""
+    new = Rank(message['host'], now)
     before = self._ranks.get(rank)
     if message['processes'] != self._processes:
       self._refusal = (
@@ -117,6 +122,8 @@ class Roll:
     if message['kind'] == 'beat':
       for name in ('tick', 'running', 'place', 'since', 'stopped'):
         setattr(self._ranks[rank], name, message[name])
+    elif message['kind'] == 'settings':
+      self._ranks[rank].settings = message['settings']
     elif message['kind'] == 'finished':
       self._ranks[rank].finished = True
     elif message['kind'] == 'interrupt' and self._signal is None:
@@ -127,7 +134,8 @@ class Roll:
   def leave(self, rank: int, now: float) -> None:
     """The connection to a rank was closed."""
     if not self._ranks[rank].finished:
-      self._fault(rank, 'lost', 'its connection was closed', now)
+      before = ' before all had come' if self._stage == 'joining' else ''
+      self._fault(rank, 'lost', f'its connection was closed{before}', now)
 
   def answer(self, now: float) -> Message | None:
     """Message for all ranks, returned once; None if there is nothing new."""
@@ -141,14 +149,14 @@ class Roll:
     return None
 
   def _joined(self, now: float) -> Message | None:
-    missing = [r for r in range(self._processes) if r not in self._ranks]
     if self._signal:
       return self._end('interrupt', signal=self._signal[0])
     if self._refusal:
       return self._end('refuse', text=f'{self._refusal}.')
-    if self._faults:  # of one that has come and is gone again
+    if self._faults:  # of one that has refused, or is gone again
       return self._ended_by(self._faults[0])
-    if not missing:
+    unready = [n for n, each in self._ranks.items() if each.settings is None]
+    if not self.missing and not unready:
       if different := differences(self._ranks):
         return self._end('refuse', text=f'{different}.')
       self._stage = 'running'
@@ -158,12 +166,14 @@ class Roll:
       return {'kind': 'go', 'hosts': hosts}
     if now - self._began < self._bounds.join:
       return None
-    come = 'has' if len(missing) == 1 else 'have'
+    late = self.missing or unready
+    has = 'has' if len(late) == 1 else 'have'
+    lacks = 'not come' if self.missing else 'come but not got ready'
     return self._end(
       'end',
       fault='missing',
-      rank=missing[0],
-      text=f'{listed(missing)} of {self._processes} {come} not come after '
+      rank=late[0],
+      text=f'{listed(late)} of {self._processes} {has} {lacks} after '
       f'{self._bounds.join:g} s.',
     )
 

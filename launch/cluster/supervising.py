@@ -3,6 +3,7 @@
 A supervisor needs neither JAX nor a benchmark's task, and imports none of them.
 """
 
+from collections.abc import Callable
 import dataclasses
 
 from absl import flags as absl_flags
@@ -15,8 +16,11 @@ from suite import files
 FLAGS = absl_flags.FLAGS
 
 
-def job(request: run_flags.Request) -> supervisor.Job | None:
-  """The job of this process; None: it makes the run itself."""
+def job(request: Callable[[], run_flags.Request]) -> supervisor.Job | None:
+  """The job of this process; None: it makes the run itself.
+
+  `request` makes the request from the flags, once the ranks know each other.
+  """
   if supervisor.is_worker():
     return None
   place = hosts.place()
@@ -25,7 +29,7 @@ def job(request: run_flags.Request) -> supervisor.Job | None:
   made = supervisor.Job(
     place or supervisor.alone(),
     bounds(),
-    alike.settings(request),
+    lambda: alike.settings(request()),
     FLAGS.output,
     '' if FLAGS.rehearse else files.log_path(FLAGS.output, FLAGS.run),
   )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 import contextlib
 import ctypes
 import dataclasses
-import hashlib
 import os
 import signal
 import sys
@@ -20,11 +19,11 @@ import tempfile
 import time
 from typing import Any
 
+from launch.cluster import arrival, channel, hosts, worker
 from launch.cluster import beats as beats_lib
-from launch.cluster import channel, hosts, worker
 from launch.cluster import place as clusters
 from launch.cluster.roll import Bounds, Message, Roll
-from launch.support import accessory
+from launch.support import accessory, cli
 from suite import files
 from suite.run import run_log
 
@@ -35,6 +34,11 @@ LATE = 75
 GRACE_SECONDS = 25.0
 _EXIT_SECONDS = 60.0  # from the end of the work to the end of the process
 _DUMP_SECONDS = 1.0
+# How long a rank that refuses waits to be heard, and how long rank 0 waits to
+# tell those who come a little later.
+_REFUSED_SECONDS = 10.0
+_LINGER_SECONDS = 20.0
+_BETWEEN_LOOKS = 0.05
 _MOST_STACKS = 4 << 20  # bytes
 _PR_SET_PDEATHSIG = 1
 
@@ -52,7 +56,9 @@ class Job:
 
   place: clusters.Place
   bounds: Bounds
-  settings: Mapping[str, str]  # must be alike on all ranks
+  # Makes the settings that must be alike on all ranks. ValueError or OSError
+  # refuses the job, on all of them.
+  settings: Callable[[], Mapping[str, str]]
   output: str  # where stacks go
   log_path: str  # which rank 0's supervisor completes; '': there is none
   # Moves away what the worker left that ended before its clock started.
@@ -66,6 +72,7 @@ class _Ending:
   code: int
   text: str = ''  # for people; and the log's reason
   dump: bool = False  # the worker's stacks first
+  refused: bool = False  # nothing was started
   first_lost: bool = False  # rank 0 cannot complete the log
 
 
@@ -77,7 +84,7 @@ def is_worker() -> bool:
 def supervise(job: Job) -> int:
   """Starts this same command as a worker and sees it through; its exit code.
 
-  ValueError, before anything is started, if the ranks do not come together.
+  ValueError if this rank cannot meet the others.
   """
   hosts.check_coordinator(job.place, job.bounds.join)
   with tempfile.TemporaryDirectory(prefix='podium-') as folder:
@@ -99,6 +106,7 @@ class _Supervisor:
       os.path.join(folder, worker.BEATS), create=True
     )
     self._events: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    self._arrival = arrival.of(job.place)
     self._hub: channel.Hub | None = None
     self._link: channel.Link | None = None
     self._process: asyncio.subprocess.Process | None = None
@@ -107,7 +115,9 @@ class _Supervisor:
     self._log_before: Mapping[str, Any] | None = None  # its end
     self._tasks: list[asyncio.Task] = []
     self._beat = self._beats.read()
-    self._moved = self._heard = time.monotonic()
+    self._began = self._moved = time.monotonic()
+    self._heard: float | None = None  # from the hub
+    self._refusal = ''  # of this rank
     self._told = False  # how the worker ended
     self._asked = 0  # the signal that this rank received
     self._signal = 0  # the signal that ends all
@@ -122,68 +132,73 @@ class _Supervisor:
         number, self._events.put_nowait, ('signal', number)
       )
     try:
-      port = await self._open_hub()
+      await self._open_hub()
+      ready = self._get_ready()
       self._tasks = [
-        asyncio.create_task(self._connect(port)),
+        asyncio.create_task(self._connect(ready)),
         asyncio.create_task(self._tick()),
       ]
       ending = None
       while ending is None:
         kind, value = await self._events.get()
         ending = await getattr(self, f'_on_{kind}')(value)
-      return await self._conclude(ending)
+      code = await self._conclude(ending)
+      await self._linger()
+      return code
     finally:
       await self._close()
 
-  async def _open_hub(self) -> int:
-    """Rank 0 opens the hub; returns its port."""
+  async def _open_hub(self) -> None:
+    """Rank 0 opens the hub."""
     place = self._job.place
-    host, port = _control_address(place)
-    if place.process == 0:
-      roll = Roll(place.processes, self._job.bounds, time.monotonic())
-      self._hub = channel.Hub(roll, _token(place))
-      bind = '127.0.0.1' if place.processes == 1 else hosts.bind_address(place)
-      try:
-        port = await self._hub.listen(bind, port)
-      except OSError as error:
-        raise ValueError(
-          f'Rank 0 cannot listen on {host}:{port} for the other ranks '
-          f'({error.strerror}); PODIUM_CONTROL=HOST:PORT names another.'
-        ) from None
-    return port
-
-  async def _connect(self, port: int) -> None:
-    place, bounds = self._job.place, self._job.bounds
-    host = _control_address(place)[0]
-    try:
-      link = await channel.connect(
-        host, port, bounds.join, lambda m: self._events.put_nowait(('said', m))
-      )
-    except TimeoutError:
-      self._events.put_nowait(('unreached', f'{host}:{port}'))
+    if place.process != 0:
       return
-    link.send({
-      'token': _token(place),
-      'rank': place.process,
-      'processes': place.processes,
-      'host': hosts.name(),
-      'settings': dict(self._job.settings),
-    })  # fmt: skip
+    try:
+      listening = self._arrival.listen()
+    except OSError as error:
+      host, port = self._arrival.address
+      raise ValueError(
+        f'Rank 0 cannot listen on {host}:{port} for the other ranks '
+        f'({error.strerror}); PODIUM_CONTROL=HOST:PORT names another.'
+      ) from None
+    roll = Roll(place.processes, self._job.bounds, self._began)
+    self._hub = channel.Hub(roll, arrival.token(place))
+    await self._hub.listen(listening)
+
+  def _get_ready(self) -> Message:
+    """Message that says what this rank brings, or that it refuses."""
+    try:
+      return {'kind': 'settings', 'settings': dict(self._job.settings())}
+    except (ValueError, OSError) as error:
+      self._refusal = str(error)
+      return {'kind': 'fault', 'fault': 'refused', 'text': self._refusal}
+
+  async def _connect(self, ready: Message) -> None:
+    end = self._began + self._job.bounds.join
+    while self._arrival.connection is None:
+      if time.monotonic() > end:
+        self._events.put_nowait(('unreached', None))
+        return
+      await asyncio.sleep(_BETWEEN_LOOKS)
+    link = await channel.link(
+      self._arrival.connection, lambda m: self._events.put_nowait(('said', m))
+    )
+    link.send(ready)
     self._link = link
-    self._heard = time.monotonic()
 
   async def _tick(self) -> None:
     while True:
       await asyncio.sleep(self._job.bounds.period)
       self._events.put_nowait(('tick', None))
 
-  async def _on_unreached(self, address: str) -> _Ending:
+  async def _on_unreached(self, _) -> _Ending:
+    host, port = self._arrival.address
     hint = ''
-    if address.startswith(('127.', 'localhost')):
+    if host.startswith(('127.', 'localhost')):
       hint = ' (this is every host itself: is there more than one?)'
     return _Ending(
       LATE,
-      f'Rank 0 was not to be reached at {address} after '
+      f'Rank 0 was not to be reached at {host}:{port} after '
       f'{self._job.bounds.join:g} s{hint}.',
     )
 
@@ -193,17 +208,25 @@ class _Supervisor:
       self._hub.pulse()
     if self._process and self._link:
       self._report(now)
+    if self._refusal and now - self._began > _REFUSED_SECONDS:
+      return self._refused(self._refusal)
     if now > self._deadline:
       if self._done is not None:
         return _Ending(self._done)
       return self._interrupted(f', did not end within {GRACE_SECONDS:g} s')
-    silent = now - self._heard
     # After a signal rank 0 may have ended first; its peers follow.
-    if self._link and not self._signal and silent > self._job.bounds.silence:
+    if self._link and not self._signal and self._is_silent(now):
+      silent = now - (self._heard or self._began)
       return self._first_lost(f'nothing heard of it for {silent:.0f} s')
     if self._done is not None and self._hub and self._hub.roll.finished:
       return _Ending(self._done) if self._exited else None
     return None
+
+  def _is_silent(self, now: float) -> bool:
+    """Returns whether the hub is silent; it may listen before it can speak."""
+    if self._heard is None:
+      return now - self._began > self._job.bounds.join
+    return now - self._heard > self._job.bounds.silence
 
   def _report(self, now: float) -> None:
     """Sends how far the worker is, or once how it ended."""
@@ -291,8 +314,11 @@ class _Supervisor:
   async def _wait(self, process: asyncio.subprocess.Process) -> None:
     self._events.put_nowait(('exit', await process.wait()))
 
-  async def _said_refuse(self, message: Message) -> None:
-    raise ValueError(message['text'])
+  async def _said_refuse(self, message: Message) -> _Ending:
+    return self._refused(message['text'])
+
+  def _refused(self, text: str) -> _Ending:
+    return _Ending(cli.USAGE_ERROR, self._refusal or text, refused=True)
 
   async def _said_interrupt(self, message: Message) -> _Ending | None:
     self._signal = self._beats.signal = message['signal']
@@ -309,6 +335,8 @@ class _Supervisor:
 
   async def _said_end(self, message: Message) -> _Ending | None:
     mine = message['rank'] == self._job.place.process
+    if self._refusal or (message['fault'] == 'refused' and not self._process):
+      return self._refused(message['text'])
     if message['fault'] == 'refused':
       own = self._beats.ended()  # which has been said
       said = own is not None and own.kind == beats_lib.REFUSED
@@ -326,6 +354,8 @@ class _Supervisor:
       return None  # rank 0 has ended first; its peers follow by themselves
     if self._done is not None:
       return None
+    if self._refusal:
+      return self._refused(self._refusal)
     return self._first_lost('its connection was closed')
 
   def _first_lost(self, how: str) -> _Ending:
@@ -340,6 +370,8 @@ class _Supervisor:
   async def _conclude(self, ending: _Ending) -> int:
     place = self._job.place
     dumped = await self._end_worker(ending.dump)
+    if ending.refused:
+      return cli.refuse(ending.text)
     if ending.text:
       print(
         f'{ending.text.rstrip(".")}. Rank {place.process} ({hosts.name()}) '
@@ -403,7 +435,22 @@ class _Supervisor:
       return f'; its stacks could not be written: {error}'
     return f'; where it was is in {path}'
 
+  async def _linger(self) -> None:
+    """Tells that all is over to ranks, too, that come a little later."""
+    end = self._began + self._job.bounds.join
+    end = min(end, time.monotonic() + _LINGER_SECONDS)
+    while (
+      self._hub
+      and self._hub.roll.missing
+      and not self._asked  # by a signal, which waits for nobody
+      and time.monotonic() < end
+    ):
+      with contextlib.suppress(TimeoutError):
+        kind, value = await asyncio.wait_for(self._events.get(), _BETWEEN_LOOKS)
+        self._asked = value if kind == 'signal' else 0
+
   async def _close(self) -> None:
+    self._arrival.give_up()
     if self._link:
       await self._link.close()
     if self._hub:
@@ -437,26 +484,6 @@ def _ends_with(parent: int) -> Callable[[], None]:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
   return call
-
-
-def _control_address(place: clusters.Place) -> tuple[str, int]:
-  """Host and port of the hub: PODIUM_CONTROL, or the port after JAX's."""
-  if place.processes == 1:
-    return '127.0.0.1', 0
-  given = os.environ.get('PODIUM_CONTROL', '')
-  if not given:
-    return place.host, place.port + 1
-  host, _, port = given.rpartition(':')
-  if not host or not port.isdigit():
-    raise ValueError(f'PODIUM_CONTROL is HOST:PORT, not {given!r}.')
-  return host.strip('[]'), int(port)
-
-
-def _token(place: clusters.Place) -> str:
-  """Token that tells this job's supervisors from strangers."""
-  secret = os.environ.get('PODIUM_TOKEN', '')
-  text = f'{secret}\n{place.job}\n{place.coordinator}'
-  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _exit_text(code: int) -> str:

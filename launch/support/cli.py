@@ -46,7 +46,8 @@ def group(title: str, *, first: Sequence[str] = ()) -> Iterator[None]:
 def run(
   main: Callable[..., int],
   *,
-  define: Callable[[], None] | None = None,
+  define: Callable[[], None] = lambda: None,
+  first: Callable[[], None] = lambda: None,
   path_to: str = '',
   rest: bool = False,
   measures: bool = False,
@@ -55,7 +56,8 @@ def run(
 
   With `path_to` it also takes one path, to what that says, and `main` gets it;
   with `rest` it takes anything, and `main` gets the list. What `measures` runs
-  on when it cannot print, and waits for no thread in the end.
+  on when it cannot print, and waits for no thread in the end. `first` is called
+  before flags are defined.
   A usage error, and a ValueError or an OSError of `main`, is a refusal: one
   line, exit code 2. Ctrl-C that nobody handles ends the process without a word.
   """
@@ -64,9 +66,9 @@ def run(
   )
   if measures:
     accessory.protect()
+  first()
   before = set(flags.FLAGS)
-  if define:
-    define()
+  define()
   own = [name for name in flags.FLAGS if name not in before]
 
   def parse(argv: Sequence[str]) -> list[str]:

@@ -5,14 +5,14 @@ others then wait at tick 22, as ranks of one job do. Where RANK is lost, rank 0
 has given the log an end by itself, as it does when it sees what that brings.
 """
 
+import functools
 import json
 import os
 import signal
-import sys
 import threading
 import time
 
-from launch.cluster import beats, hosts, supervisor, worker
+from launch.cluster import arrival, beats, hosts, supervisor, worker
 from launch.cluster.roll import Bounds
 from launch.support import cli
 from suite.run import run_log
@@ -42,6 +42,12 @@ def _work(
     _happens(kind)
   _wait(told)
   return me.finished(128 + told.signal)
+
+
+def _settings(kind: str, mine: bool) -> dict[str, str]:
+  if kind == 'cannot' and mine:
+    raise ValueError('this rank has other flags')
+  return {'kind': 'other' if kind == 'differs' and mine else 'same'}
 
 
 def _give_end(log: str) -> None:
@@ -83,7 +89,7 @@ def main(arguments: list[str]) -> int:
   mine = place.process == int(rank)
   log_path = os.path.join(folder, 'result_0.txt')
   if not supervisor.is_worker():
-    settings = {'kind': 'other' if kind == 'differs' and mine else 'same'}
+    settings = functools.partial(_settings, kind, mine)
     return supervisor.supervise(
       supervisor.Job(place, _BOUNDS, settings, folder, log_path)
     )
@@ -95,4 +101,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(main, rest=True))
+  cli.run(main, first=arrival.announce, rest=True)

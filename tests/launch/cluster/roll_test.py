@@ -10,12 +10,18 @@ _BOUNDS = roll.Bounds(join=60, startup=100, watchdog=10, settle=1)
 def _joined(count, now=0.0, settings=None):
   made = roll.Roll(count, _BOUNDS, now)
   for rank in range(count):
-    made.join(rank, _hello(count, rank, (settings or {}).get(rank, {})), now)
+    _come(made, rank, count, now, (settings or {}).get(rank, {}))
   return made
 
 
-def _hello(count, rank, settings):
-  return {'processes': count, 'host': f'h{rank}', 'settings': settings}
+def _come(made, rank, count, now, settings=None):
+  """A rank comes, and is ready."""
+  made.join(rank, _hello(count, rank), now)
+  made.hear(rank, {'kind': 'settings', 'settings': settings or {}}, now)
+
+
+def _hello(count, rank):
+  return {'processes': count, 'host': f'h{rank}'}
 
 
 def _beat(since, tick=5, place='compute', running=True, stopped=False):
@@ -28,9 +34,11 @@ def _beat(since, tick=5, place='compute', running=True, stopped=False):
 class JoiningTest(parameterized.TestCase):
   def test_all_go_once_the_last_has_come(self):
     made = roll.Roll(2, _BOUNDS, 0.0)
-    made.join(1, _hello(2, 1, {}), 1.0)
+    _come(made, 1, 2, 1.0)
     self.assertIsNone(made.answer(2.0))
-    made.join(0, _hello(2, 0, {}), 3.0)
+    made.join(0, _hello(2, 0), 3.0)
+    self.assertIsNone(made.answer(3.0))
+    made.hear(0, {'kind': 'settings', 'settings': {}}, 4.0)
     self.assertEqual(made.answer(4.0), {'kind': 'go', 'hosts': ['h0', 'h1']})
     self.assertIsNone(made.answer(5.0))
 
@@ -42,20 +50,46 @@ class JoiningTest(parameterized.TestCase):
   def test_missing_ranks_are_named_after_the_bound(self, come, count, says):
     made = roll.Roll(count, _BOUNDS, 0.0)
     for rank in come:
-      made.join(rank, _hello(count, rank, {}), 1.0)
+      _come(made, rank, count, 1.0)
     self.assertIsNone(made.answer(59.0))
     answer = made.answer(60.5)
     self.assertEqual((answer['fault'], answer['text']), ('missing', says))
     self.assertTrue(made.ended)
 
+  def test_one_that_came_and_did_not_get_ready_is_named_after_the_bound(self):
+    made = roll.Roll(2, _BOUNDS, 0.0)
+    _come(made, 0, 2, 1.0)
+    made.join(1, _hello(2, 1), 1.0)
+    self.assertEmpty(made.missing)
+    self.assertIsNone(made.answer(59.0))
+    self.assertEqual(
+      made.answer(60.5)['text'],
+      'rank 1 of 2 has come but not got ready after 60 s.',
+    )
+
+  def test_one_that_refuses_before_all_have_come_ends_all_at_once(self):
+    made = roll.Roll(3, _BOUNDS, 0.0)
+    made.join(2, _hello(3, 2), 1.0)
+    fault = {'kind': 'fault', 'fault': 'refused', 'text': 'no such flag'}
+    made.hear(2, fault, 1.5)
+    answer = made.answer(1.5)
+    self.assertEqual(
+      (answer['fault'], answer['text']),
+      ('refused', 'rank 2 (h2): no such flag'),
+    )
+    self.assertEqual(made.missing, [0, 1])
+
   def test_one_that_is_gone_before_all_have_come_ends_all_at_once(self):
     made = roll.Roll(3, _BOUNDS, 0.0)
     for rank in (0, 2):
-      made.join(rank, _hello(3, rank, {}), 1.0)
+      made.join(rank, _hello(3, rank), 1.0)
     made.leave(2, 2.0)
     answer = made.answer(2.0)
     self.assertEqual((answer['rank'], answer['fault']), (2, 'lost'))
-    self.assertEqual(answer['text'], 'rank 2 (h2): its connection was closed')
+    self.assertEqual(
+      answer['text'],
+      'rank 2 (h2): its connection was closed before all had come',
+    )
 
   def test_ranks_that_differ_are_named_with_what(self):
     first = {'code': 'abc', 'momentum': '0.9'}
@@ -78,13 +112,13 @@ class JoiningTest(parameterized.TestCase):
   )
   def test_a_rank_that_cannot_be_is_refused(self, rank, count, says):
     made = roll.Roll(2, _BOUNDS, 0.0)
-    made.join(1, _hello(2, 1, {}), 0.0)
-    made.join(rank, _hello(count, rank, {}), 0.0)
+    made.join(1, _hello(2, 1), 0.0)
+    made.join(rank, _hello(count, rank), 0.0)
     self.assertIn(says, made.answer(0.0)['text'])
 
   def test_a_signal_ends_even_those_that_still_wait(self):
     made = roll.Roll(2, _BOUNDS, 0.0)
-    made.join(0, _hello(2, 0, {}), 0.0)
+    made.join(0, _hello(2, 0), 0.0)
     made.hear(0, {'kind': 'interrupt', 'signal': 2}, 1.0)
     self.assertEqual(made.answer(1.0), {'kind': 'interrupt', 'signal': 2})
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 
 from absl.testing import absltest, parameterized
 
@@ -155,6 +156,56 @@ class WatchdogTest(parameterized.TestCase):
       )
     self.assertIsNone(run_log.ending(self.log))
 
+  def test_a_rank_that_refuses_before_all_have_met_ends_all_by_what_it_says(
+    self,
+  ):
+    for rank in (0, 1):
+      codes, said = self.ranks('cannot', rank)
+      self.assertEqual(codes, [2, 2])
+      self.assertEqual(said[rank], 'error: this rank has other flags\n')
+      self.assertRegex(
+        said[1 - rank], rf'error: rank {rank} \(\S+\): this rank has other'
+      )
+
+  def test_a_rank_that_dies_as_it_starts_ends_those_too_that_come_later(self):
+    first, second, third = local.places(3, 1)
+    waiting = self.start('finishes', 0, first)
+    self.dies_as_it_starts('while not me.connection: pass', second)
+    said = [waiting.stderr.readline()]
+    late = self.start('finishes', 0, third)
+    said.append(late.communicate(timeout=100)[1])
+    self.assertEqual((waiting.wait(100), late.returncode), (_LATE, _LATE), said)
+    for text in said:
+      self.assertRegex(
+        text, r'rank 1 \(\S+\): its connection was closed before all had come'
+      )
+
+  def test_rank_0_that_dies_as_it_starts_ends_those_that_have_come(self):
+    first, second = local.places(2, 1)
+    waiting = self.start('finishes', 0, second)
+    self.dies_as_it_starts(
+      'came = [me.listen().accept() for _ in range(2)]', first
+    )
+    said = waiting.communicate(timeout=100)[1]
+    self.assertEqual(waiting.returncode, _LATE, said)
+    self.assertRegex(said, '^rank 0: its connection was closed')
+
+  def dies_as_it_starts(self, until, place):
+    """A rank that is there and ends before it could say anything more."""
+    program = f"""
+import os
+from launch.cluster import arrival
+arrival.announce()
+me = arrival._announced
+{until}
+os._exit(3)  # as an import that fails, for one
+"""
+    environment = {**os.environ, **place}
+    done = subprocess.run(
+      [sys.executable, '-c', program], cwd=processes.ROOT, env=environment
+    )
+    self.assertEqual(done.returncode, 3)
+
 
 class ConcludeTest(parameterized.TestCase):
   @parameterized.parameters(
@@ -167,7 +218,7 @@ class ConcludeTest(parameterized.TestCase):
     aside = []
     one = supervisor._Supervisor(
       supervisor.Job(
-        supervisor.alone(), Bounds(), {}, folder, '', lambda: aside.append(1)
+        supervisor.alone(), Bounds(), dict, folder, '', lambda: aside.append(1)
       ),
       folder,
     )
