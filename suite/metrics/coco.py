@@ -1,0 +1,117 @@
+"""Average precision of boxes, as COCO's own evaluation computes it."""
+
+from collections.abc import Iterable, Mapping
+import dataclasses
+from typing import Any
+
+from faster_coco_eval import COCO, COCOeval_faster
+import numpy as np
+
+# pycocotools, by which the tests judge this, takes twelve times as long.
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects:
+  """Objects that are to be found, N in all."""
+
+  image: np.ndarray  # int [N], the id of the image
+  label: np.ndarray  # int [N]
+  box: np.ndarray  # float64 [N, 4], x y width height
+  area: np.ndarray  # float64 [N]
+  crowd: np.ndarray  # bool [N]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """Detections, N in all."""
+
+  image: np.ndarray  # int [N], the id of the image
+  label: np.ndarray  # int [N]
+  box: np.ndarray  # [N, 4], x y width height
+  score: np.ndarray  # [N]
+
+
+def gathered(predictions: Iterable[Mapping[str, Any]], *, images: int) -> Found:
+  """Detections of batches -> those with a score, of rows with a weight.
+
+  Args:
+    predictions: batches of B rows with D detections: `id` [B], `weight` [B],
+      `boxes` [B, D, 4], `scores` [B, D], `labels` [B, D].
+    images: that must be seen, each once; RuntimeError otherwise.
+  """
+  seen, parts = [], []
+  for each in predictions:
+    rows = np.asarray(each['weight']) > 0
+    seen.append(np.asarray(each['id'])[rows])
+    scores = np.asarray(each['scores'])[rows]
+    row, place = np.nonzero(scores > 0)
+    parts.append(
+      Found(
+        seen[-1][row],
+        np.asarray(each['labels'])[rows][row, place],
+        np.asarray(each['boxes'])[rows][row, place],
+        scores[row, place],
+      )
+    )
+  ids = np.concatenate(seen) if seen else np.zeros(0, int)
+  if len(ids) != images or len(np.unique(ids)) != images:
+    raise RuntimeError(
+      f'Expected an eval over {images} images, each once, got {len(ids)}, of '
+      f'which {len(np.unique(ids))} differ.'
+    )
+  return Found(*(
+    np.concatenate([getattr(part, field.name) for part in parts])
+    for field in dataclasses.fields(Found)
+  ))  # fmt: skip
+
+
+def box_ap(truth: Objects, found: Found) -> float:
+  """AP at overlaps of 0.5 to 0.95, of all areas, of 100 boxes a class.
+
+  Boxes that are not finite find nothing. Without objects there is no AP:
+  ValueError.
+  """
+  if not (~truth.crowd).any():
+    raise ValueError('Expected objects that are no crowds, got none.')
+  finite = np.isfinite(found.box).all(axis=1)
+  if not finite.any():
+    return 0.0
+  silent = {'print_function': lambda *_: None}
+  wanted = COCO(**silent)
+  wanted.dataset = _dataset(truth, found)
+  wanted.createIndex()
+  results = np.column_stack([found.image, found.box, found.score, found.label])[
+    finite
+  ]
+  got = wanted.loadRes(results.astype(np.float64))
+  scored = COCOeval_faster(wanted, got, 'bbox', **silent)
+  scored.evaluate()
+  scored.accumulate()
+  scored.summarize()
+  return float(scored.stats[0])
+
+
+def _dataset(truth: Objects, found: Found) -> dict[str, Any]:
+  """What is to be found, as COCO's file of annotations has it."""
+  images = np.union1d(truth.image, found.image).tolist()
+  labels = np.union1d(truth.label, found.label).tolist()
+  each = zip(
+    *(getattr(truth, f.name).tolist() for f in dataclasses.fields(Objects)),
+    strict=True,
+  )
+  return {
+    'info': {},
+    'images': [{'id': number} for number in images],
+    'categories': [{'id': number, 'name': str(number)} for number in labels],
+    'annotations': [
+      {
+        'id': number,
+        'image_id': image,
+        'category_id': label,
+        'bbox': box,
+        'area': area,
+        'iscrowd': int(crowd),
+      }
+      for number, (image, label, box, area, crowd) in enumerate(each, start=1)
+    ],
+  }
