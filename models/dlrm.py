@@ -67,7 +67,7 @@ class Size:
 class Interaction(nnx.Module):
   """The layers of either model; the small tables are among its parameters.
 
-  Computes in `dtype` from float32 parameters; logits are float32.
+  Computes in `dtype` from float32 parameters; the last layer in float32.
   """
 
   def __init__(
@@ -91,7 +91,10 @@ class Interaction(nnx.Module):
       linear, met = _normal_linear, width + _pairs(size.vectors)
       self.cross = None
     self.bottom = _perceptron((size.counts, *size.bottom), linear, dtype, rngs)
-    self.top = _perceptron((met, *size.top), linear, dtype, rngs)
+    self.top = _perceptron((met, *size.top[:-1]), linear, dtype, rngs)
+    # Scores of 8 bits would be equal too often for the area under their curve.
+    last = (met, *size.top)[-2:]
+    self.top.append(linear(*last, jnp.float32, rngs))
 
   def __call__(
     self, counts: jax.Array, ids: jax.Array, large: jax.Array
@@ -113,7 +116,7 @@ class Interaction(nnx.Module):
     *layers, last = self.top
     for layer in layers:
       hidden = jax.nn.relu(layer(hidden))
-    return last(hidden)[:, 0].astype(jnp.float32)
+    return last(hidden)[:, 0]
 
 
 class Cross(nnx.Module):
