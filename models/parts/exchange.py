@@ -139,8 +139,9 @@ class Groups:
   ways: int  # devices
   count: int  # groups
   samples: int  # of a device
-  tables: int  # of a group
-  lookups: int  # of a sample, in the group that has most
+  tables: int  # of a group, or pieces of tables
+  lookups: int  # of a device's samples, in the group that has most
+  most: int  # rows of a table that a sample names
 
   @property
   def members(self) -> int:
@@ -153,8 +154,7 @@ class Groups:
 
     At least one row fits, of which every sample may have a sum.
     """
-    expected = capacity(self.samples * self.lookups, self.members)
-    return max(self.samples, expected)
+    return max(self.samples, capacity(self.lookups, self.members))
 
   @property
   def all(self) -> int:
@@ -162,26 +162,26 @@ class Groups:
     return self.ways * self.samples * self.tables
 
   def named(
-    self, rows: jax.Array, bags: np.ndarray, none: int
+    self, rows: jax.Array, bags: jax.Array, none: int
   ) -> tuple[jax.Array, jax.Array]:
     """Rows [N] that are terms of sums `bags` [N] -> each once in a sum.
 
     -> rows, ascending, but for `none` in place of those that came before; and
-    the sum times `lookups` + 1, plus how often the row is named in it.
+    the sum times `most` + 1, plus how often the row is named in it.
     """
-    rows, bags = jax.lax.sort((rows, jnp.asarray(bags)), num_keys=2)
+    rows, bags = jax.lax.sort((rows, bags), num_keys=2)
     new = (rows[1:] != rows[:-1]) | (bags[1:] != bags[:-1])
     new = jnp.concatenate([jnp.ones_like(new[:1]), new])
     each = jnp.cumsum(new) - 1
     times = jax.ops.segment_sum(jnp.ones_like(rows), each, len(rows))[each]
-    return jnp.where(new, rows, none), bags * (self.lookups + 1) + times
+    return jnp.where(new, rows, none), bags * (self.most + 1) + times
 
   def asked(self, named: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Parts of `named` that devices sent, [ways, room] -> sums, times.
 
     Each [R]; sums are numbers among `all`, and times 0 where none was sent.
     """
-    bags, times = jnp.divmod(named, self.lookups + 1)
+    bags, times = jnp.divmod(named, self.most + 1)
     device = jnp.arange(self.ways)[:, None]
     bags = bags + device * self.samples * self.tables
     return bags.reshape(-1), times.reshape(-1)

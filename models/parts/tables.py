@@ -17,7 +17,8 @@ for more than the capacity nevertheless, all take several turns, each with other
 rows; the results are the same.
 
 Where a sample names many rows of a table, their sum is fewer bytes than they
-are. Then each table is in one group of devices, and sums travel:
+are. Then each table is in one group of devices (or in pieces in several, where
+a sample names more of it than a group's share: `placement`), and sums travel:
 
   1. Each device sends every id to the owner of its row.
   2. The devices of a group add up what they have of each sum, each for its
@@ -30,6 +31,7 @@ are. Then each table is in one group of devices, and sums travel:
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -47,6 +49,7 @@ from models.parts.exchange import (
   loop,
   varying,
 )
+from models.parts.placement import Placement
 
 # A store is made of so many equal parts, and a group has an equal number of
 # them. Row n of its tables is in part n * _LEAP of these, modulo their number,
@@ -68,8 +71,9 @@ class Tables:
     lookups: how many rows of each table a sample names.
     width: numbers in a row.
     whole_up_to: tables of so many rows or fewer are whole on every device.
-    groups: of devices, where sums travel; a power of 2. At 8, those of 64 chips
-      are as large as a host, and tables are in all of them.
+    groups: of devices, where sums travel; a power of 2. The fewer there are,
+      the more evenly rows and lookups fall on devices, and the more of them add
+      up sums together. At 8, those of 64 GPUs are hosts.
   """
 
   sizes: tuple[int, ...]
@@ -114,7 +118,7 @@ class Tables:
   @property
   def store_rows(self) -> int:
     """Rows of the store; those that no table has are never looked up."""
-    in_part = -(-max(self._places.rows) // self._parts)
+    in_part = -(-max(self._placement.rows) // self._parts)
     return in_part * _PARTS
 
   def init(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -181,9 +185,9 @@ class Tables:
       return vectors, Plan(rows, rows, jnp.int32(1))
 
     def local(store, ids):
-      rows = self._rows(ids, large=True)
       if self.sums_travel:
-        return self._sums(store, rows, ways)
+        return self._sums(store, ids, ways)
+      rows = self._rows(ids, large=True)
       distinct, place = jnp.unique(
         rows, size=rows.size, fill_value=store.shape[0] * ways,
         return_inverse=True,
@@ -276,30 +280,14 @@ class Tables:
     return np.asarray(self.sizes) > self.whole_up_to
 
   @functools.cached_property
-  def _places(self) -> '_Places':
-    """The place of each table."""
-    count = len(self.sizes)
-    rows = np.zeros(self.groups if self.sums_travel else 1, np.int64)
-    most = -(-len(self._numbers(True)) // len(rows))  # tables of a group
-    group, slot = np.zeros((2, count), np.int32)
-    lookups, tables = np.zeros((2, len(rows)), np.int64)
-    start = np.zeros(count, np.int32)
-    # The largest first, each into the group that is smallest by then.
-    for t in sorted(self._numbers(True), key=lambda t: -self.sizes[t]):
-      free = [g for g in range(len(rows)) if tables[g] < most]
-      chosen = min(free, key=lambda g: (rows[g], lookups[g]))
-      group[t], slot[t], start[t] = chosen, tables[chosen], rows[chosen]
-      rows[chosen] += self.sizes[t]
-      lookups[chosen] += self.lookups[t]
-      tables[chosen] += 1
-    small = np.asarray(self.sizes)[self._numbers(False)]
-    start[self._numbers(False)] = np.cumsum(small) - small
-    return _Places(rows.tolist(), lookups.tolist(), most, group, slot, start)
+  def _placement(self) -> Placement:
+    groups = self.groups if self.sums_travel else 1
+    return Placement.of(self.sizes, self.lookups, self._is_large, groups)
 
   @property
   def _parts(self) -> int:
     """Parts of the store that a group has."""
-    return _PARTS // len(self._places.rows)
+    return _PARTS // len(self._placement.rows)
 
   def _sizes_of(self, *, large: bool) -> list[int]:
     return [int(self.sizes[t]) for t in self._numbers(large)]
@@ -309,6 +297,12 @@ class Tables:
 
   def _rows(self, ids: jax.Array, *, large: bool) -> jax.Array:
     """Ids [B, L] -> rows of the store, or of the small tables, of these."""
+    return self._row(*self._columns(ids, large=large))
+
+  def _columns(
+    self, ids: jax.Array, *, large: bool
+  ) -> tuple[np.ndarray, jax.Array]:
+    """Tables [1, L] of some lookups of ids [B, all lookups], and these ids."""
     table = np.repeat(np.arange(len(self.sizes)), self.lookups)
     chosen = self._is_large[table] == large
     # Slices of neighbours: a gather of columns would be slow.
@@ -318,52 +312,66 @@ class Tables:
       if chosen[first]:
         columns.append(ids[:, first:end])
       first = end
-    return self._row(table[chosen][None], jnp.concatenate(columns, axis=1))
+    return table[chosen][None], jnp.concatenate(columns, axis=1)
 
   def _row(self, table: np.ndarray | int, ids: jax.Array) -> jax.Array:
     """The rows of ids [..., L] of tables [1, L], in the store or the others.
 
     All tables are large, or none is; `table` may be one number for all.
     """
-    number = ids + self._places.start[table]
+    placement = self._placement
     if not np.any(self._is_large[table]):
-      return number
-    parts = self._parts
-    part = number % parts * _LEAP % parts + self._places.group[table] * parts
+      return ids + placement.start[table, 0]
+    row, of_piece = placement.inside(table, ids)
+    number, parts = row + of_piece(placement.start), self._parts
+    part = number % parts * _LEAP % parts + of_piece(placement.group) * parts
     return part * (self.store_rows // _PARTS) + number // parts
 
   def _groups(self, samples: int, ways: int) -> 'Groups':
     """The groups of so many devices, each of which has so many samples."""
-    groups = min(ways, self.groups)
-    of_devices = np.reshape(self._places.lookups, (groups, -1)).sum(axis=1)
-    tables = self._places.tables * self.groups // groups
-    return Groups(ways, groups, samples, tables, int(of_devices.max()))
+    groups, placement = min(ways, self.groups), self._placement
+    of_devices = np.reshape(placement.lookups, (groups, -1)).sum(axis=1)
+    return Groups(
+      ways,
+      groups,
+      samples,
+      placement.slots * self.groups // groups,
+      math.ceil(samples * of_devices.max()),
+      max(self.lookups),
+    )
 
   def _of_sums(self, groups: 'Groups') -> tuple[np.ndarray, np.ndarray]:
-    """The group of devices of each large table, and its place in there."""
-    numbers, several = self._numbers(True), self.groups // groups.count
-    group, inside = np.divmod(self._places.group[numbers], several)
-    return group, inside * self._places.tables + self._places.slot[numbers]
+    """The group of devices of each piece, its place in there; [tables, P]."""
+    placement, several = self._placement, self.groups // groups.count
+    group, inside = np.divmod(placement.group, several)
+    return group, inside * placement.slots + placement.slot
 
-  def _bags(self, groups: 'Groups') -> np.ndarray:
+  def _pieces(self, groups: 'Groups') -> list[list[tuple[int, int]]]:
+    """Group and place in there of the pieces of each large table."""
+    group, place = self._of_sums(groups)
+    return [
+      [(group[t, n], place[t, n]) for n in range(self._placement.pieces[t])]
+      for t in self._numbers(True)
+    ]
+
+  def _bags(self, ids: jax.Array, groups: 'Groups') -> jax.Array:
     """The sum, among those of a device in a group, that lookups are terms of.
 
-    Int32 [B * lookups].
+    Ids int32 [B, all lookups] -> [B * lookups of large tables].
     """
-    _, place = self._of_sums(groups)
-    of_lookups = np.repeat(
-      place, [self.lookups[t] for t in self._numbers(True)]
-    )
-    first = np.arange(groups.samples)[:, None] * groups.tables
-    return (first + of_lookups).reshape(-1).astype(np.int32)
+    table, ids = self._columns(ids, large=True)
+    _, of_piece = self._placement.inside(table, ids)
+    first = jnp.arange(groups.samples, dtype=jnp.int32)[:, None] * groups.tables
+    return (first + of_piece(self._of_sums(groups)[1])).reshape(-1)
 
   def _sums(
-    self, store: jax.Array, rows: jax.Array, ways: int
+    self, store: jax.Array, ids: jax.Array, ways: int
   ) -> tuple[jax.Array, Plan]:
-    """See `lookup`; of one device, inside `shard_map`; rows [B, lookups]."""
-    groups = self._groups(len(rows), ways)
+    """See `lookup`; of one device, inside `shard_map`."""
+    groups = self._groups(len(ids), ways)
     own = store.shape[0]
-    rows, named = groups.named(rows.reshape(-1), self._bags(groups), own * ways)
+    rows = self._rows(ids, large=True).reshape(-1)
+    rows, named = groups.named(rows, self._bags(ids, groups), own * ways)
     exchange = Exchange.of(rows, named, own, ways, groups.room)
 
     def add(turn, sums):
@@ -375,9 +383,9 @@ class Tables:
 
     zeros = varying(jnp.zeros((groups.all, store.shape[1]), store.dtype))
     sums = groups.gather(loop(exchange.plan.turns, add, zeros))
-    group, place = self._of_sums(groups)
     return jnp.stack(
-      [sums[g, :, p] for g, p in zip(group, place, strict=True)], axis=1
+      [sum(sums[g, :, p] for g, p in each) for each in self._pieces(groups)],
+      axis=1,
     ), exchange.plan
 
   def _give_sums(
@@ -391,11 +399,11 @@ class Tables:
   ) -> Any:
     """See `update`; of one device, inside `shard_map`."""
     groups = self._groups(len(gradient), ways)
-    group, place = self._of_sums(groups)
     padded = [[jnp.zeros_like(gradient[:, 0])] * groups.tables] * groups.count
     padded = [list(each) for each in padded]
-    for number, (g, p) in enumerate(zip(group, place, strict=True)):
-      padded[g][p] = gradient[:, number]
+    for number, each in enumerate(self._pieces(groups)):
+      for g, p in each:
+        padded[g][p] = gradient[:, number]
     sums = groups.spread(
       jnp.stack([jnp.stack(each, axis=1) for each in padded])
     )
@@ -437,26 +445,17 @@ class Tables:
     self, key, group: jax.Array, number: jax.Array, *, large: bool
   ) -> jax.Array:
     """Rows `number` [R] of groups `group` [R] of these tables, [R, width]."""
-    shape = (len(number), self.width)
-    bound, places = jnp.zeros((len(number), 1)), self._places
+    shape, placement = (len(number), self.width), self._placement
+    bound = jnp.zeros((len(number), 1))
+    pieces = [
+      (t, n) for t in self._numbers(large) for n in range(placement.pieces[t])
+    ]
     # In the order of their rows, in each group.
-    for t in sorted(self._numbers(large), key=lambda t: places.start[t]):
-      limit = self.sizes[t] ** -0.5
-      there = (group == places.group[t]) & (number >= places.start[t])
-      bound = jnp.where(there[:, None], limit, bound)
+    for piece in sorted(pieces, key=lambda piece: placement.start[piece]):
+      there = group == placement.group[piece]
+      there &= number >= placement.start[piece]
+      bound = jnp.where(there[:, None], self.sizes[piece[0]] ** -0.5, bound)
     return bound * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Places:
-  """Places of tables: large ones in groups, small ones in one array."""
-
-  rows: list[int]  # of each group
-  lookups: list[int]  # of each group, of a sample
-  tables: int  # of a group, at most
-  group: np.ndarray  # int32 [tables]
-  slot: np.ndarray  # int32 [tables], place among the tables of its group
-  start: np.ndarray  # int32 [tables], its first row in its group or the array
 
 
 def _with_scalars(after: Any, before: Any) -> Any:

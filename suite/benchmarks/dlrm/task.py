@@ -42,6 +42,7 @@ class ClicksTask(Task):
     *,
     lookups: tuple[int, ...],
     rows: optimizers.RowOptimizer,
+    groups: int = 1,
     cross_layers: int = 0,
     cross_rank: int = 1,
   ):
@@ -51,7 +52,7 @@ class ClicksTask(Task):
     self._lookups = lookups
     self._rows = rows
     self._tables = Tables(
-      hp.tables, lookups, hp.bottom_layers[-1], hp.whole_table_rows
+      hp.tables, lookups, hp.bottom_layers[-1], hp.whole_table_rows, groups
     )
     size = dlrm.Size(
       self._tables,

@@ -82,6 +82,11 @@ class Hparams(ClicksHparams):
     _LOOKUPS,
     'Rows of each table that a sample names; their sum is its vector.',
   )
+  table_groups: int = tunable(
+    8,
+    'Groups of devices, each of which has some of the large tables.',
+    valid=one_of(1, 2, 4, 8, 16, 32, 64),
+  )
   cross_layers: int = fixed(3, 'Layers of the cross network.')
   cross_rank: int = fixed(512, 'Rank of its matrices.')
 

@@ -18,17 +18,21 @@ class DcnTask(ClicksTask):
       decay_start=hp.decay_start_step,
       decay_steps=hp.decay_steps,
     )
+    self.rate = lambda count: (
+      schedule(count) / (1 + hp.learning_rate_decay * count)
+    )
     by_rows = {'adagrad': optimizers.row_adagrad}[hp.opt_name]
     super().__init__(
       hp,
       data,
       lookups=hp.lookups,
       rows=by_rows(
-        lambda count: schedule(count) / (1 + hp.learning_rate_decay * count),
+        self.rate,
         epsilon=hp.epsilon,
         initial=hp.initial_accumulator,
         weight_decay=hp.weight_decay,
       ),
+      groups=hp.table_groups,
       cross_layers=hp.cross_layers,
       cross_rank=hp.cross_rank,
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 
 from absl.testing import absltest, parameterized
@@ -20,8 +21,9 @@ from tests.suite.benchmarks import dlrm_dcnv2_spec_test as spec
 DEVICES, ROWS, WIDTH = 8, 64, 8
 # Several lookups of a table, some with a width of their own; two are small.
 TABLES = tables_lib.Tables((5000, 3, 700, 40, 9000), (3, 1, 2, 2, 1), WIDTH, 50)
-# The same, of which sums travel: from groups of 4 devices, or of one.
-SUMS = dataclasses.replace(TABLES, lookups=(6, 1, 4, 2, 3), groups=2)
+# The same, of which sums travel: from groups of 4 devices, or of one; the most
+# named tables are in pieces.
+SUMS = dataclasses.replace(TABLES, lookups=(9, 1, 4, 2, 3), groups=2)
 OF_ONE = dataclasses.replace(SUMS, groups=8)
 OPTIMIZERS = {
   'sgd': optimizers.row_sgd(optax.constant_schedule(0.25)),
@@ -217,7 +219,9 @@ class SpreadTest(parameterized.TestCase):
       # terms of each, of all samples.
       self.assertLessEqual(sizes.pop('reduce-scatter'), 2 * rows * 2 * WIDTH)
       self.assertLessEqual(sizes.pop('all-gather'), ROWS * 2 * WIDTH)
-      ids = DEVICES * exchange.capacity(rows * 9, 4)
+      most = max(tables._placement.lookups)
+      self.assertEqual(most, 8.5)  # of two pieces: half of 9, and 4
+      ids = DEVICES * exchange.capacity(math.ceil(rows * most), 4)
       self.assertLessEqual(
         sizes.pop('all-to-all'), max(ids, 2 * rows * 2 * WIDTH)
       )
@@ -227,14 +231,37 @@ class SpreadTest(parameterized.TestCase):
       self.assertLessEqual(sizes.pop('all-to-all'), room * WIDTH)
     self.assertLessEqual(max(sizes.values()), 1)  # how many turns it takes
 
-  def test_tables_fill_groups_evenly_and_the_most_looked_up_are_apart(self):
+  def test_tables_fill_groups_evenly_and_the_most_looked_up_are_cut(self):
     """Those of DLRM-DCNv2: five of 40 M rows, one of them named 100 times."""
-    found = tables_lib.Tables(spec.TABLES, spec.LOOKUPS, WIDTH, 2500)
-    places = found._places
-    self.assertEqual(places.tables, 2)  # 16 sums travel for 15 large tables
-    self.assertEqual(sum(places.rows), found.large)
-    self.assertLess(max(places.rows), 40_050_000)
-    self.assertEqual((max(places.lookups), sum(places.lookups)), (100, 194))
+    for groups, slots, rows, lookups in ((8, 2, 43.1, 51), (4, 4, 80.5, 66)):
+      placed = tables_lib.Tables(
+        spec.TABLES, spec.LOOKUPS, WIDTH, 2500, groups=groups
+      )._placement
+      self.assertEqual(placed.slots, slots)  # 16 sums travel for 15 tables
+      self.assertEqual(
+        sum(placed.rows), sum(n for n in spec.TABLES if n > 2500)
+      )
+      self.assertLess(max(placed.rows) / 1e6, rows)
+      self.assertEqual(
+        (max(placed.lookups), sum(placed.lookups)), (lookups, 194)
+      )
+      self.assertEqual({*np.flatnonzero(placed.pieces > 1).tolist()}, {20})
+      self.assertEqual(placed.pieces[20], 2)
+
+  def test_pieces_are_in_different_groups_and_have_all_rows_once(self):
+    for tables in (SUMS, OF_ONE):
+      placed = tables._placement
+      for number in (0, 2, 4):
+        count = placed.pieces[number]
+        groups = placed.group[number, :count].tolist()
+        self.assertLen({*groups}, count)
+        rows = np.asarray(tables._row(number, jnp.arange(tables.sizes[number])))
+        self.assertLen(np.unique(rows), tables.sizes[number])
+        self.assertEqual(
+          {*(rows * len(placed.rows) // tables.store_rows).tolist()}, {*groups}
+        )
+    self.assertEqual(SUMS._placement.pieces.tolist(), [2, 1, 1, 1, 1])
+    self.assertEqual(OF_ONE._placement.pieces.tolist(), [4, 1, 2, 1, 2])
 
   def test_a_device_of_many_sends_at_most_half_more_than_it_needs(self):
     for lookups in (2_000, 20_000, 500_000):
@@ -245,7 +272,7 @@ class SpreadTest(parameterized.TestCase):
 
 
 class TablesTest(parameterized.TestCase):
-  @parameterized.parameters(TABLES, SUMS)
+  @parameterized.parameters(TABLES, SUMS, OF_ONE)
   def test_every_table_starts_uniform_up_to_the_root_of_its_rows(self, tables):
     store, small = jax.jit(tables.init)(jax.random.key(3, impl='rbg'))
     for number, rows in enumerate(tables.sizes):
@@ -270,7 +297,7 @@ class TablesTest(parameterized.TestCase):
     given = [
       draws.normal(size=(n, WIDTH)).astype(np.float32) for n in TABLES.sizes
     ]
-    for tables in (TABLES, OF_ONE):
+    for tables in (TABLES, SUMS, OF_ONE):
       packed = tables.packed(given)
       for number, table in enumerate(given):
         np.testing.assert_array_equal(tables.table(number, *packed), table)

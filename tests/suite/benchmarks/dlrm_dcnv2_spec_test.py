@@ -50,11 +50,12 @@ TABLE = spec_table.Table(
     'cross_rank': 512,
   },
   tunable={'global_batch_size': 65_536, 'base_learning_rate': 0.004},
-  of_the_system=clicks_spec.OF_THE_SYSTEM,
+  of_the_system=(*clicks_spec.OF_THE_SYSTEM, 'table_groups'),
   allowed=(
     {'global_batch_size': '135168', 'base_learning_rate': '0.0034'},
     {'global_batch_size': '16384', 'base_learning_rate': '0.005'},
     {'gradient_accumulation_steps': '2', 'compute_dtype': 'bfloat16'},
+    {'table_groups': '4'},
   ),
   refused=(
     {'opt_name': 'sgd'},
@@ -66,6 +67,7 @@ TABLE = spec_table.Table(
     {'decay_start_step': '100'},
     {'learning_rate_decay': '1'},
     {'cross_rank': '256'},
+    {'table_groups': '6'},
   ),
   logged={
     'global_batch_size': 65_536,
