@@ -1,18 +1,26 @@
-r"""DLRM here and in PyTorch: seconds to the same AUC, and for a step.
+r"""DLRM and DLRM-DCNv2 here and in PyTorch: seconds to an AUC, and for a step.
 
 python studies/dlrm_pytorch.py --data_dir=data --target=0.8
+python studies/dlrm_pytorch.py --data_dir=data --benchmark=dlrm_dcnv2
 
 Both train on the same batches in the same order with the same rates and initial
 distributions, on the same cores, in turns; batches of both come from our
-pipeline. The PyTorch side is written after the definition of the reference
-(facebookresearch/dlrm, dlrm_s_pytorch.py): an EmbeddingBag for each table with
-sparse gradients, which are made dense where the table has fewer than 256
-million numbers and coalesced otherwise; SGD; scikit-learn's AUC.
+pipeline. The PyTorch side of DLRM is written after the definition of the
+reference (facebookresearch/dlrm, dlrm_s_pytorch.py): an EmbeddingBag for each
+table with sparse gradients, which are made dense where the table has fewer than
+256 million numbers and coalesced otherwise; SGD. That of DLRM-DCNv2 is put
+together of PyTorch's own parts, as torchrec's need a GPU: bags with sparse
+gradients, Linear, and Adagrad, which updates the rows of a batch. The AUC is
+scikit-learn's.
+
+--table_factor=10 trains with tables of so many times as many rows, of which the
+clicks name as many as before: as the full size, whose tables are far larger
+than a batch.
 
 python studies/dlrm_pytorch.py --steps=20 --table_cap=200000
 
-times single steps instead, at the widths of the reference and a batch of 2048,
-that of its script, with tables of at most so many rows.
+times single steps and evals instead, in turns, at the widths of the reference
+and a batch of 2048, that of its script, with tables of at most so many rows.
 """
 
 import dataclasses
@@ -39,99 +47,162 @@ from suite import hparams
 from suite.run.task import Facts
 from suite.target import Target
 
+_BENCHMARK = flags.DEFINE_enum(
+  'benchmark', 'dlrm', ['dlrm', 'dlrm_dcnv2'], 'What to train.'
+)
 _DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'Where the data set lies.')
 _GOAL = flags.DEFINE_float('target', 0.8, 'AUC that ends a run.')
 _RUNS = flags.DEFINE_integer('runs', 1, 'Runs of each, in turns.')
 _STEPS = flags.DEFINE_integer('steps', 0, 'Time so many steps, and no run.')
 _CAP = flags.DEFINE_integer('table_cap', 200_000, 'Rows of a table, at most.')
 _BATCH = flags.DEFINE_integer('batch', 2048, 'Samples of a step that is timed.')
+_FACTOR = flags.DEFINE_integer(
+  'table_factor', 1, 'Rows for each that is named.'
+)
 _CHANGES = flags.DEFINE_multi_string('hp', [], 'Changes, name=value.')
 
 _DENSE_BELOW = 256_000_000  # numbers of a table
 
 
 class Model(torch.nn.Module):
-  """DLRM: a bag for each table, two perceptrons, dot products."""
+  """A bag for each table, two perceptrons, and how their vectors meet."""
 
-  def __init__(self, hp, draws: np.random.Generator):
+  def __init__(self, hp, met: int):
     super().__init__()
-    width, vectors = hp.bottom_layers[-1], 1 + len(hp.tables)
+    self.lookups = getattr(hp, 'lookups', (1,) * len(hp.tables))
+    self.width = hp.bottom_layers[-1]
     self.bags = torch.nn.ModuleList(
-      torch.nn.EmbeddingBag(rows, width, mode='sum', sparse=True)
+      torch.nn.EmbeddingBag(rows, self.width, mode='sum', sparse=True)
       for rows in hp.tables
     )
     for bag in self.bags:
       limit = bag.num_embeddings**-0.5
       torch.nn.init.uniform_(bag.weight, -limit, limit)
-    met = width + vectors * (vectors - 1) // 2
-    self.bottom = self._perceptron((hp.counts, *hp.bottom_layers), draws)
-    self.top = self._perceptron((met, *hp.top_layers), draws)[:-1]
-    pairs = [(i, j) for i in range(vectors) for j in range(i)]
-    self.pairs = torch.tensor(pairs).T
-
-  def _perceptron(self, widths, draws):
-    layers = []
-    for into, out in itertools.pairwise(widths):
-      layer = torch.nn.Linear(into, out)
-      for parameter, deviation in (
-        (layer.weight, (2 / (into + out)) ** 0.5),
-        (layer.bias, out**-0.5),
-      ):
-        drawn = draws.normal(0, deviation, parameter.shape)
-        parameter.data = torch.from_numpy(drawn.astype(np.float32))
-      layers += [layer, torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers)
+    self.bottom = _perceptron((hp.counts, *hp.bottom_layers))
+    self.top = _perceptron((met, *hp.top_layers))[:-1]
 
   def forward(self, counts: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """[N, counts] and [tables, N] -> chances [N]."""
+    """[N, counts] and [N, lookups] -> logits [N]."""
     bottom = self.bottom(counts)
-    offsets = torch.arange(len(counts))
-    found = [bag(i, offsets) for bag, i in zip(self.bags, ids, strict=True)]
-    vectors = torch.stack([bottom, *found], 1)
+    each = ids.split(self.lookups, dim=1)
+    found = [bag(i) for bag, i in zip(self.bags, each, strict=True)]
+    return self.top(self.meet(torch.stack([bottom, *found], 1)))[:, 0]
+
+
+class Dlrm(Model):
+  """Dot products; SGD with dense gradients of all but the largest tables."""
+
+  def __init__(self, hp):
+    vectors = 1 + len(hp.tables)
+    super().__init__(hp, hp.bottom_layers[-1] + vectors * (vectors - 1) // 2)
+    for layer in [*self.bottom, *self.top]:
+      if isinstance(layer, torch.nn.Linear):
+        out, into = layer.weight.shape
+        torch.nn.init.normal_(layer.weight, 0, (2 / (into + out)) ** 0.5)
+        torch.nn.init.normal_(layer.bias, 0, out**-0.5)
+    pairs = [(i, j) for i in range(vectors) for j in range(i)]
+    self.pairs = torch.tensor(pairs).T
+    self.optimizer = torch.optim.SGD(self.parameters(), lr=0.0)
+    self._of_chances = torch.nn.BCELoss()
+
+  def meet(self, vectors):
+    """[N, vectors, width] -> what the top perceptron gets."""
     products = torch.bmm(vectors, vectors.transpose(1, 2))
     dots = products[:, self.pairs[0], self.pairs[1]]
-    return torch.sigmoid(self.top(torch.cat([bottom, dots], 1)))[:, 0]
+    return torch.cat([vectors[:, 0], dots], 1)
+
+  def loss(self, logits, labels):
+    """The reference's, of chances."""
+    return self._of_chances(torch.sigmoid(logits), labels)
+
+  def prepare(self):
+    """Changes gradients before the optimizer gets them."""
+    for parameter in self.parameters():
+      if parameter.grad.is_sparse:
+        small = parameter.numel() < _DENSE_BELOW
+        gradient = parameter.grad
+        parameter.grad = gradient.to_dense() if small else gradient.coalesce()
+
+
+class Dcn(Model):
+  """A cross network; Adagrad, of tables in the rows of a batch."""
+
+  def __init__(self, hp):
+    met = hp.bottom_layers[-1] * (1 + len(hp.tables))
+    super().__init__(hp, met)
+    linear, layers = torch.nn.Linear, range(hp.cross_layers)
+    self.down = torch.nn.ModuleList(
+      linear(met, hp.cross_rank, bias=False) for _ in layers
+    )
+    self.up = torch.nn.ModuleList(linear(hp.cross_rank, met) for _ in layers)
+    for layer in [*self.down, *self.up]:
+      torch.nn.init.xavier_normal_(layer.weight)
+    for layer in self.up:
+      torch.nn.init.zeros_(layer.bias)
+    self.optimizer = torch.optim.Adagrad(
+      self.parameters(), lr=0.0, eps=hp.epsilon
+    )
+    self.loss = torch.nn.BCEWithLogitsLoss()
+
+  def meet(self, vectors):
+    """[N, vectors, width] -> what the top perceptron gets."""
+    first = x = vectors.flatten(1)
+    for down, up in zip(self.down, self.up, strict=True):
+      x = first * up(down(x)) + x
+    return x
+
+  def prepare(self):
+    """Leaves gradients as they are."""
+
+
+_MODELS = {'dlrm': Dlrm, 'dlrm_dcnv2': Dcn}
+
+
+def _perceptron(widths) -> torch.nn.Sequential:
+  layers = []
+  for into, out in itertools.pairwise(widths):
+    layers += [torch.nn.Linear(into, out), torch.nn.ReLU()]
+  return torch.nn.Sequential(*layers)
 
 
 class Trainer:
   """The PyTorch side: a model, its optimizer, a step and an eval."""
 
-  def __init__(self, hp, rate, seed: int):
+  def __init__(self, hp, rates, seed: int):
     torch.manual_seed(seed)
-    self.model = Model(hp, np.random.default_rng(seed))
-    self._rate, self._done = rate, 0
-    self._loss = torch.nn.BCELoss()
-    self._optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)
+    self.model = _MODELS[_BENCHMARK.value](hp)
+    self._rates = iter(rates)
 
   def step(self, batch) -> torch.Tensor:
     """One step; the loss."""
-    (group,) = self._optimizer.param_groups
-    group['lr'] = self._rate[self._done]
-    self._done += 1
-    self._optimizer.zero_grad(set_to_none=True)
-    chances = self._chances(batch)
-    loss = self._loss(chances, torch.from_numpy(batch['label']))
+    optimizer = self.model.optimizer
+    (group,) = optimizer.param_groups
+    group['lr'] = next(self._rates)
+    optimizer.zero_grad(set_to_none=True)
+    loss = self.model.loss(
+      self._logits(batch), torch.from_numpy(batch['label'])
+    )
     loss.backward()
-    for parameter in self.model.parameters():
-      if parameter.grad.is_sparse:
-        small = parameter.numel() < _DENSE_BELOW
-        gradient = parameter.grad
-        parameter.grad = gradient.to_dense() if small else gradient.coalesce()
-    self._optimizer.step()
+    self.model.prepare()
+    optimizer.step()
     return loss
 
-  @torch.no_grad()
   def auc(self, batches) -> float:
     """Of all batches, without padding."""
     scores, labels = [], []
     for batch in batches:
       real = batch['weight'] > 0
-      scores.append(self._chances(batch).numpy()[real])
+      scores.append(self.scores(batch)[real])
       labels.append(batch['label'][real])
     return metrics.roc_auc_score(np.concatenate(labels), np.concatenate(scores))
 
-  def _chances(self, batch):
-    ids = torch.from_numpy(np.ascontiguousarray(batch['ids'].T)).long()
+  @torch.no_grad()
+  def scores(self, batch) -> np.ndarray:
+    """Logits [N]."""
+    return self._logits(batch).numpy()
+
+  def _logits(self, batch):
+    ids = torch.from_numpy(batch['ids']).long()
     return self.model(torch.from_numpy(batch['dense']), ids)
 
 
@@ -145,9 +216,8 @@ class Run:
   quality: float
 
 
-def theirs(size, hp, directory: str, seed: int, target: float) -> Run:
+def theirs(task, hp, directory: str, seed: int, target: float) -> Run:
   """Trains the PyTorch side from opening the data to the target."""
-  task = benchmark_lib.get('dlrm').task(hp, size.data)
   blocks = task.blocks(Facts())
   steps = sum(block.steps for block in blocks)
   rates = np.asarray(jax.vmap(task.rate)(np.arange(steps)), float).tolist()
@@ -155,8 +225,8 @@ def theirs(size, hp, directory: str, seed: int, target: float) -> Run:
   start, worked, done = time.perf_counter(), time.process_time(), 0
   clicks = criteo.load(directory)
   batches = criteo.train_batches(
-    clicks, batch_size=hp.global_batch_size, seed=seed, shuffle=True,
-    drop_last=False,
+    clicks, batch_size=hp.global_batch_size, seed=seed, shuffle=task.shuffles,
+    drop_last=not task.keeps_rest,
   )  # fmt: skip
   for block in blocks:
     for _ in range(block.steps):
@@ -171,9 +241,9 @@ def theirs(size, hp, directory: str, seed: int, target: float) -> Run:
   raise RuntimeError(f'PyTorch did not reach {target}; last {quality:.4f}.')
 
 
-def ours(size, hp, directory: str, seed: int, target: float) -> Run:
+def ours(task, hp, directory: str, seed: int, target: float) -> Run:
   """The benchmark's own loop, from run_start to run_stop."""
-  task = benchmark_lib.get('dlrm').task(hp, size.data)
+  del hp
   one = timed_run.to_target(
     task, Target(at_least={'AUC': target}), directory, seed
   )
@@ -183,10 +253,16 @@ def ours(size, hp, directory: str, seed: int, target: float) -> Run:
 
 def compare_runs(size, hp, directory: str) -> None:
   """Prints every run as it ends, and the ratios of the medians."""
+  benchmark_lib.get(_BENCHMARK.value).task(hp, size.data).inspect(directory)
+  hp = dataclasses.replace(
+    hp, tables=tuple(_FACTOR.value * rows for rows in hp.tables)
+  )
   found: dict[str, list[Run]] = {}
   for seed in range(_RUNS.value):
     for name, run in (('PyTorch', theirs), ('here', ours)):
-      one = run(size, hp, directory, seed, _GOAL.value)
+      task = benchmark_lib.get(_BENCHMARK.value).task(hp, size.data)
+      task.inspect = lambda _: Facts()  # its tables may be larger
+      one = run(task, hp, directory, seed, _GOAL.value)
       found.setdefault(name, []).append(one)
       print(
         f'{name}, seed {seed}: {one.seconds:.1f} s, '
@@ -203,44 +279,62 @@ def compare_runs(size, hp, directory: str) -> None:
 
 
 def compare_steps(size, hp) -> None:
-  """Prints the median seconds of a step, on batches of random clicks."""
+  """Prints the median seconds of a step and of an eval of random clicks."""
   hp = dataclasses.replace(
     hp,
     global_batch_size=_BATCH.value,
     tables=tuple(min(rows, _CAP.value) for rows in hp.tables),
   )
   draws, rows = np.random.default_rng(0), hp.global_batch_size
+  lookups = getattr(hp, 'lookups', (1,) * len(hp.tables))
   batch = {
     'dense': draws.exponential(size=(rows, hp.counts)).astype(np.float32),
-    'ids': np.stack(
-      [np.minimum(draws.zipf(1.2, rows) - 1, n - 1) for n in hp.tables], 1
+    'ids': np.concatenate(
+      [
+        np.minimum(draws.zipf(1.2, (rows, hot)) - 1, n - 1)
+        for n, hot in zip(hp.tables, lookups, strict=True)
+      ],
+      axis=1,
     ).astype(np.int32),
     'label': (draws.random(rows) < 0.03).astype(np.float32),
     'weight': np.ones(rows, np.float32),
   }
-  trainer = Trainer(hp, [1.0] * 1000, 0)
-  task = benchmark_lib.get('dlrm').task(hp, size.data)
+  trainer = Trainer(hp, itertools.repeat(0.004), 0)
+  task = benchmark_lib.get(_BENCHMARK.value).task(hp, size.data)
   state = jax.jit(lambda s: task.init(jax.random.key(s, impl='rbg')))(0)
-  step = jax.jit(task.train_step, donate_argnums=0)
+  step, predict = (
+    jax.jit(task.train_step, donate_argnums=0),
+    jax.jit(task.predict),
+  )
   held = [state]
 
-  def once():
-    held[0], _ = step(held[0], batch)
-    jax.block_until_ready(held[0])
+  def train():
+    held[0], metrics_ = step(held[0], batch)
+    jax.block_until_ready((held[0], metrics_))
 
-  for name, call in (
-    ('PyTorch', lambda: trainer.step(batch).item()),
-    ('here', once),
+  for what, theirs_, ours_ in (
+    ('a step', lambda: trainer.step(batch).item(), train),
+    (
+      'an eval',
+      lambda: trainer.scores(batch),
+      lambda: jax.device_get(predict(held[0], batch)['score']),
+    ),
   ):
-    call()
-    seconds, busy = [], []
-    for _ in range(_STEPS.value):
-      start, worked = time.perf_counter(), time.process_time()
-      call()
-      seconds.append(time.perf_counter() - start)
-      busy.append(time.process_time() - worked)
-    wall, cores = (1e3 * statistics.median(each) for each in (seconds, busy))
-    print(f'{name}: {wall:.1f} ms a step, {cores:.1f} ms of a core', flush=True)
+    calls = {'PyTorch': theirs_, 'here': ours_}
+    found = {name: [] for name in calls}
+    for turn in range(1 + _STEPS.value):
+      for name, call in calls.items():
+        start, worked = time.perf_counter(), time.process_time()
+        call()
+        took = time.perf_counter() - start, time.process_time() - worked
+        found[name] += [took] * (turn > 0)  # the first compiles
+    for name, each in found.items():
+      wall, cores = (
+        1e3 * statistics.median(x) for x in zip(*each, strict=True)
+      )
+      print(
+        f'{name}: {wall:.1f} ms {what}, {cores:.1f} ms of a core', flush=True
+      )
 
 
 def main(argv):
@@ -248,7 +342,9 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   changes = dict(text.split('=', 1) for text in _CHANGES.value)
-  size = benchmark_lib.get('dlrm').size('reference' if _STEPS.value else 'tiny')
+  size = benchmark_lib.get(_BENCHMARK.value).size(
+    'reference' if _STEPS.value else 'tiny'
+  )
   hp = hparams.override(size.hparams, changes, hparams.Division.OPEN)
   if _STEPS.value:
     compare_steps(size, hp)
