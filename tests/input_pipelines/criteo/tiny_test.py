@@ -66,6 +66,23 @@ class ClicksTest(absltest.TestCase):
     linear = metrics.roc_auc_score(test.label, model.predict(inputs(test)))
     self.assertBetween(linear, 0.6, 0.78)
 
+  def test_clicks_are_those_that_curves_were_made_with(self):
+    """Sums that each constant of the generator moves."""
+    clicks = tiny.make(2000, 3)
+    self.assertAlmostEqual(clicks.chance.sum(), 630.327271, places=3)
+    found = {
+      name: int(getattr(clicks, name).sum(dtype=np.int64))
+      for name in ('label', 'counts', 'no_count', 'values', 'no_value')
+    }
+    expected = {
+      'label': 630,
+      'counts': 151_862,
+      'no_count': 2546,
+      'values': 112_302_146_528_415,
+      'no_value': 1014,
+    }
+    self.assertEqual(found, expected)
+
   def test_full_sizes_are_those_that_it_declares(self):
     self.assertEqual((min(tiny.TABLES), max(tiny.TABLES)), (3, 103728))
     self.assertLen(tiny.HOTS, 26)
