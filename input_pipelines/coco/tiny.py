@@ -121,10 +121,10 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, list[Shape]]:
   """An image uint8 [H, W, 3] and the shapes in it, from back to front."""
   kind = rng.random()
   size = tuple(int(n) for n in rng.integers(*_SIDES, 2, endpoint=True))
-  image = _ground(rng, size)
+  image = ground(rng, size)
   shapes: list[Shape] = []
   if kind < _EMPTY_SHARE:
-    return _noisy(rng, image), shapes
+    return noisy(rng, image), shapes
   crowded = kind < _EMPTY_SHARE + _CROWDED_SHARE
   count = rng.integers(*(_CROWDED if crowded else _COUNTS), endpoint=True)
   if kind > 1 - _CROWD_SHARE:
@@ -149,7 +149,7 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, list[Shape]]:
     ]
     shapes.append(Shape(label, mask))
     image[mask] = rng.uniform(0, 255, 3)
-  return _noisy(rng, image), shapes
+  return noisy(rng, image), shapes
 
 
 def drawn(
@@ -232,7 +232,7 @@ def _annotation(number: int, image: int, shape: Shape) -> dict[str, Any]:
   }
 
 
-def _ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+def ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
   """Blotches of six by six colours, float32 [H, W, 3]."""
   blotches = rng.uniform(0, 0.6 * 255, (6, 6, 3)).astype(np.float32)
   return cv2.resize(blotches, size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -255,7 +255,8 @@ def _cluster(rng: np.random.Generator, image: np.ndarray) -> Shape:
   return Shape(label, whole, crowd=True)
 
 
-def _noisy(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def noisy(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+  """An image with noise in each of its numbers: uint8 [H, W, 3]."""
   noise = rng.normal(0, 20, image.shape).astype(np.float32)
   return np.clip(image + noise, 0, 255).astype(np.uint8)
 

@@ -241,6 +241,18 @@ class OfficialCheckerTest(parameterized.TestCase):
     place = 1000 if size == 'v3.0' else 168_000
     self.assertEqual(result.evals[0].at, {'epoch_num': place})
 
+  @parameterized.parameters(
+    ('reference', '1.1.0', {}),
+    ('v1.0', '1.0.0', {'decay_places': '44,55', 'warmup_factor': '1'}),
+    ('v1.0', '0.7.0', {
+      'global_batch_size': '2048', 'base_learning_rate': '0.29248',
+      'warmup_steps': '1489', 'decay_places': '60,75', 'max_samples': '1',
+      'weight_decay': '4e-5', 'model_bn_span': '16',
+    }),
+  )  # fmt: skip
+  def test_ssd_passes_by_the_rules_of_its_rounds(self, name, ruleset, changes):
+    self.passes('ssd', ruleset, changes, [0.1, 0.229, 0.23], size_name=name)
+
   def test_minigo_with_too_few_games_fails(self):
     path, _ = self.minigo({}, games=8191)
     self.assertFalse(_official(path, '2.1.0'))

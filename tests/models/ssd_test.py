@@ -4,6 +4,7 @@ import functools
 import zlib
 
 from absl.testing import absltest, parameterized
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -224,13 +225,14 @@ class ModelTest(parameterized.TestCase):
     self.assertEqual(logits.shape, (2, 8732, 81))
 
   def test_heads_begin_as_in_the_reference(self):
-    size = ssd.Size((1,), (16,), (1,), (64,), (32,), (2,), (4, 4), 21)
-    params, _ = quick.jit(model(size).init)(jax.random.key(1, impl='rbg'))
-    kernel = np.asarray(params['classes'][0]['kernel'])
+    head = ssd._conv(
+      16, 84, kernel=3, bias=True, dtype=jnp.dtype('float32'),
+      rngs=nnx.Rngs(jax.random.key(1, impl='rbg')),
+    )  # fmt: skip
+    kernel, bias = np.asarray(head.kernel[...]), np.asarray(head.bias[...])
     bound = np.sqrt(6 / (9 * 16 + 9 * 84))  # Xavier's
     self.assertBetween(np.abs(kernel).max(), 0.98 * bound, bound)
     self.assertAlmostEqual(kernel.std(), bound / np.sqrt(3), delta=0.02 * bound)
-    bias = np.asarray(params['classes'][0]['bias'])
     self.assertBetween(np.abs(bias).max(), 0.9 / 12, 1 / 12)
 
   def test_outputs_are_those_of_the_reference(self):

@@ -1,0 +1,167 @@
+"""Start weights of SSD's backbone: torchvision's ResNet-34, or tiny's own.
+
+The published file is converted without PyTorch. Its last stage, which SSD has
+not, is left out. The backbone of tiny is made by `bootstrap`.
+"""
+
+from collections.abc import Callable, Mapping
+import functools
+import hashlib
+import importlib
+import os
+
+import numpy as np
+
+from input_pipelines.reading import arrays
+from input_pipelines.writing import published, recipe, weights
+from suite.benchmarks import ssd
+
+VERSION = '1.0.0'
+# PyTorch names the files of its hub by the first digits of their SHA-256.
+FILE, SHA256_PREFIX = 'resnet34-333f7ec4.pth', '333f7ec4'
+
+HOW_TO = """\
+  1. Put resnet34-333f7ec4.pth, 87 MB, the ResNet-34 of torchvision that was
+     trained on ImageNet, anywhere below {downloads}; it is at
+     download.pytorch.org/models.
+  2. Run this command again: it checks it and writes the weights, 33 MB.
+All submitters start from this file: results from another start do not compare
+with theirs."""
+
+_NORM = {
+  'params/{}/scale': 'weight',
+  'params/{}/bias': 'bias',
+  'stats/{}/mean': 'running_mean',
+  'stats/{}/var': 'running_var',
+}
+
+
+def build(
+  order: recipe.Order,
+  *,
+  prefix: str = SHA256_PREFIX,
+  hp: ssd.Hparams | None = None,
+) -> str:
+  """Converts the published file; returns the data set's directory."""
+  path = _find(order)
+  if order.check_downloads:
+    _check(path, prefix)
+  size = ssd.BENCHMARK.size('reference')
+  return weights.write(
+    order.data_dir,
+    size.start.name,
+    VERSION,
+    converted(published.pytorch(path), hp or size.hparams),
+    {'source': FILE},
+    summary='The backbone that SSD starts from.',
+  )
+
+
+def converted(
+  found: Mapping[str, np.ndarray], hp: ssd.Hparams
+) -> published.Published:
+  """Arrays of torchvision -> ours, each made when it is asked for."""
+  names = by_path(hp)
+  lacks = [name for name in names.values() if name not in found]
+  if lacks:
+    raise ValueError(
+      f'Expected {lacks[0]} and {len(lacks) - 1} other arrays in {FILE}, got '
+      'none.'
+    )
+
+  def made(name: str) -> np.ndarray:
+    values = np.asarray(found[name], np.float32)
+    # Kernels [out, in, height, width] have their channels last here.
+    return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
+
+  readers: dict[str, Callable[[], np.ndarray]] = {
+    path: functools.partial(made, name) for path, name in names.items()
+  }
+  return published.Published(readers)
+
+
+def by_path(hp: ssd.Hparams) -> dict[str, str]:
+  """Path of an array of the backbone -> its name in torchvision."""
+  names = {
+    'params/backbone/conv1/kernel': 'conv1.weight',
+    **_norm('bn1', 'bn1'),
+  }
+  channels = hp.stage_widths[0]
+  for stage, (blocks, width, stride) in enumerate(
+    zip(hp.stage_blocks, hp.stage_widths, hp.stage_strides, strict=True)
+  ):
+    for block in range(blocks):
+      ours, theirs = f'stages/{stage}/{block}', f'layer{stage + 1}.{block}'
+      for number in (1, 2):
+        kernel = f'params/backbone/{ours}/conv{number}/kernel'
+        names[kernel] = f'{theirs}.conv{number}.weight'
+        names |= _norm(f'{ours}/bn{number}', f'{theirs}.bn{number}')
+      if not block and (stride != 1 or width != channels):
+        kernel = f'params/backbone/{ours}/project/kernel'
+        names[kernel] = f'{theirs}.downsample.0.weight'
+        names |= _norm(f'{ours}/project_bn', f'{theirs}.downsample.1')
+    channels = width
+  return names
+
+
+def verify(directory: str) -> None:
+  """Raises unless the directory holds start weights."""
+  arrays.of_data_set(directory)
+
+
+def _norm(ours: str, theirs: str) -> dict[str, str]:
+  return {
+    path.format(f'backbone/{ours}'): f'{theirs}.{name}'
+    for path, name in _NORM.items()
+  }
+
+
+def _find(order: recipe.Order) -> str:
+  root = os.path.expanduser(order.downloads)
+  for folder, folders, files in os.walk(root):
+    folders.sort()
+    if FILE in files:
+      return os.path.join(folder, FILE)
+  raise FileNotFoundError(f'Expected {FILE} below {root}, found none.')
+
+
+def _check(path: str, prefix: str) -> None:
+  with open(path, 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  if not digest.startswith(prefix):
+    raise ValueError(
+      f'Expected a SHA-256 that begins with {prefix} of {path}, as its name '
+      f'says, got {digest}: download it again.'
+    )
+
+
+def _bootstrap(order: recipe.Order) -> str:
+  # JAX and the model are imported where they are needed.
+  module = importlib.import_module('suite.benchmarks.ssd.bootstrap')
+  return module.build(order)
+
+
+RECIPES = (
+  recipe.Recipe(
+    name='resnet34_start',
+    summary="torchvision's ResNet-34, the backbone that SSD starts from",
+    licence='BSD-3-Clause, of torchvision; trained on ImageNet',
+    bytes=33_000_000,
+    splits={},
+    verify=verify,
+    check=lambda features: None,
+    build=build,
+    needs='a file of PyTorch, 87 MB',
+    how_to=HOW_TO,
+  ),
+  recipe.Recipe(
+    name='scenes_start',
+    summary='what SSD tiny starts from: made by training for a minute',
+    licence='none needed; it is made by training',
+    bytes=400_000,
+    splits={},
+    verify=verify,
+    check=lambda features: None,
+    build=_bootstrap,
+  ),
+)
