@@ -1,10 +1,11 @@
-"""Faults at random moments: kills, full disks, Ctrl-C in startup.
+"""Faults at random moments: kills, dead ranks, full disks, Ctrl-C in startup.
 
 Nothing may be left of them in the losses, in the exit code, or in what the log
 says. TESTS_FAULTS sets how often each is repeated.
 """
 
 import contextlib
+import glob
 import json
 import os
 import random
@@ -24,6 +25,10 @@ from tests.launch import digits_data, processes
 
 _TIMES = int(os.environ.get('TESTS_FAULTS', '4'))
 _LONGEST = 900  # seconds of a wait; the bounds themselves are far lower
+# From a death to the end of all, in seconds: the longest that a rank may be
+# silent, and what a busy machine adds.
+_BOUND = 90
+_JOIN = 20  # --join_seconds where ranks do not come
 _NO_SPACE = 'No space left on device|another process|an error elsewhere'
 
 
@@ -61,10 +66,16 @@ class FaultsTestCase(parameterized.TestCase):
     return record['losses'], evals
 
   def reason(self, name):
-    """The reason that the log ends with."""
-    found = run_log.ending(self.path(name, 'result_0.txt'))
-    self.assertEqual(found['status'], 'aborted')
-    return found['reason']
+    """The reason that the log ends with, where it lies now; None: no log."""
+    place = self.path(name)
+    found = glob.glob(f'{place}/result_0.txt')
+    found += glob.glob(f'{place}/interrupted/run_0_*/result_0.txt')
+    if not found:
+      return None
+    self.assertLen(found, 1)
+    end = run_log.ending(found[0])
+    self.assertEqual(end['status'], 'aborted')
+    return end['reason']
 
   def assert_no_process_is_left(self, name):
     found = subprocess.run(
@@ -119,6 +130,12 @@ class _Rank:
   def end(self):
     self.process.kill()
     self.ended()
+
+
+def _ended(ranks):
+  """Exit codes of all, and the seconds until the last has ended."""
+  began = time.monotonic()
+  return [rank.ended() for rank in ranks], time.monotonic() - began
 
 
 def _until(rank, seconds, happens):
@@ -206,6 +223,113 @@ class KillTest(FaultsTestCase):
 def _unfinished(place):
   names = os.listdir(place) if os.path.isdir(place) else []
   return {name for name in names if not name.isdigit()}
+
+
+@pytest.mark.slow
+class DeathTest(FaultsTestCase):
+  """A rank dies at a random moment; the log says which, and of what."""
+
+  def test_of_a_rank_that_dies_the_log_says_so_and_not_what_it_brings(self):
+    self.dies('a rank that dies', 'worker', 1, [75, 75])
+
+  def test_of_a_supervisor_that_is_killed_the_log_says_so(self):
+    self.dies('a supervisor that is killed', 'supervisor', 1, [75, -9])
+
+  def test_where_the_supervisor_of_rank_0_is_killed_rank_1_says_so(self):
+    self.dies('a supervisor of rank 0', 'supervisor', 0, [-9, 75])
+
+  def dies(self, what, kind, rank, codes):
+    says = {
+      'worker': 'its process was ended by SIGKILL',
+      'supervisor': 'its connection was closed',
+    }[kind]
+    logs, longest = 0, 0.0
+    for number in range(_TIMES):
+      name = f'run_{number}'
+      ranks = self.start(name, 2, '--hp=max_epochs=100000')
+      _until(ranks[0], _LONGEST, lambda ranks=ranks: ranks[0].says('"stage"'))
+      # In startup, in the first steps, in an eval, in a save.
+      _until(ranks[0], self.random.uniform(0, 12), lambda: False)
+      victim = ranks[rank]
+      _kill(victim.worker() if kind == 'worker' else victim.process.pid)
+      found, seconds = _ended(ranks)
+      said = [each.errors for each in ranks]
+      self.assertEqual(found, codes, said)
+      self.assertRegex(said[1 - rank], rf'rank {rank} \(\S+\): {says}')
+      reason = self.reason(name)
+      if reason is not None:  # else it had not been opened
+        logs += 1
+        self.assertRegex(reason, rf'^rank {rank} \(\S+\): {says}')
+      self.assertLess(seconds, _BOUND)
+      self.assert_no_process_is_left(name)
+      longest = max(longest, seconds)
+      shutil.rmtree(self.path(name), ignore_errors=True)
+    print(
+      f'{what}: {_TIMES} of {_TIMES}, {logs} with a log, at most {longest:.1f} '
+      's to the end'
+    )
+    self.assertGreater(logs, 0)
+
+
+@pytest.mark.slow
+class MeetingTest(FaultsTestCase):
+  """Deaths before all ranks have met, and of who watches a new worker."""
+
+  def test_a_rank_that_dies_before_all_have_met_ends_the_others(self):
+    seconds = self.seconds_to_meet()
+    at_once = []
+    for number in range(_TIMES):
+      name = f'run_{number}'
+      ranks = self.start(name, 3, f'--join_seconds={_JOIN}')
+      victim = self.random.randrange(3)
+      time.sleep(self.random.uniform(0, seconds))
+      _kill(ranks[victim].process.pid)
+      codes, took = _ended(ranks)
+      others = [n for n in range(3) if n != victim]
+      said = [ranks[n].errors for n in others]
+      self.assertEqual([codes[n] for n in others], [75, 75], said)
+      for text in said:
+        self.assertRegex(text, rf'(?i)rank {victim}\b')
+      self.assertLess(took, _JOIN + _BOUND)
+      self.assert_no_process_is_left(name)
+      if all('connection was closed' in text for text in said):
+        at_once.append(took)
+    print(
+      f'ranks that die before all have met: {_TIMES} of {_TIMES}; '
+      f'{len(at_once)} at once, within {max(at_once, default=0):.1f} s, the '
+      'others after --join_seconds'
+    )
+
+  def seconds_to_meet(self):
+    """Seconds from the start of three ranks to that of their workers."""
+    ranks = self.start('whole', 3)
+    _until(
+      ranks[0], _LONGEST, lambda: ranks[0].worker() != ranks[0].process.pid
+    )
+    seconds = time.monotonic() - ranks[0].began
+    for each in ranks:
+      each.end()
+    return seconds
+
+  def test_a_worker_ends_with_its_supervisor_in_its_first_seconds(self):
+    longest = 0.0
+    for number in range(_TIMES):
+      (rank,) = self.start(f'run_{number}', 1, '--watchdog_seconds=600')
+      own = rank.process.pid
+      _until(rank, _LONGEST, lambda rank=rank, own=own: rank.worker() != own)
+      worker = rank.worker()
+      self.assertNotEqual(worker, own, rank.errors)
+      time.sleep(self.random.uniform(0, 4))
+      _kill(own)
+      began = time.monotonic()
+      while os.path.exists(f'/proc/{worker}/exe'):
+        self.assertLess(time.monotonic() - began, _BOUND)
+      longest = max(longest, time.monotonic() - began)
+      self.assertEqual(rank.ended(), -signal.SIGKILL)
+    print(
+      f'workers whose supervisor is killed: {_TIMES} of {_TIMES}, within '
+      f'{longest:.2f} s'
+    )
 
 
 @pytest.mark.slow
