@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -44,7 +45,7 @@ from suite.results.records import (
   Setting,
   Startup,
 )
-from suite.run import checkpoint, loop, program, sharding
+from suite.run import checkpoint, loop, program, run_log, sharding
 from suite.run.checkpoint import Checkpoints
 from suite.run.feed import Data
 from suite.run.run_log import SUCCESS, RunLog, resumes
@@ -107,6 +108,7 @@ def _logged(
     job.request,
   )
   shown.starting, shown.ended = ending.at_stage, ending.at_tick
+  ending.cut_off = functools.partial(_cut_off, job, log, clock, me)
   try:
     if not job.resumed:
       _open_log(job, log, clock)
@@ -138,6 +140,28 @@ def _logged(
     if not clock.timed and not job.resumed and ranks.is_primary():
       attempts.set_aside(FLAGS.output, FLAGS.run)  # the next may start
   return me.finished(0 if result.status == SUCCESS else 1)
+
+
+def _cut_off(
+  job: Job,
+  log: RunLog,
+  clock: Clock,
+  me: worker.Worker,
+  end: loop.Interrupted,
+) -> None:
+  """Ends a run of one process in startup that does not end by itself.
+
+  It may be anywhere, so that its log is completed as that of a process that is
+  gone.
+  """
+  if not log.suspended:
+    run_log.complete(job.log_path, str(end))
+  print(f'{end}; the log says so: {job.log_path}', file=sys.stderr)
+  if clock.started is None and not job.resumed:
+    attempts.set_aside(FLAGS.output, FLAGS.run)
+  me.finished(128 + end.number)
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
 
 
 def _is_fatal(error: Exception) -> bool:
