@@ -12,12 +12,10 @@ failed, 2 refused, 128 + n ended by signal n.
 import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
-import fcntl
 import glob
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -27,7 +25,7 @@ from absl import flags as absl_flags
 
 from input_pipelines.reading import dataset
 from launch import report, score
-from launch.cluster import attempts
+from launch.cluster import attempts, locks
 from launch.support import (
   accessory,
   cli,
@@ -44,8 +42,6 @@ from suite.run import run_log
 from suite.run.blocks import where
 
 FLAGS = absl_flags.FLAGS
-
-_LOCK = 'lock'  # in the directory of a set
 
 
 def define_flags() -> None:
@@ -121,14 +117,14 @@ def settings(request: run_flags.Request, runs: int) -> dict[str, Any]:
 def claim(output: str, settings: dict[str, Any]) -> int:
   """Makes the set's directory, or finds the same set there, to continue it.
 
-  Returns the descriptor of its lock: see `_lock`.
+  Returns the descriptor of its lock.
   """
   files.claim_directory(output)
   path = os.path.join(output, 'set.json')
-  others = set(os.listdir(output)) - {_LOCK}
+  others = [n for n in os.listdir(output) if not locks.is_lock(n)]
   if others and not os.path.exists(path):
     raise ValueError(f'{output} holds other files and no set.json.')
-  lock = _lock(output)
+  lock = locks.of_set(output)
   if not os.path.exists(path):
     files.write_json(path, settings)
     return lock
@@ -140,29 +136,6 @@ def claim(output: str, settings: dict[str, Any]) -> int:
       'of one set share their settings: give another --output.'
     )
   return lock
-
-
-def _lock(output: str) -> int:
-  """Locks a set; ValueError where another process makes runs of it.
-
-  The system frees the lock when this process, and a run of it that lives on,
-  have ended in whatever way; runs inherit the descriptor.
-  """
-  flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-  handle = os.open(os.path.join(output, _LOCK), flags, 0o666)
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    holder = os.pread(handle, 200, 0).decode('ascii', 'replace')
-    os.close(handle)
-    raise ValueError(
-      f'Expected an --output where nothing runs, got {output}: process '
-      f'{holder} is at work there, or a run that it started. Wait until it has '
-      'ended, or give another --output.'
-    ) from None
-  os.ftruncate(handle, 0)
-  os.pwrite(handle, f'{os.getpid()} on {socket.gethostname()}'.encode(), 0)
-  return handle
 
 
 class Pace:
@@ -226,7 +199,11 @@ class Runner:
     if arguments is None:
       arguments = run_flags.as_arguments()
     self._arguments = arguments
-    self._environment = {**os.environ, **(environment or {})}
+    self._environment = {
+      **os.environ,
+      **(environment or {}),
+      locks.HOLDER: locks.holder(),
+    }
     self._start = start
     self._name = name
     self._resume = resume
@@ -239,10 +216,19 @@ class Runner:
     """Makes the run if it is not finished; 0, or an exit code to end on."""
     record_path = files.record_path(self._output, run)
     log_path = files.log_path(self._output, run)
-    if os.path.exists(record_path) and run_log.ending(log_path):
+    found = run_log.ending(log_path)
+    if found and os.path.exists(record_path):
       print(f'{self._head(run)} finished before', flush=True)
       self._pace.done()
       return 0
+    if found and found.get('status') == run_log.SUCCESS:
+      print(
+        f'run {run} met its target, but {record_path} is missing: put it '
+        f'there, as {_errors_path(self._output, run)} says; or move {log_path} '
+        'away for another run.',
+        file=sys.stderr,
+      )
+      return 1
     if not self._goes_on(run):
       errors = _errors_path(self._output, run)
       attempts.set_aside(self._output, run, (errors,))

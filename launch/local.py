@@ -58,18 +58,24 @@ def run(
   """Runs `python -m module arguments` in `processes` with `devices` each.
 
   Their output comes with '[rank] ' before it, unless there is one. SIGINT and
-  SIGTERM are passed on to all.
+  SIGTERM are passed on to all. OSError, and none is left, if one cannot start.
   """
   children = accessory.Children()
   shown = []
   with accessory.handled(children.handle, (signal.SIGINT, signal.SIGTERM)):
-    for rank, variables in enumerate(places(processes, devices)):
-      child = _start(module, arguments, {**(environment or {}), **variables})
-      children.add(child)
-      shown.append(
-        threading.Thread(target=_show, args=(rank, child, processes > 1))
-      )
-      shown[-1].start()
+    try:
+      for rank, variables in enumerate(places(processes, devices)):
+        child = _start(module, arguments, {**(environment or {}), **variables})
+        children.add(child)
+        shown.append(
+          threading.Thread(target=_show, args=(rank, child, processes > 1))
+        )
+        shown[-1].start()
+    except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
+      for child in children:
+        child.terminate()
+      _wait([*children], patience=0.0)
+      raise OSError(f'Rank {rank} cannot start: {error}') from error
     codes = _wait([*children])
   for thread in shown:
     thread.join()
@@ -136,17 +142,22 @@ def _show(rank: int, child: subprocess.Popen, several: bool) -> None:
     print(f'{head}{line}', end='', flush=True)
 
 
-def _wait(children: Sequence[subprocess.Popen]) -> list[int]:
-  """Exit codes of all, once the last has ended."""
+def _wait(
+  children: Sequence[subprocess.Popen], patience: float = _PATIENCE_SECONDS
+) -> list[int]:
+  """Exit codes of all, once the last has ended.
+
+  Where one fails, the others have `patience` to end by themselves.
+  """
   failed: float | None = None
   while any(child.poll() is None for child in children):
     if failed is None and any(child.returncode for child in children):
       failed = time.monotonic()
     waited = 0.0 if failed is None else time.monotonic() - failed
     for child in children:
-      if child.poll() is None and waited > _PATIENCE_SECONDS + _FORCE_SECONDS:
+      if child.poll() is None and waited > patience + _FORCE_SECONDS:
         child.kill()
-      elif child.poll() is None and waited > _PATIENCE_SECONDS:
+      elif child.poll() is None and waited > patience:
         child.terminate()
     time.sleep(0.05)
   return [child.returncode for child in children]

@@ -77,10 +77,11 @@ def main() -> int:
   if job := supervising.job(_request):
     return supervisor.supervise(job)
   request = _request()
-  # Here, so that whoever only asks, or watches, does not wait for JAX.
-  from launch import training
+  with supervising.held():
+    # Here, so that whoever only asks, or watches, does not wait for JAX.
+    from launch import training
 
-  return training.run(request)
+    return training.run(request)
 
 
 def _request() -> 'run_flags.Request':

@@ -6,7 +6,9 @@ import functools
 import logging
 import math
 import os
+import shlex
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -52,6 +54,10 @@ from suite.run.run_log import SUCCESS, RunLog, resumes
 from suite.run.task import Facts, Task
 
 FLAGS = absl_flags.FLAGS
+
+
+class Unrecorded(Exception):
+  """The record of a run that is over could not be written where it belongs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +122,7 @@ def _logged(
     ending.ignore()
     if ranks.is_primary():
       record = _record(job, result, clock)
-      records.write_run(job.record_path, record)
+      _keep(record, job.record_path)
       shown.result(record)
   except loop.Interrupted as end:
     print(f'{end}; the log says so: {job.log_path}', file=sys.stderr)
@@ -170,7 +176,36 @@ def _is_fatal(error: Exception) -> bool:
     return False  # where it failed, that is said
   if isinstance(error, OSError) and error.errno in files.DISK_ERRORS:
     return True
-  return isinstance(error, checkpoint.Failed | arrays.CorruptArrayError)
+  known = checkpoint.Failed | arrays.CorruptArrayError | Unrecorded
+  return isinstance(error, known)
+
+
+def _keep(record: RunRecord, path: str) -> None:
+  """Writes the record; Unrecorded, which says where it is, if it cannot be.
+
+  The run is over and its log is whole, so it need not be made again.
+  """
+  try:
+    records.write_run(path, record)
+  except OSError as error:
+    raise Unrecorded(
+      f'The run is over and its log is whole, but its record could not be '
+      f'written ({error}). {_kept_elsewhere(record, path)}'
+    ) from error
+
+
+def _kept_elsewhere(record: RunRecord, path: str) -> str:
+  try:
+    handle, kept = tempfile.mkstemp(prefix=f'run_{record.run}_', suffix='.json')
+    os.close(handle)
+    records.write_run(kept, record)
+  except OSError as error:
+    return (
+      f'Nor could it be written elsewhere ({error}), so it is lost; the log '
+      'can be scored and reported without it.'
+    )
+  words = shlex.join(['mv', kept, path])
+  return f'It is in {kept}; as soon as there is room: {words}'
 
 
 def _join(request: run_flags.Request) -> None:

@@ -13,7 +13,7 @@ from suite.run import run_log
 from suite.run.checkpoint import Checkpoints, Position
 
 # State of a run's files; process 0 looks, and all act on what it found.
-_NEW, _LEFT, _FINISHED, _NO_LOG = range(4)
+_NEW, _LEFT, _FINISHED, _NO_RECORD, _NO_LOG = range(5)
 
 
 def origin(request: run_flags.Request, seed: int, data: str) -> dict[str, Any]:
@@ -33,6 +33,12 @@ def find(output: str, run: int, checkpoints: Checkpoints) -> Position | None:
     raise ValueError(
       f'--resume: run {run} in {output} is finished: give another --output or '
       '--run.'
+    )
+  if found == _NO_RECORD:
+    raise ValueError(
+      f'--resume: run {run} in {output} met its target, so there is nothing to '
+      f'resume, but {files.record_path(output, run)} is missing: what it '
+      'printed at its end says where it is.'
     )
   if found == _NO_LOG:
     raise ValueError(
@@ -64,7 +70,7 @@ def _look(output: str, run: int) -> int:
   if os.path.exists(files.record_path(output, run)):
     return _FINISHED
   if ending.get('status') == run_log.SUCCESS:
-    return _FINISHED
+    return _NO_RECORD
   if os.path.exists(log_path):
     return _LEFT
   left = os.path.exists(files.checkpoints_path(output, run))

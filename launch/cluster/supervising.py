@@ -4,11 +4,12 @@ A supervisor needs neither JAX nor a benchmark's task, and imports none of them.
 """
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 
 from absl import flags as absl_flags
 
-from launch.cluster import alike, attempts, hosts, supervisor
+from launch.cluster import alike, attempts, hosts, locks, supervisor
 from launch.cluster.roll import Bounds
 from launch.support import run_flags
 from suite import files
@@ -32,12 +33,26 @@ def job(request: Callable[[], run_flags.Request]) -> supervisor.Job | None:
     lambda: alike.settings(request()),
     FLAGS.output,
     '' if FLAGS.rehearse else files.log_path(FLAGS.output, FLAGS.run),
+    held,
   )
   if FLAGS.rehearse or FLAGS.resume:
     return made
   return dataclasses.replace(
     made, set_aside=lambda: attempts.set_aside(FLAGS.output, FLAGS.run)
   )
+
+
+def held() -> contextlib.AbstractContextManager[int | None]:
+  """Holds the run of the flags against other processes.
+
+  Of all that make it one does so: the first supervisor, or who has none. Gives
+  the descriptor of the lock, which a worker inherits.
+  """
+  place = hosts.place()
+  first = place is None or place.process == 0
+  if FLAGS.rehearse or supervisor.is_worker() or not first:
+    return contextlib.nullcontext()
+  return locks.of_run(FLAGS.output, FLAGS.run)
 
 
 def bounds() -> Bounds:

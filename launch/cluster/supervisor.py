@@ -61,6 +61,10 @@ class Job:
   settings: Callable[[], Mapping[str, str]]
   output: str  # where stacks go
   log_path: str  # which rank 0's supervisor completes; '': there is none
+  # Holds the run while this rank lasts, and gives the descriptor of its lock.
+  hold: Callable[[], contextlib.AbstractContextManager[int | None]] = (
+    contextlib.nullcontext
+  )
   # Moves away what the worker left that ended before its clock started.
   set_aside: Callable[[], None] = lambda: None
 
@@ -118,6 +122,8 @@ class _Supervisor:
     self._began = self._moved = time.monotonic()
     self._heard: float | None = None  # from the hub
     self._refusal = ''  # of this rank
+    self._holding = contextlib.ExitStack()
+    self._lock: int | None = None
     self._told = False  # how the worker ended
     self._asked = 0  # the signal that this rank received
     self._signal = 0  # the signal that ends all
@@ -168,7 +174,9 @@ class _Supervisor:
   def _get_ready(self) -> Message:
     """Message that says what this rank brings, or that it refuses."""
     try:
-      return {'kind': 'settings', 'settings': dict(self._job.settings())}
+      settings = dict(self._job.settings())
+      self._lock = self._holding.enter_context(self._job.hold())
+      return {'kind': 'settings', 'settings': settings}
     except (ValueError, OSError) as error:
       self._refusal = str(error)
       return {'kind': 'fault', 'fault': 'refused', 'text': self._refusal}
@@ -305,7 +313,7 @@ class _Supervisor:
       env=environment,
       stdin=asyncio.subprocess.DEVNULL,
       start_new_session=True,  # signals reach it through its supervisor
-      pass_fds=(self._stacks,),
+      pass_fds=(self._stacks, *([self._lock] if self._lock else [])),
       preexec_fn=_ends_with(os.getpid()),
     )
     self._moved = time.monotonic()
@@ -458,6 +466,7 @@ class _Supervisor:
     for task in self._tasks:
       task.cancel()
     os.close(self._stacks)
+    self._holding.close()
 
 
 def _unnamed_file() -> int:

@@ -1,11 +1,14 @@
 """Tests of a set of runs: fresh processes, interruption, resuming."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 from absl.testing import absltest
 
@@ -118,6 +121,24 @@ class BenchmarkTest(absltest.TestCase):
     run.kill()
     run.wait()
     os.close(benchmark.claim(self.output, {'runs': 1}))
+
+  def test_a_run_that_met_its_target_and_lost_its_record_is_not_made_again(
+    self,
+  ):
+    os.makedirs(self.output)
+    end = {'key': 'run_stop', 'metadata': {'status': 'success'}}
+    log = self.path('result_0.txt')
+    with open(log, 'w', encoding='utf-8') as file:
+      file.write(f':::MLLOG {json.dumps(end)}\n')
+    runner = benchmark.Runner(
+      mock.Mock(), self.output, 1, lock=-1, arguments=()
+    )
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+      self.assertEqual(runner.run(0), 1)
+    self.assertRegex(
+      said.getvalue(), 'run 0 met its target, but .*run_0.json is missing: put'
+    )
+    self.assertEqual(os.listdir(self.output), ['result_0.txt'])
 
   def test_a_folder_with_other_files_is_refused_and_left_alone(self):
     os.makedirs(self.output)

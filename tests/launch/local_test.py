@@ -1,5 +1,10 @@
 """Tests of several processes on this machine."""
 
+import errno
+import signal
+import subprocess
+from unittest import mock
+
 from absl.testing import absltest, parameterized
 
 from launch import local
@@ -34,6 +39,26 @@ class LocalTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 0, done.stderr)
     for rank in (0, 1):
       self.assertIn(f'[{rank}] usage:', done.stdout)
+
+  def test_none_is_left_where_one_cannot_start(self):
+    started = []
+
+    def start(*arguments, **more):
+      if len(started) == 2:
+        raise BlockingIOError(errno.EAGAIN, 'Resource temporarily unavailable')
+      started.append(popen(*arguments, **more))
+      return started[-1]
+
+    popen = subprocess.Popen
+    with (
+      mock.patch.object(subprocess, 'Popen', start),
+      self.assertRaisesRegex(OSError, 'Rank 2 cannot start: .*unavailable'),
+    ):
+      # It waits for a request that does not come.
+      local.run(
+        'http.server', ('0', '--bind=127.0.0.1'), processes=3, devices=1
+      )
+    self.assertEqual([each.poll() for each in started], [-signal.SIGTERM] * 2)
 
   def test_an_entrypoint_is_needed(self):
     done = processes.run('launch.local', '--processes=2')

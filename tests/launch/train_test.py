@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 from absl.testing import absltest, flagsaver, parameterized
@@ -259,8 +262,16 @@ class RunTest(absltest.TestCase):
     self.assertEqual(process.wait(120), 128 + signal.SIGTERM)
     self.assertEqual(os.listdir(self.output), ['interrupted'])
     process = self.started('quality')
+    for more in ([], ['--resume']):
+      done = processes.run('launch.train', *self.arguments, *more)
+      self.assertEqual(done.returncode, 2)
+      self.assertRegex(
+        done.stderr,
+        f'got run 0 in {self.output}: process {process.pid} on .* is at work',
+      )
     process.send_signal(signal.SIGINT)
     self.assert_ended(process, signal.SIGINT)
+    self.assertNotIn('run_0.lock', os.listdir(self.output))
 
   def test_a_run_goes_on_when_nobody_reads_and_ends_with_its_terminal(self):
     process = self.started('quality')
@@ -277,6 +288,44 @@ class RunTest(absltest.TestCase):
   def evals(self):
     with open(self.log, encoding='utf-8') as file:
       return file.read().count('"eval_accuracy"')
+
+  def test_a_record_that_cannot_be_written_is_kept_elsewhere_and_said_so(self):
+    program = """
+import os
+from launch import train
+from launch.support import cli
+from suite import files
+def write(path, value, write=files.write_json):
+  if path.startswith(train.FLAGS.output):
+    raise OSError(28, 'No space left on device', path)
+  write(path, value)
+files.write_json = write
+cli.run(train.main, define=train.define_flags, measures=True)
+"""
+    temporary = self.create_tempdir().full_path
+    done = subprocess.run(
+      [sys.executable, '-c', program, *self.arguments],
+      cwd=processes.ROOT,
+      env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1', 'TMPDIR': temporary},
+      capture_output=True,
+      text=True,
+    )
+    self.assertEqual(done.returncode, 1, done.stderr)
+    path = os.path.join(self.output, 'run_0.json')
+    said = re.fullmatch(
+      rf'error: The run is over and its log is whole, .* No space left .* It '
+      rf'is in (\S+); as soon as there is room: (mv \S+ {path})\n',
+      done.stderr,
+    )
+    self.assertIsNotNone(said, done.stderr)
+    self.assertEqual(os.listdir(temporary), [os.path.basename(said[1])])
+    end = _lines(self.log)[-1]['metadata']
+    self.assertStartsWith(end['reason'], 'target 0.')
+    subprocess.run(said[2], shell=True, check=True)
+    self.assertEqual(self.record(0)['reason'], end['reason'])
+    self.assertCountEqual(
+      os.listdir(self.output), ['result_0.txt', 'run_0.json']
+    )
 
   def test_a_rehearsal_makes_two_steps_and_an_eval_and_leaves_nothing(self):
     done = processes.run('launch.train', *self.arguments, '--rehearse')

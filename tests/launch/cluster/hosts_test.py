@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from launch import local
-from launch.cluster import hosts, ranks
+from launch.cluster import hosts, locks, ranks
 from launch.cluster import place as clusters
 from suite.run import run_log
 from tests.launch import digits_data, processes
@@ -166,6 +166,14 @@ class RefusalTest(_Ranks):
     codes, said = self.ranks(local.places(2, 1)[:1], '--join_seconds=2')
     self.assertEqual(codes, [75])
     self.assertStartsWith(said[0], 'rank 1 of 2 has not come after 2 s. Rank 0')
+    self.assertEmpty(os.listdir(self.folder))
+
+  def test_a_run_that_is_being_made_is_refused_by_all_ranks(self):
+    with locks.of_run(self.folder, 0):
+      codes, said = self.ranks(local.places(2, 1))
+    self.assertEqual(codes, [2, 2], said)
+    self.assertStartsWith(said[0], 'error: Expected a run that nobody makes')
+    self.assertRegex(said[1], r'error: rank 0 \(\S+\): Expected a run that')
     self.assertEmpty(os.listdir(self.folder))
 
   def test_rank_0_that_does_not_come_is_named(self):
