@@ -27,11 +27,11 @@ from input_pipelines.reading import dataset
 from launch import report, score
 from launch.cluster import attempts, locks
 from launch.support import (
-  accessory,
   cli,
   listing,
   progress,
   run_flags,
+  signals,
   versions,
 )
 from launch.support.live_line import LiveLine
@@ -257,10 +257,10 @@ class Runner:
     command = [sys.executable, '-m', *self._start, *self._arguments]
     command += [f'--output={self._output}', f'--run={run}', '--progress=json']
     command += ['--resume'] if self._goes_on(run) else []
-    children = accessory.Children(second_kills=True)
+    children = signals.Children(second_kills=True)
     with (
       open(_errors_path(self._output, run), 'w', encoding='utf-8') as errors,
-      accessory.handled(children.handle, accessory.ending_signals()),
+      signals.handled(children.handle, signals.ending()),
     ):
       child = subprocess.Popen(
         command,

@@ -19,7 +19,7 @@ import time
 from absl import flags as absl_flags
 
 from launch.cluster import supervisor
-from launch.support import accessory, cli
+from launch.support import cli, signals
 
 FLAGS = absl_flags.FLAGS
 
@@ -60,9 +60,9 @@ def run(
   Their output comes with '[rank] ' before it, unless there is one. SIGINT and
   SIGTERM are passed on to all. OSError, and none is left, if one cannot start.
   """
-  children = accessory.Children()
+  children = signals.Children()
   shown = []
-  with accessory.handled(children.handle, (signal.SIGINT, signal.SIGTERM)):
+  with signals.handled(children.handle, (signal.SIGINT, signal.SIGTERM)):
     try:
       for rank, variables in enumerate(places(processes, devices)):
         child = _start(module, arguments, {**(environment or {}), **variables})

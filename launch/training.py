@@ -30,7 +30,7 @@ from launch.support import (
   preflight,
   progress,
   run_flags,
-  signals,
+  run_signals,
   start,
   system,
   versions,
@@ -94,7 +94,7 @@ def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
       job = dataclasses.replace(job, preflight=_preflight(job))
   if FLAGS.rehearse:
     return me.finished(_rehearse(job, clock, me))
-  with signals.ended_by_signals() as ending:
+  with run_signals.ended_by_signals() as ending:
     log_path = job.log_path if ranks.is_primary() else None
     log = RunLog(log_path, clock, suspended=job.resumed)
     return _logged(job, log, clock, me, ending)
@@ -105,7 +105,7 @@ def _logged(
   log: RunLog,
   clock: Clock,
   me: worker.Worker,
-  ending: signals.Signals,
+  ending: run_signals.Signals,
 ) -> int:
   """Makes the run, of which the log is open; returns the exit code."""
   shown = progress.watcher(

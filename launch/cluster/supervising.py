@@ -33,7 +33,7 @@ def job(request: Callable[[], run_flags.Request]) -> supervisor.Job | None:
     lambda: alike.settings(request()),
     FLAGS.output,
     '' if FLAGS.rehearse else files.log_path(FLAGS.output, FLAGS.run),
-    held,
+    hold=held,
   )
   if FLAGS.rehearse or FLAGS.resume:
     return made

@@ -10,7 +10,6 @@ or makes no progress, when a host is lost, when a signal comes.
 import asyncio
 from collections.abc import Callable, Mapping
 import contextlib
-import ctypes
 import dataclasses
 import os
 import signal
@@ -19,11 +18,11 @@ import tempfile
 import time
 from typing import Any
 
-from launch.cluster import arrival, channel, hosts, worker
+from launch.cluster import arrival, channel, child, hosts, worker
 from launch.cluster import beats as beats_lib
 from launch.cluster import place as clusters
 from launch.cluster.roll import Bounds, Message, Roll
-from launch.support import accessory, cli
+from launch.support import cli, signals
 from suite import files
 from suite.run import run_log
 
@@ -40,7 +39,6 @@ _REFUSED_SECONDS = 10.0
 _LINGER_SECONDS = 20.0
 _BETWEEN_LOOKS = 0.05
 _MOST_STACKS = 4 << 20  # bytes
-_PR_SET_PDEATHSIG = 1
 
 # How a worker says that it ends -> the fault, as the roll calls it.
 _FAULTS = {
@@ -114,7 +112,7 @@ class _Supervisor:
     self._hub: channel.Hub | None = None
     self._link: channel.Link | None = None
     self._process: asyncio.subprocess.Process | None = None
-    self._stacks = _unnamed_file()
+    self._stacks = child.unnamed_file()
     self._hosts: list[str] = []  # of the ranks, in their order
     self._log_before: Mapping[str, Any] | None = None  # its end
     self._tasks: list[asyncio.Task] = []
@@ -133,7 +131,7 @@ class _Supervisor:
   async def run(self) -> int:
     """See `supervise`."""
     loop = asyncio.get_running_loop()
-    for number in accessory.ending_signals():
+    for number in signals.ending():
       loop.add_signal_handler(
         number, self._events.put_nowait, ('signal', number)
       )
@@ -231,9 +229,11 @@ class _Supervisor:
     return None
 
   def _is_silent(self, now: float) -> bool:
-    """Returns whether the hub is silent; it may listen before it can speak."""
+    """Returns whether the hub is silent, which listens before it can speak."""
     if self._heard is None:
-      return now - self._began > self._job.bounds.join
+      return (
+        now - self._began > self._job.bounds.join + self._job.bounds.silence
+      )
     return now - self._heard > self._job.bounds.silence
 
   def _report(self, now: float) -> None:
@@ -314,7 +314,7 @@ class _Supervisor:
       stdin=asyncio.subprocess.DEVNULL,
       start_new_session=True,  # signals reach it through its supervisor
       pass_fds=(self._stacks, *([self._lock] if self._lock else [])),
-      preexec_fn=_ends_with(os.getpid()),
+      preexec_fn=child.ends_with(os.getpid()),
     )
     self._moved = time.monotonic()
     self._tasks.append(asyncio.create_task(self._wait(self._process)))
@@ -467,32 +467,6 @@ class _Supervisor:
       task.cancel()
     os.close(self._stacks)
     self._holding.close()
-
-
-def _unnamed_file() -> int:
-  """Descriptor of an empty file, in memory where the system has such."""
-  if hasattr(os, 'memfd_create'):
-    return os.memfd_create('stacks')
-  with tempfile.TemporaryFile() as file:
-    return os.dup(file.fileno())
-
-
-def _ends_with(parent: int) -> Callable[[], None]:
-  """First call of a new process, which has it end as soon as `parent` does.
-
-  On Linux; elsewhere a worker whose supervisor was killed runs on.
-  """
-  library = ctypes.CDLL(None)
-
-  def call() -> None:
-    if sys.platform == 'linux':
-      library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-      os._exit(1)
-    # Until it listens, being asked for its stacks must not end it.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
-  return call
 
 
 def _exit_text(code: int) -> str:

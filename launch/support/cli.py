@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from launch.support import accessory
+from launch.support import accessory, signals
 
 USAGE_ERROR = 2
 
@@ -61,9 +61,7 @@ def run(
   A usage error, and a ValueError or an OSError of `main`, is a refusal: one
   line, exit code 2. Ctrl-C that nobody handles ends the process without a word.
   """
-  accessory.by_default(
-    signal.SIG_DFL if measures else signal.default_int_handler
-  )
+  signals.by_default(signal.SIG_DFL if measures else signal.default_int_handler)
   if measures:
     accessory.protect()
   first()
@@ -90,7 +88,7 @@ def run(
     except (ValueError, OSError) as error:
       code = refuse(str(error))
     except KeyboardInterrupt:
-      accessory.end_by(signal.SIGINT)
+      signals.end_by(signal.SIGINT)
     if measures:
       accessory.leave(code)
     return code

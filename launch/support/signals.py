@@ -1,142 +1,111 @@
-"""Signals that end a run of one process."""
+"""Signals of processes that are measured, or that start others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import os
 import signal
-import socket
+import subprocess
 import sys
 import threading
-from typing import Any
-
-import jax
-
-from launch.support import accessory
-from suite.run import loop
-
-_PATIENCE = 1.0  # seconds that a run may take to end in startup
+from typing import Any, NoReturn
 
 
-class Signals:
-  """Signals end the run in order, a second one at once.
+def ending() -> tuple[signal.Signals, ...]:
+  """Signals that end a run in order.
 
-  The first raises in startup. That comes late where a compilation does not come
-  back to Python for minutes, and not at all where what calls Python swallows
-  it, as JAX's callback of the garbage collector does. So a thread hears of
-  signals, too: it has `cut_off` end a run that is in startup still, and then
-  ends the process. From the first tick on a tick ends the run.
+  SIGHUP, of a terminal that is gone, is one unless this process ignores it, as
+  under nohup.
   """
-
-  def __init__(self):
-    # Gives the run its end, from outside of it; the process ends after that.
-    self.cut_off: Callable[[loop.Interrupted], None] = lambda end: None
-    self._raises = False
-    self._startup = True
-    self._cutting_off = threading.Lock()
-    self._got: loop.Interrupted | None = None
-
-  def at_stage(self) -> None:
-    """Startup has come to another stage."""
-    self._raises = True
-    if self._got:
-      raise self._got
-
-  def at_tick(self, tick: int) -> loop.Interrupted | None:
-    """Cause that ends the run, in order, at this tick; see loop.Watcher."""
-    del tick
-    if self._startup:
-      self._end_startup()
-    return self._got
-
-  def handle(self, number: int, frame) -> None:
-    """Handles the first signal."""
-    del frame
-    for each in accessory.ending_signals():
-      signal.signal(each, lambda number, _: os._exit(128 + number))
-    self._got = _interrupted(number)
-    if self._raises:
-      raise self._got
-
-  def ignore(self) -> None:
-    """From here on results are written: short, and not to be lost."""
-    self._end_startup()
-    if jax.process_count() == 1:
-      for each in accessory.ending_signals():
-        signal.signal(each, signal.SIG_IGN)
-
-  def listen(self, heard: socket.socket) -> None:
-    """Hears of signals until nobody sends any more; a thread calls it."""
-    number = _next(heard)
-    again = _next(heard, _PATIENCE) if number else None
-    if number and not again:
-      with self._cutting_off:
-        if self._startup:
-          try:
-            self.cut_off(_interrupted(number))
-          finally:
-            os._exit(128 + number)
-      again = _next(heard)
-    if again:
-      os._exit(128 + again)
-
-  def _end_startup(self) -> None:
-    with self._cutting_off:  # which has no end but that of the process
-      self._startup = self._raises = False
+  found = (signal.SIGINT, signal.SIGTERM)
+  if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    found += (signal.SIGHUP,)
+  return found
 
 
 @contextlib.contextmanager
-def ended_by_signals() -> Iterator[Signals]:
-  """Listens for signals, which raise nothing before the first stage.
-
-  Of several processes JAX listens itself, and all end at one tick: see
-  watched.Watched.
-  """
-  signals = Signals()
-  with contextlib.ExitStack() as closing:
-    if jax.process_count() == 1:
-      closing.enter_context(_heard_by(signals.listen))
-      for each in accessory.ending_signals():
-        signal.signal(each, signals.handle)
-    sys.unraisablehook = _unraisable
-    try:
-      yield signals
-    finally:
-      signals.ignore()
-      sys.unraisablehook = sys.__unraisablehook__
-
-
-@contextlib.contextmanager
-def _heard_by(listen: Callable[[socket.socket], None]) -> Iterator[None]:
-  """Has `listen`, in a thread, get the number of each signal as a byte."""
-  told, heard = socket.socketpair()
-  told.setblocking(False)
-  before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-  thread = threading.Thread(target=listen, args=(heard,), daemon=True)
-  thread.start()
+def handled(
+  handle: Callable[[int, Any], None], signals: Iterable[signal.Signals]
+) -> Iterator[None]:
+  """Has `handle` called for signals, with their number, while this lasts."""
+  before = {each: signal.signal(each, handle) for each in signals}
   try:
     yield
   finally:
-    signal.set_wakeup_fd(before)
-    told.close()
-    thread.join()
-    heard.close()
+    for number, handler in before.items():
+      signal.signal(number, handler)
 
 
-def _next(heard: socket.socket, seconds: float | None = None) -> int:
-  """The next signal that ends a run; 0 where none comes."""
-  heard.settimeout(seconds)
-  with contextlib.suppress(TimeoutError):
-    while number := heard.recv(1):
-      if number[0] in accessory.ending_signals():
-        return number[0]
-  return 0
+class Children:
+  """Processes started here, which get this one's signals from their start on.
+
+  `handle` is the handler. A signal that comes while a process is being started
+  reaches it then, and each reaches it once.
+  """
+
+  def __init__(self, *, second_kills: bool = False):
+    """With `second_kills` they are killed at the second signal."""
+    self._second_kills = second_kills
+    self._children: list[subprocess.Popen] = []
+    self._got: list[tuple[int, list[subprocess.Popen]]] = []  # and who was told
+
+  def __iter__(self) -> Iterator[subprocess.Popen]:
+    return iter(self._children)
+
+  @property
+  def signal(self) -> int | None:
+    """The last signal."""
+    return self._got[-1][0] if self._got else None
+
+  def add(self, child: subprocess.Popen) -> None:
+    """One more was started."""
+    self._children.append(child)
+    for count, (number, told) in enumerate(self._got):
+      if child not in told:
+        self._tell(child, number, again=count > 0)
+
+  def handle(self, number: int, frame) -> None:
+    """Passes a signal on."""
+    del frame
+    told = [*self._children]
+    self._got.append((number, told))
+    for child in told:
+      self._tell(child, number, again=len(self._got) > 1)
+
+  def _tell(self, child: subprocess.Popen, number: int, *, again: bool) -> None:
+    # Both do nothing, if it has ended.
+    if again and self._second_kills:
+      child.kill()
+    child.send_signal(number)
 
 
-def _interrupted(number: int) -> loop.Interrupted:
-  return loop.Interrupted(signal.Signals(number).name, number)
+def by_default(handler: Any) -> None:
+  """Sets what Ctrl-C does while nobody else handles it.
+
+  SIG_DFL ends the process at once; Python's own handler raises an exception,
+  which cleans up on its way, and is raised again if a callback swallows it.
+  """
+  own = signal.SIG_DFL, signal.default_int_handler
+  if signal.getsignal(signal.SIGINT) in own:  # else it is ignored
+    signal.signal(signal.SIGINT, handler)
+    sys.unraisablehook = _ctrl_c_again
 
 
-def _unraisable(found: Any) -> None:
-  """Prints what a callback swallowed, but for a signal, which is not lost."""
-  if not isinstance(found.exc_value, loop.Interrupted):
+def _ctrl_c_again(found: Any) -> None:
+  """Repeats a Ctrl-C whose exception a callback swallowed; prints all else.
+
+  Callbacks of the garbage collector, such as JAX's, let no exception out.
+  """
+  if isinstance(found.exc_value, KeyboardInterrupt):
+    # A moment later: raised in here it would be swallowed, too.
+    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+  else:
     sys.__unraisablehook__(found)
+
+
+def end_by(number: int) -> NoReturn:
+  """Ends this process by a signal, as one that did not handle it."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  signal.signal(number, signal.SIG_DFL)
+  os.kill(os.getpid(), number)
+  raise SystemExit(128 + number)

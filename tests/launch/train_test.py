@@ -320,7 +320,7 @@ cli.run(train.main, define=train.define_flags, measures=True)
     self.assertIsNotNone(said, done.stderr)
     self.assertEqual(os.listdir(temporary), [os.path.basename(said[1])])
     end = _lines(self.log)[-1]['metadata']
-    self.assertStartsWith(end['reason'], 'target 0.')
+    self.assertStartsWith(end['reason'], 'target accuracy')
     subprocess.run(said[2], shell=True, check=True)
     self.assertEqual(self.record(0)['reason'], end['reason'])
     self.assertCountEqual(

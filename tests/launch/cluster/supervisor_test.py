@@ -218,7 +218,12 @@ class ConcludeTest(parameterized.TestCase):
     aside = []
     one = supervisor._Supervisor(
       supervisor.Job(
-        supervisor.alone(), Bounds(), dict, folder, '', lambda: aside.append(1)
+        supervisor.alone(),
+        Bounds(),
+        dict,
+        folder,
+        '',
+        set_aside=lambda: aside.append(1),
       ),
       folder,
     )

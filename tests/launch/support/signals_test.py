@@ -1,109 +1,95 @@
-"""Tests of signals to a run that does not come back to Python.
+"""Tests of signals to what starts others, and in a command's first moments."""
 
-In place of a compilation stands a call that takes an hour.
-"""
-
-import os
 import signal
 import subprocess
 import sys
-import time
+from unittest import mock
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from suite.run import run_log
-from tests.launch import digits_data, processes
-
-_HOUR = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
-_PROGRAM = """
-import hashlib
-import time
-import weakref
 from launch.support import signals
+from tests.launch import processes
 
-class Thing:
-  pass
 
-def swallow(_):
-  print('busy', flush=True)
-  time.sleep(3600)
+class ChildrenTest(absltest.TestCase):
+  def child(self):
+    return mock.create_autospec(subprocess.Popen, instance=True)
 
-with signals.ended_by_signals() as ending:
-  ending.cut_off = lambda end: print('cut off:', end, flush=True)
-  ending.at_stage()
-"""
-_TRAIN = f"""
-import hashlib
-from launch import train
+  def test_a_signal_reaches_each_once_those_too_that_are_being_started(self):
+    children = signals.Children()
+    early, late = self.child(), self.child()
+    children.add(early)
+    children.handle(signal.SIGTERM, None)
+    children.add(late)
+    for each in (early, late):
+      each.send_signal.assert_called_once_with(signal.SIGTERM)
+    self.assertEqual(children.signal, signal.SIGTERM)
+
+  def test_the_second_kills_where_that_is_asked(self):
+    for kills in (False, True):
+      children = signals.Children(second_kills=kills)
+      child = self.child()
+      children.add(child)
+      children.handle(signal.SIGINT, None)
+      child.kill.assert_not_called()
+      children.handle(signal.SIGINT, None)
+      self.assertEqual(child.kill.called, kills)
+
+
+class InterruptedTest(parameterized.TestCase):
+  """Ctrl-C in the first moments of a command."""
+
+  @parameterized.parameters('train', 'benchmark')
+  def test_it_ends_a_measurement_without_a_word(self, name):
+    process = processes.start(f'launch.{name}', '--output=unused')
+    self.addCleanup(process.communicate)
+    self.addCleanup(process.kill)
+    # Python has set its own handler, and the package has taken it away.
+    for caught in (True, False):
+      while processes.catches(process.pid, signal.SIGINT) is not caught:
+        self.assertIsNone(process.poll())
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)
+    self.assertEqual((process.returncode, said), (-signal.SIGINT, ('', '')))
+
+  @parameterized.named_parameters(
+    ('while_it_waits', 'wait()'),
+    (
+      'in_a_callback_that_lets_no_exception_out',
+      'gc.callbacks.append(lambda *_: wait()); gc.collect(); wait()',
+    ),
+  )
+  def test_a_command_that_cleans_up_does_so_and_ends_without_a_word(self, code):
+    program = f"""
+import gc
+import threading
 from launch.support import cli
-from suite.run import program
-
-def build(*_):
-  print('busy', flush=True)
-  {_HOUR}
-
-program.Program.build = build
-cli.run(train.main, define=train.define_flags, measures=True)
+gc.disable()
+def wait():
+  gc.callbacks.clear()
+  print('waits', flush=True)
+  threading.Event().wait(60)
+def main():
+  try:
+    {code}
+  finally:
+    print('cleaned up')
+cli.run(main)
 """
-
-
-class SignalsTest(absltest.TestCase):
-  def started(self, program, *arguments):
-    """A process of the program, once it is busy."""
     process = subprocess.Popen(
-      [sys.executable, '-u', '-c', program, *arguments],
+      [sys.executable, '-c', program],
       cwd=processes.ROOT,
-      env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'},
+      stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
     )
-    self.addCleanup(process.communicate)
-    self.addCleanup(process.kill)
-    while (line := process.stdout.readline()) != 'busy\n':
-      self.assertNotEqual(line, '', process.poll())
-    return process
-
-  def ended(self, process):
-    out, errors = process.communicate(timeout=60)
-    self.assertEqual(process.returncode, 128 + signal.SIGINT, errors)
-    return out, errors
-
-  def test_one_that_a_callback_swallows_ends_a_run_in_startup(self):
-    process = self.started(
-      f'{_PROGRAM}  reference = weakref.ref(Thing(), swallow)\n  {_HOUR}'
-    )
+    self.assertEqual(process.stdout.readline(), 'waits\n')
     process.send_signal(signal.SIGINT)
-    said = self.ended(process)
-    self.assertEqual(said, ('cut off: interrupted by SIGINT\n', ''))
-
-  def test_after_startup_the_second_does_at_once(self):
-    process = self.started(
-      f"{_PROGRAM}  ending.at_tick(0)\n  print('busy')\n  {_HOUR}"
-    )
-    process.send_signal(signal.SIGINT)
-    with self.assertRaises(subprocess.TimeoutExpired):
-      process.wait(2)
-    process.send_signal(signal.SIGINT)
-    self.assertEqual(self.ended(process), ('', ''))
-
-  def test_the_log_of_a_run_that_is_cut_off_says_why_and_is_moved_away(self):
-    folder = self.create_tempdir().full_path
-    process = self.started(
-      _TRAIN,
-      *processes.QUICK,
-      f'--output={folder}',
-      f'--data_dir={digits_data.data_dir()}',
-    )
-    began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    _, errors = self.ended(process)
-    self.assertLess(time.monotonic() - began, 30)
-    self.assertIn('interrupted by SIGINT; the log says so', errors)
-    self.assertNotIn('Traceback', errors)
-    self.assertFalse(os.path.exists(os.path.join(folder, 'result_0.txt')))
-    log = os.path.join(folder, 'interrupted', 'run_0_0', 'result_0.txt')
-    self.assertEqual(run_log.ending(log)['reason'], 'interrupted by SIGINT')
+    said, errors = process.communicate(timeout=120)
+    self.assertTrue(said.endswith('cleaned up\n'), said)
+    self.assertEqual(errors, '')
+    self.assertEqual(process.returncode, -signal.SIGINT)
 
 
 if __name__ == '__main__':
