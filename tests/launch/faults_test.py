@@ -1,7 +1,7 @@
 """Faults at random moments: kills, dead ranks, full disks, Ctrl-C in startup.
 
 Nothing may be left of them in the losses, in the exit code, or in what the log
-says. TESTS_FAULTS sets how often each is repeated.
+says. TESTS_FAULTS sets how often each is repeated, TESTS_SEED other moments.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _NO_SPACE = 'No space left on device|another process|an error elsewhere'
 class FaultsTestCase(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.random = random.Random(self.id())
+    self.random = random.Random(self.id() + os.environ.get('TESTS_SEED', ''))
     self.folder = self.create_tempdir().full_path
 
   def path(self, *names):
