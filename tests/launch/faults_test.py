@@ -20,6 +20,7 @@ from absl.testing import absltest, parameterized
 import pytest
 
 from launch import local
+from launch.cluster import worker
 from suite.run import run_log
 from tests.launch import digits_data, processes
 
@@ -114,11 +115,11 @@ class _Rank:
   def worker(self):
     """The process id of its worker; its own where it has none."""
     own = self.process.pid
-    try:
-      with open(f'/proc/{own}/task/{own}/children', encoding='utf-8') as file:
-        return int((file.read().split() or [own])[0])
-    except (FileNotFoundError, ProcessLookupError):
-      return own
+    for child in _read(f'/proc/{own}/task/{own}/children').split():
+      # Others are programs that it asks about this machine.
+      if worker.VARIABLE in _read(f'/proc/{child}/environ'):
+        return int(child)
+    return own
 
   def ended(self):
     """Its exit code, once it has ended."""
@@ -130,6 +131,15 @@ class _Rank:
   def end(self):
     self.process.kill()
     self.ended()
+
+
+def _read(path):
+  """The content of a file of /proc; '' without one."""
+  try:
+    with open(path, encoding='utf-8', errors='replace') as file:
+      return file.read()
+  except (FileNotFoundError, ProcessLookupError):
+    return ''
 
 
 def _ended(ranks):
@@ -317,12 +327,12 @@ class MeetingTest(FaultsTestCase):
       (rank,) = self.start(f'run_{number}', 1, '--watchdog_seconds=600')
       own = rank.process.pid
       _until(rank, _LONGEST, lambda rank=rank, own=own: rank.worker() != own)
-      worker = rank.worker()
-      self.assertNotEqual(worker, own, rank.errors)
+      started = rank.worker()
+      self.assertNotEqual(started, own, rank.errors)
       time.sleep(self.random.uniform(0, 4))
       _kill(own)
       began = time.monotonic()
-      while os.path.exists(f'/proc/{worker}/exe'):
+      while os.path.exists(f'/proc/{started}/exe'):
         self.assertLess(time.monotonic() - began, _BOUND)
       longest = max(longest, time.monotonic() - began)
       self.assertEqual(rank.ended(), -signal.SIGKILL)
