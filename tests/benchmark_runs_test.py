@@ -126,18 +126,22 @@ def _checkpoints(folder):
   return Checkpoints(place, minutes=0, steps=_SAVED_EVERY, keep=True)
 
 
+@functools.cache
+def _task(name):
+  """The task of a benchmark; nothing changes it."""
+  return small(name).task()
+
+
 def _open(name, **how):
   """A feed whose batches are host rows."""
-  each, clock = small(name), Clock()
-  task = each.task()
+  each, clock, task = small(name), Clock(), _task(name)
   clock.start()
   data = each.data(task, clock, **how)
   return task.open(data, task.inspect(each.directory))
 
 
 def _blocks(name):
-  task = small(name).task()
-  return task.blocks(task.inspect(small(name).directory))
+  return _task(name).blocks(_task(name).inspect(small(name).directory))
 
 
 def _rows(batch):
@@ -156,14 +160,14 @@ def _is_padded(batch):
 def _fresh(name):
   """A state, which a train step uses up, of the program of the whole run."""
   each, made = small(name), _whole(name).program
-  data = each.data(each.task(), Clock())
+  data = each.data(_task(name), Clock())
   return made.fresh_state(SEED, data.start)
 
 
 class RunTest(parameterized.TestCase):
   @ids.each(benchmark_lib.names())
   def test_nothing_compiles_on_the_clock_with_every_shape(self, name):
-    run, task = _whole(name), small(name).task()
+    run, task = _whole(name), _task(name)
     for batches, specs in (
       (run.trained, task.train_specs),
       (run.evaluated, task.eval_specs),
@@ -212,7 +216,7 @@ class RunTest(parameterized.TestCase):
       fake_task.recorded_compiles(lambda: clock.running) as compiles,
     ):
       result = small(name).run(
-        small(name).task(),
+        _task(name),
         whole.program.mesh,
         clock,
         log_path=log_path,
@@ -246,7 +250,7 @@ class FeedTest(parameterized.TestCase):
     expected = collections.Counter(r for batch in alone for r in _rows(batch))
     self.assertEqual({*expected.values()}, {1})
     # What sums up over batches may have several rows for an example.
-    if not jax.tree.leaves(small(name).task().carry.spec):
+    if not jax.tree.leaves(_task(name).carry.spec):
       self.assertLen(expected, small(name).size.data.eval_samples)
     for hosts in (2, 4):
       found, shapes = collections.Counter(), []
@@ -331,13 +335,18 @@ class PaddingTest(parameterized.TestCase):
     state = jax.device_get(_fresh(name))
     padded = jax.device_get(dict(padded))
     real = {key: rows[padded['weight'] > 0] for key, rows in padded.items()}
-    loss = jax.jit(
+    loss = quick.jit(
       lambda params, stats, batch: task.loss(
         params, stats, batch, jax.random.key(0)
       )[0]
     )
     losses = [loss(state.params, state.stats, b) for b in (padded, real)]
     np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def _whatever_its_size():
+  """While this lasts a leaf is spread whatever its size."""
+  return mock.patch.object(sharding, 'SMALL', 0)
 
 
 @functools.cache
@@ -356,7 +365,7 @@ def _trained(name, *, spread='none', parts=1, model=1):
   else:
     mesh = sharding.make_mesh(model)
     build = program.Build(quick.OPTIONS, spread=spread)
-    with mock.patch.object(sharding, 'SMALL', 0):
+    with _whatever_its_size():
       made = Program.build(task, mesh, Clock(), build)
   data = each.data(task, Clock())
   state, losses = made.fresh_state(SEED, data.start), []
@@ -395,16 +404,42 @@ class LayoutTest(parameterized.TestCase):
     each = small(name)
     return 1 + (hasattr(each.size.hparams, _PARTS) and not each.parts_differ)
 
+  def model_axis(self, name):
+    """A size of the model axis that its rules have a use for."""
+    rules = _task(name).partition_rules
+    return 2 if any('model' in spec for _, spec in rules) else 1
+
+  def check_all_at_once(self, name):
+    whole, shards = self.check(
+      name,
+      spread='parameters',
+      model=self.model_axis(name),
+      parts=self.parts(name),
+    )
+    self.assertNotEqual(shards.params, whole.params)
+
+  def test_steps_of_ncf_with_all_spread_beside_a_model_axis_change_nothing(
+    self,
+  ):
+    self.check_all_at_once('ncf')
+
   @ids.each(benchmark_lib.names())
+  @pytest.mark.slow
   def test_steps_in_parts_with_all_spread_beside_a_model_axis_change_nothing(
     self, name
   ):
-    rules = small(name).task().partition_rules
-    model = 2 if any('model' in spec for _, spec in rules) else 1
-    whole, shards = self.check(
-      name, spread='parameters', model=model, parts=self.parts(name)
-    )
-    self.assertNotEqual(shards.params, whole.params)
+    self.check_all_at_once(name)
+
+  @ids.each(benchmark_lib.names())
+  def test_parameters_can_be_spread_beside_a_model_axis(self, name):
+    model = self.model_axis(name)
+    task, mesh = small(name).task(devices=8 // model), sharding.make_mesh(model)
+    with _whatever_its_size():
+      whole, spread = (
+        program.layout(task, mesh, program.Build(spread=how)).params
+        for how in ('none', 'parameters')
+      )
+    self.assertNotEqual(jax.tree.leaves(spread), jax.tree.leaves(whole))
 
   @ids.each(benchmark_lib.names())
   @pytest.mark.slow
@@ -437,7 +472,7 @@ class HostsTest(parameterized.TestCase):
     for each in started:
       self.addCleanup(each.wait)
       self.addCleanup(each.kill)
-    said = [each.communicate(timeout=400)[1] for each in started]
+    said = [each.communicate(timeout=processes.LONGEST)[1] for each in started]
     self.assertEqual(
       [each.returncode for each in started], [0] * len(places), said
     )

@@ -48,7 +48,7 @@ class BenchmarkTest(absltest.TestCase):
       if line.startswith('run 1 (2 of 2): epoch 1'):
         break
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=processes.LONGEST)
     self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors)
     self.assertIn('To continue from here', errors)
     self.assertIn(self.output, errors)
@@ -78,7 +78,7 @@ class BenchmarkTest(absltest.TestCase):
     with open(self.path('set.json'), 'w', encoding='utf-8') as file:
       json.dump({'benchmark': 'resnet', 'runs': 5}, file)
     before = _digest(self.path('set.json'))
-    done = processes.run('launch.benchmark', *self.arguments)
+    done = processes.here(benchmark, *self.arguments)
     self.assertEqual(done.returncode, 2)
     self.assertRegex(
       done.stderr, r'error: .*other settings \(size, division, hyper'
@@ -144,7 +144,7 @@ class BenchmarkTest(absltest.TestCase):
     os.makedirs(self.output)
     with open(self.path('thesis.txt'), 'w', encoding='utf-8') as file:
       file.write('precious')
-    done = processes.run('launch.benchmark', *self.arguments)
+    done = processes.here(benchmark, *self.arguments)
     self.assertEqual(done.returncode, 2)
     self.assertIn('holds other files', done.stderr)
     self.assertEqual(os.listdir(self.output), ['thesis.txt'])

@@ -44,7 +44,7 @@ class FaultsTestCase(parameterized.TestCase):
 
   def arguments(self, name, *more):
     return (
-      *processes.QUICK_ON_SEVERAL, '--preflight=false', '--seed=7',
+      *processes.QUICK, '--preflight=false', '--seed=7',
       f'--output={self.path(name)}', f'--data_dir={digits_data.data_dir()}',
       '--checkpoint_steps=1', '--progress=json', *more,
     )  # fmt: skip

@@ -108,7 +108,7 @@ class PrepareDataTest(absltest.TestCase):
     )
     self.assertIn('building it', process.stdout.readline())
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=processes.LONGEST)
     self.assertEqual(process.returncode, 130, errors)
     self.assertIn('launch.prepare_data --dataset=imagenet2012', errors)
     self.assertNotIn('Traceback', errors)

@@ -12,10 +12,10 @@ import types
 from absl.testing import absltest, parameterized
 import pytest
 
+from launch import train
 from launch.cluster import resuming
+from suite import files
 from tests.launch import digits_data, processes
-
-_LONGEST = 300  # seconds that a process may take to come to a checkpoint
 
 
 class ResumeTestCase(absltest.TestCase):
@@ -43,27 +43,37 @@ class ResumeTestCase(absltest.TestCase):
     self.addCleanup(process.communicate)
     self.addCleanup(process.kill)
     place = os.path.join(self.folder, name, 'checkpoints_0')
-    until = time.monotonic() + _LONGEST
+    until = time.monotonic() + processes.LONGEST
     while _newest_begun(place) < step:
       self.assertIsNone(process.poll(), 'it ended before it could be killed')
       self.assertLess(time.monotonic(), until)
+      time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait(_LONGEST)
+    process.wait(processes.LONGEST)
 
   def path(self, name, file):
     return os.path.join(self.folder, name, file)
 
+  def refused(self, name, *more):
+    """What is said as a run does not resume, in this process."""
+    done = processes.here(train, *self.arguments(name, '--resume', *more))
+    self.assertEqual(done.returncode, 2, done.stderr)
+    return done.stderr
+
   def record(self, name):
-    with open(self.path(name, 'run_0.json'), encoding='utf-8') as file:
-      return json.load(file)
+    return files.read_json(self.path(name, 'run_0.json'))
 
   def log(self, name):
     path = self.path(name, 'result_0.txt')
     with open(path, encoding='utf-8') as file:
       return [json.loads(line.removeprefix(':::MLLOG ')) for line in file]
 
-  def assert_alike(self, name, whole):
-    came, expected = self.record(name), self.record(whole)
+  def assert_undisturbed(self, name):
+    """Asserts that a run has found what one does that nothing disturbs."""
+    whole = processes.quick_run().folder
+    came = self.record(name)
+    expected = files.read_json(files.record_path(whole, 0))
+    self.assertEqual(expected['resumed'], [])
     self.assertEqual(came['losses'], expected['losses'])
     self.assertEqual(
       [(e['at'], e['step'], e['quality']) for e in came['evals']],
@@ -72,17 +82,14 @@ class ResumeTestCase(absltest.TestCase):
     self.assertEqual(came['seed'], expected['seed'])
 
   def killed_often(self, steps):
-    done = self.train('whole')
-    self.assertEqual(done.returncode, 1, done.stderr)  # the target is far away
     for number, step in enumerate(steps):
       resume = ['--resume'] if number else []
       self.killed_at('killed', step, *resume)
     done = self.train('killed', '--resume')
-    self.assertEqual(done.returncode, 1, done.stderr)
-    self.assert_alike('killed', 'whole')
+    self.assertEqual(done.returncode, 1, done.stderr)  # the target is far away
+    self.assert_undisturbed('killed')
     self.assertLen(self.record('killed')['resumed'], len(steps))
     self.assertRegex(done.stdout, rf'resumed {len(steps)} times?, .* lost')
-    self.assertEqual(self.record('whole')['resumed'], [])
 
 
 def _newest_begun(place):
@@ -137,24 +144,25 @@ class KilledTest(ResumeTestCase):
 
 class ResumeTest(ResumeTestCase):
   def test_sigterm_leaves_a_run_that_goes_on_on_other_devices(self):
+    self.cut_off('run')
     process = processes.start(
-      'launch.train', *self.arguments('run', '--progress=json')
+      'launch.train', *self.arguments('run', '--progress=json', '--resume')
     )
     for line in process.stdout:
       if json.loads(line)['event'] == 'quality':
         break
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=_LONGEST)
+    _, errors = process.communicate(timeout=processes.LONGEST)
     self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors)
+    self.assert_begun_anew('run', errors)
     self.assertRegex(errors, r'saved after step \d+: --resume continues')
     end = self.log('run')[-1]['metadata']
     self.assertEqual(end['status'], 'aborted')
     self.assertEqual(end['reason'], 'interrupted by SIGTERM')
 
-    refused = self.train('run', '--resume', '--hp=momentum=0.8')
-    self.assertEqual(refused.returncode, 2, refused.stderr)
-    self.assertIn('momentum was 0.9, is 0.8', refused.stderr)
-
+    self.assertIn(
+      'momentum was 0.9, is 0.8', self.refused('run', '--hp=momentum=0.8')
+    )
     done = self.train(
       'run', '--resume', '--keep_checkpoints', '--spread=none',
       environment={'JAX_NUM_CPU_DEVICES': '2'},
@@ -162,27 +170,32 @@ class ResumeTest(ResumeTestCase):
     self.assertEqual(done.returncode, 1, done.stderr)
     record = self.record('run')
     self.assertLen(record['losses'], 16)
-    self.assertEqual(record['resumed'][0]['devices'], 2)
-    self.assertEqual(record['resumed'][0]['saved_by_devices'], 1)
+    (resumed,) = record['resumed']
+    self.assertEqual(resumed['devices'], 2)
+    self.assertEqual(resumed['saved_by_devices'], 1)
     self.assertTrue(os.path.isdir(self.path('run', 'checkpoints_0')))
     stops = [r for r in self.log('run') if r['key'] == 'run_stop']
     self.assertLen(stops, 1)
+    self.assertRegex(self.refused('run'), 'run 0 in .* is finished')
 
-    finished = self.train('run', '--resume')
-    self.assertEqual(finished.returncode, 2)
-    self.assertIn('run 0 in', finished.stderr)
-    self.assertIn('is finished', finished.stderr)
-
-  def test_with_nothing_to_go_on_from_a_run_begins_anew_and_says_so(self):
-    os.makedirs(self.path('run', ''))
-    with open(self.path('run', 'result_0.txt'), 'w', encoding='utf-8') as log:
+  def cut_off(self, name):
+    """Leaves what a run does that ended before its first checkpoint."""
+    os.makedirs(self.path(name, ''))
+    with open(self.path(name, 'result_0.txt'), 'w', encoding='utf-8') as log:
       log.write(':::MLLOG {"key": "init_start", "metadata": {}}\n:::MLL')
+
+  def assert_begun_anew(self, name, errors):
+    self.assertIn('starts again', errors)
+    self.assertEqual(
+      os.listdir(self.path(name, 'interrupted/run_0_0')), ['result_0.txt']
+    )
+
+  @pytest.mark.slow
+  def test_with_nothing_to_go_on_from_a_run_begins_anew_and_says_so(self):
+    self.cut_off('run')
     done = self.train('run', '--resume')
     self.assertEqual(done.returncode, 1, done.stderr)
-    self.assertIn('starts again', done.stderr)
-    self.assertEqual(
-      os.listdir(self.path('run', 'interrupted/run_0_0')), ['result_0.txt']
-    )
+    self.assert_begun_anew('run', done.stderr)
     self.assertLen(self.record('run')['losses'], 16)
     self.assertEqual(self.record('run')['resumed'], [])
     self.assertFalse(os.path.exists(self.path('run', 'checkpoints_0')))

@@ -115,10 +115,9 @@ class StudyTest(absltest.TestCase):
     super().setUp()
     self.folder = self.create_tempdir().full_path
     self.output = os.path.join(self.folder, 'study')
-    quick = [a for a in processes.QUICK if 'global_batch_size' not in a]
+    quick = processes.quick(max_epochs=1)
     self.arguments = (
-      *[a for a in quick if 'model_bn_span' not in a],
-      '--hp=model_bn_span=250',
+      *[flag for flag in quick if 'global_batch_size' not in flag],
       '--mode=batch',
       '--runs=1',
       f'--output={self.output}',
@@ -137,31 +136,31 @@ class StudyTest(absltest.TestCase):
       return hashlib.sha256(file.read()).hexdigest()
 
   def test_a_study_is_made_goes_on_with_more_points_and_is_collected(self):
-    first = processes.run('launch.scaling', *self.arguments, '--batches=500')
+    first = processes.run('launch.scaling', *self.arguments, '--batches=512')
     # No run met the target, so no point has a time.
     self.assertEqual(first.returncode, 1, first.stderr)
-    log = self.digest('d1_p1_b500', 'result_0.txt')
+    log = self.digest('d1_p1_b512', 'result_0.txt')
     self.assertEqual(self.read('scaling.json')['points'][0]['met'], 0)
 
-    more = processes.run('launch.scaling', *self.arguments, '--batches=500,250')
+    more = processes.run('launch.scaling', *self.arguments, '--batches=512,256')
     self.assertEqual(more.returncode, 1, more.stderr)
-    self.assertIn('d1_p1_b500, run 0 (1 of 1): finished before', more.stdout)
-    self.assertEqual(self.digest('d1_p1_b500', 'result_0.txt'), log)
+    self.assertIn('d1_p1_b512, run 0 (1 of 1): finished before', more.stdout)
+    self.assertEqual(self.digest('d1_p1_b512', 'result_0.txt'), log)
     study = self.read('scaling.json')
     self.assertEqual(study['mode'], 'batch')
     small, large = study['points']
-    self.assertEqual((small['batch'], large['batch']), (250, 500))
+    self.assertEqual((small['batch'], large['batch']), (256, 512))
     self.assertGreater(small['samples_per_second'], 0)
-    hp = self.read('d1_p1_b250', 'run_0.json')['hyperparameters']
-    self.assertEqual(hp['global_batch_size']['value'], 250)
+    hp = self.read('d1_p1_b256', 'run_0.json')['hyperparameters']
+    self.assertEqual(hp['global_batch_size']['value'], 256)
     self.assertTrue(os.path.exists(self.path('scaling.html')))
     last = more.stdout.strip().splitlines()[-1]
     self.assertEqual(last, f'Report: {self.path("scaling.html")}')
 
     self._let_all_have_met_the_target()
     elsewhere = os.path.join(self.folder, 'read')
-    read = processes.run(
-      'launch.scaling', f'--collect={self.output}', f'--output={elsewhere}'
+    read = processes.here(
+      scaling, f'--collect={self.output}', f'--output={elsewhere}'
     )
     self.assertEqual(read.returncode, 0, read.stderr)
     with open(os.path.join(elsewhere, 'scaling.json')) as file:
@@ -175,18 +174,18 @@ class StudyTest(absltest.TestCase):
       )
 
   def _let_all_have_met_the_target(self):
-    for name in ('d1_p1_b250', 'd1_p1_b500'):
+    for name in ('d1_p1_b256', 'd1_p1_b512'):
       record = self.read(name, 'run_0.json')
       record['time_to_quality'] = record['timed']['seconds']
       with open(self.path(name, 'run_0.json'), 'w', encoding='utf-8') as file:
         json.dump(record, file)
 
   def test_a_dry_run_shows_the_points_and_leaves_nothing(self):
-    done = processes.run(
-      'launch.scaling', *self.arguments, '--batches=250,1000', '--dry_run'
+    done = processes.here(
+      scaling, *self.arguments, '--batches=256,1024', '--dry_run'
     )
     self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertIn('d1_p1_b1000: 1 device in 1 process', done.stdout)
+    self.assertIn('d1_p1_b1024: 1 device in 1 process', done.stdout)
     self.assertFalse(os.path.exists(self.output))
 
 

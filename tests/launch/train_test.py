@@ -1,31 +1,32 @@
 """Tests of one run, from its flags to its files."""
 
+import dataclasses
+import itertools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import time
+from typing import ClassVar
+from unittest import mock
 
 from absl.testing import absltest, flagsaver, parameterized
 from array_record.python import array_record_module as array_record
+import jax
+import numpy as np
+import pytest
 
 from input_pipelines.reading import places
 from launch import train
+from launch.support import signals
+from suite import files
 from suite.results import audit
+from suite.run import program
 from tests.input_pipelines.reading import fake_bucket
 from tests.launch import digits_data, entrypoint_flags, processes
-
-
-def setUpModule():
-  global _flags
-  _flags = entrypoint_flags.define(train)
-
-
-def tearDownModule():
-  entrypoint_flags.remove(_flags)
 
 
 def _lines(path):
@@ -38,6 +39,7 @@ class RefusalTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
+    self.addCleanup(entrypoint_flags.remove, entrypoint_flags.define(train))
     self.output = os.path.join(self.create_tempdir().full_path, 'set')
 
   def refused(self, says, **values):
@@ -144,61 +146,73 @@ class RefusalTest(parameterized.TestCase):
     )
 
 
-class RunTest(absltest.TestCase):
-  """Whole runs in processes of their own."""
+class RunTestCase(parameterized.TestCase):
+  """Whole runs, and what they leave."""
+
+  quick = processes.QUICK
 
   def setUp(self):
     super().setUp()
     self.output = self.create_tempdir().full_path
     self.log = os.path.join(self.output, 'result_0.txt')
-    self.arguments = (
-      *processes.QUICK,
+    self.places = (
       f'--output={self.output}',
       f'--data_dir={digits_data.data_dir()}',
     )
+    self.arguments = (*self.quick, *self.places)
 
   def record(self, run):
-    path = os.path.join(self.output, f'run_{run}.json')
-    with open(path, encoding='utf-8') as file:
-      return json.load(file)
+    return files.read_json(files.record_path(self.output, run))
 
-  def test_one_seed_gives_bit_equal_losses_from_a_disk_and_from_a_bucket(self):
-    done = processes.run(
-      'launch.train', *self.arguments, '--seed=7', '--input_processes=2'
+  def started(self, event):
+    """Starts a run that does not end; returns it when it tells of `event`."""
+    process = processes.start(
+      'launch.train',
+      *processes.quick(max_epochs=100000),
+      *self.places,
+      '--progress=json',
     )
-    # The target is out of reach.
-    self.assertEqual(done.returncode, 1, done.stderr)
-    self.assertNotIn('leaked', done.stderr)
-    self.assertIn('epoch 2', done.stdout)
-    with fake_bucket.serve(digits_data.data_dir()) as bucket:
-      done = processes.run(
-        'launch.train', *self.arguments, '--seed=7', '--run=1',
-        f'--data_dir={bucket.url}',
-      )  # fmt: skip
-      self.assertTrue(any('array_record' in name for name in bucket.requests))
-    self.assertEqual(done.returncode, 1, done.stderr)
-    first, second = self.record(0), self.record(1)
-    self.assertLen(first['losses'], 16)
-    self.assertEqual(first['losses'], second['losses'])
-    self.assertEqual(first['data'], second['data'])
+    self.addCleanup(process.communicate)
+    self.addCleanup(process.kill)
+    for line in process.stdout:
+      if json.loads(line)['event'] == event:
+        return process
+    raise AssertionError(process.stderr.read())
+
+  def assert_ended(self, process, number):
     self.assertEqual(
-      [e['quality'] for e in first['evals']],
-      [e['quality'] for e in second['evals']],
+      process.wait(processes.LONGEST), 128 + number, process.stderr.read()
     )
-    self.assertEqual(first['status'], 'aborted')
-    self.assertIsNone(first['time_to_quality'])
-    for whole in ('startup', 'timed'):
-      self.assertAlmostEqual(
-        sum(first[whole]['parts'].values()), first[whole]['seconds'], places=6
-      )
-    self.assertEqual(_lines(self.log)[-1]['metadata']['status'], 'aborted')
-    self.assert_only_the_target_is_missed()
+    name = signal.Signals(number).name
+    last = _lines(self.log)[-1]
+    self.assertEqual(last['key'], 'run_stop')
+    self.assertEqual(last['metadata']['status'], 'aborted')
+    self.assertEqual(last['metadata']['reason'], f'interrupted by {name}')
+    self.assertFalse(os.path.exists(os.path.join(self.output, 'run_0.json')))
 
-  def assert_only_the_target_is_missed(self):
-    errors = audit.errors(audit.examine_log(self.log).findings)
-    self.assertNotEmpty(errors)
-    for finding in errors:
-      self.assertRegex(finding.text, 'target|status|aborted|accuracy')
+
+class HereTest(RunTestCase):
+  """In this process, on its eight devices, compiled once."""
+
+  quick = processes.quick(max_epochs=1)
+  _programs: ClassVar[list[program.Program]] = []
+
+  def setUp(self):
+    super().setUp()
+    build = program.Program.build
+
+    def once(*how):
+      if not self._programs:
+        self._programs.append(build(*how))
+      return self.changed(self._programs[0])
+
+    self.changed = lambda made: made
+    self.enter_context(mock.patch.object(program.Program, 'build', once))
+    for number in signals.ending():  # a run leaves them ignored
+      self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+  def run_it(self, *more):
+    return processes.here(train, *self.arguments, *more)
 
   def with_a_broken_record(self):
     """A data directory with digits, of which one is no JPEG."""
@@ -219,97 +233,54 @@ class RunTest(absltest.TestCase):
     return data_dir
 
   def test_a_broken_record_ends_a_run_unless_open_may_skip_it(self):
-    arguments = (*self.arguments, f'--data_dir={self.with_a_broken_record()}')
-    done = processes.run('launch.train', *arguments)
+    data = f'--data_dir={self.with_a_broken_record()}'
+    with self.assertLogs(level='ERROR') as said:
+      done = self.run_it(data)
     self.assertEqual(done.returncode, 1)
     names = r"Record \d+ of the split 'train' .*array_record-0000\d-of-00004"
-    self.assertRegex(done.stderr, names)
+    self.assertRegex('\n'.join(said.output), names)
     self.assertRegex(_lines(self.log)[-1]['metadata']['reason'], names)
 
-    done = processes.run(
-      'launch.train', *arguments, '--run=1', '--skip_corrupt_records=2'
-    )
+    done = self.run_it(data, '--run=1', '--skip_corrupt_records=2')
     record = self.record(1)
-    self.assertLen(record['losses'], 16, done.stderr)
+    self.assertLen(record['losses'], 8, done.stderr)
     self.assertLen(record['data']['skipped_records'], 1)
     self.assertIn('1 training record could not be read', done.stdout)
 
-  def started(self, event):
-    """Starts a run that does not end; returns it when it tells of `event`."""
-    endless = [
-      a.replace('max_epochs=2', 'max_epochs=100000') for a in self.arguments
-    ]
-    process = processes.start('launch.train', *endless, '--progress=json')
-    self.addCleanup(process.communicate)
-    self.addCleanup(process.kill)
-    for line in process.stdout:
-      if json.loads(line)['event'] == event:
-        return process
-    raise AssertionError(process.stderr.read())
-
-  def assert_ended(self, process, number):
-    self.assertEqual(process.wait(120), 128 + number, process.stderr.read())
-    name = signal.Signals(number).name
-    last = _lines(self.log)[-1]
-    self.assertEqual(last['key'], 'run_stop')
-    self.assertEqual(last['metadata']['status'], 'aborted')
-    self.assertEqual(last['metadata']['reason'], f'interrupted by {name}')
-    self.assertFalse(os.path.exists(os.path.join(self.output, 'run_0.json')))
+  def test_a_rehearsal_makes_two_steps_and_an_eval_and_leaves_nothing(self):
+    done = self.run_it('--rehearse', '--seed=7')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertRegex(
+      done.stdout, r'^rehearsed: losses [\d.]+, [\d.]+; eval accuracy [\d.]+\n$'
+    )
+    self.assertEmpty(os.listdir(self.output))
+    with fake_bucket.serve(digits_data.data_dir()) as bucket:
+      there = self.run_it('--rehearse', '--seed=7', f'--data_dir={bucket.url}')
+      self.assertTrue(any('array_record' in name for name in bucket.requests))
+    self.assertEqual(there.stdout, done.stdout, there.stderr)
 
   def test_a_signal_in_startup_leaves_nothing_that_refuses_the_next(self):
     process = self.started('stage')
     process.send_signal(signal.SIGTERM)
-    self.assertEqual(process.wait(120), 128 + signal.SIGTERM)
+    self.assertEqual(process.wait(processes.LONGEST), 128 + signal.SIGTERM)
     self.assertEqual(os.listdir(self.output), ['interrupted'])
-    process = self.started('quality')
-    for more in ([], ['--resume']):
-      done = processes.run('launch.train', *self.arguments, *more)
-      self.assertEqual(done.returncode, 2)
-      self.assertRegex(
-        done.stderr,
-        f'got run 0 in {self.output}: process {process.pid} on .* is at work',
-      )
-    process.send_signal(signal.SIGINT)
-    self.assert_ended(process, signal.SIGINT)
-    self.assertNotIn('run_0.lock', os.listdir(self.output))
-
-  def test_a_run_goes_on_when_nobody_reads_and_ends_with_its_terminal(self):
-    process = self.started('quality')
-    process.stdout.close()
-    evals = self.evals()
-    until = time.monotonic() + 120
-    while self.evals() < evals + 3:
-      self.assertIsNone(process.poll(), 'it ended with its reader')
-      self.assertLess(time.monotonic(), until)
-      time.sleep(0.1)
-    process.send_signal(signal.SIGHUP)
-    self.assert_ended(process, signal.SIGHUP)
-
-  def evals(self):
-    with open(self.log, encoding='utf-8') as file:
-      return file.read().count('"eval_accuracy"')
+    done = self.run_it()
+    self.assertEqual(done.returncode, 1, done.stderr)
+    self.assertLen(self.record(0)['losses'], 8)
 
   def test_a_record_that_cannot_be_written_is_kept_elsewhere_and_said_so(self):
-    program = """
-import os
-from launch import train
-from launch.support import cli
-from suite import files
-def write(path, value, write=files.write_json):
-  if path.startswith(train.FLAGS.output):
-    raise OSError(28, 'No space left on device', path)
-  write(path, value)
-files.write_json = write
-cli.run(train.main, define=train.define_flags, measures=True)
-"""
-    temporary = self.create_tempdir().full_path
-    done = subprocess.run(
-      [sys.executable, '-c', program, *self.arguments],
-      cwd=processes.ROOT,
-      env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1', 'TMPDIR': temporary},
-      capture_output=True,
-      text=True,
-    )
+    temporary, write = self.create_tempdir().full_path, files.write_json
+
+    def on_a_full_disk(path, value):
+      if path.startswith(self.output):
+        raise OSError(28, 'No space left on device', path)
+      write(path, value)
+
+    with (
+      mock.patch.object(files, 'write_json', on_a_full_disk),
+      mock.patch.object(tempfile, 'tempdir', temporary),
+    ):
+      done = self.run_it()
     self.assertEqual(done.returncode, 1, done.stderr)
     path = os.path.join(self.output, 'run_0.json')
     said = re.fullmatch(
@@ -327,26 +298,122 @@ cli.run(train.main, define=train.define_flags, measures=True)
       os.listdir(self.output), ['result_0.txt', 'run_0.json']
     )
 
-  def test_a_rehearsal_makes_two_steps_and_an_eval_and_leaves_nothing(self):
-    done = processes.run('launch.train', *self.arguments, '--rehearse')
-    self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertRegex(
-      done.stdout, r'^rehearsed: losses [\d.]+, [\d.]+; eval accuracy [\d.]+\n$'
+  def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(self):
+    self.changed = lambda made: dataclasses.replace(
+      made, train_step=_exploding(made.train_step)
     )
-    self.assertEmpty(os.listdir(self.output))
+    done = self.run_it()
+    self.assertEqual(done.returncode, 1, done.stderr)
+    assert_exploded(self)
 
+
+def _exploding(step):
+  """A train step whose loss is infinite from step 3 on; a warm-up is a call."""
+  calls = itertools.count(1)
+
+  def wrapped(program):
+    def call(state, batch):
+      state, metrics = program(state, batch)
+      loss = np.float32(np.inf if next(calls) > 3 else 1.0)
+      return state, {**metrics, 'loss': jax.device_put(loss)}
+
+    return call
+
+  programs = [wrapped(each) for each in step.programs]
+  return dataclasses.replace(step, programs=programs)
+
+
+def assert_exploded(test):
+  """A run ended at a loss that was not finite."""
+  record = test.record(0)
+  test.assertRegex(record['reason'], r'non-finite loss \(\w+\) at step \d+')
+  test.assertIsNone(record['losses'][-1][1])
+  test.assertEqual(_lines(test.log)[-1]['metadata']['reason'], record['reason'])
+
+
+class ProcessTest(RunTestCase):
+  """In processes of their own."""
+
+  def test_a_run_that_misses_its_target_says_so_in_all_that_it_leaves(self):
+    done = processes.quick_run()
+    self.assertEqual(done.returncode, 1, done.stderr)
+    self.assertNotIn('leaked', done.stderr)
+    self.assertIn('epoch 2', done.stdout)
+    record = files.read_json(files.record_path(done.folder, 0))
+    self.assertLen(record['losses'], 16)
+    self.assertEqual(record['status'], 'aborted')
+    self.assertIsNone(record['time_to_quality'])
+    for whole in ('startup', 'timed'):
+      self.assertAlmostEqual(
+        sum(record[whole]['parts'].values()), record[whole]['seconds'], places=6
+      )
+    log = files.log_path(done.folder, 0)
+    self.assertEqual(_lines(log)[-1]['metadata']['status'], 'aborted')
+    errors = audit.errors(audit.examine_log(log).findings)
+    self.assertNotEmpty(errors)
+    for finding in errors:
+      self.assertRegex(finding.text, 'target|status|aborted|accuracy')
+
+  @pytest.mark.slow
+  def test_ctrl_c_ends_a_run_in_order(self):
+    process = self.started('quality')
+    process.send_signal(signal.SIGINT)
+    self.assert_ended(process, signal.SIGINT)
+    self.assertNotIn('run_0.lock', os.listdir(self.output))
+
+  def test_a_run_lets_none_beside_it_and_goes_on_unread_until_its_terminal_goes(
+    self,
+  ):
+    process = self.started('quality')
+    process.stdout.close()
+    for more in ([], ['--resume']):
+      done = processes.here(train, *self.arguments, *more)
+      self.assertEqual(done.returncode, 2)
+      self.assertRegex(
+        done.stderr,
+        f'got run 0 in {self.output}: process {process.pid} on .* is at work',
+      )
+    evals = self.evals()
+    until = time.monotonic() + processes.LONGEST
+    while self.evals() < evals + 2:
+      self.assertIsNone(process.poll(), 'it ended with its reader')
+      self.assertLess(time.monotonic(), until)
+      time.sleep(0.1)
+    process.send_signal(signal.SIGHUP)
+    self.assert_ended(process, signal.SIGHUP)
+    self.assertNotIn('run_0.lock', os.listdir(self.output))
+
+  def evals(self):
+    with open(self.log, encoding='utf-8') as file:
+      return file.read().count('"eval_accuracy"')
+
+  @pytest.mark.slow
+  def test_one_seed_gives_bit_equal_losses_from_a_disk_and_from_a_bucket(self):
+    with fake_bucket.serve(digits_data.data_dir()) as bucket:
+      done = processes.run(
+        'launch.train', *self.arguments, '--seed=7',
+        f'--data_dir={bucket.url}',
+      )  # fmt: skip
+      self.assertTrue(any('array_record' in name for name in bucket.requests))
+    self.assertEqual(done.returncode, 1, done.stderr)
+    folder = processes.quick_run().folder
+    first = files.read_json(files.record_path(folder, 0))
+    second = self.record(0)
+    self.assertEqual(first['losses'], second['losses'])
+    self.assertEqual(first['data'], second['data'])
+    self.assertEqual(
+      [e['quality'] for e in first['evals']],
+      [e['quality'] for e in second['evals']],
+    )
+
+  @pytest.mark.slow
   def test_a_loss_that_explodes_ends_the_run_and_names_the_step(self):
     done = processes.run(
       'launch.train', *self.arguments, '--hp=base_learning_rate=1e30',
       '--hp=opt_name=sgd', '--hp=warmup_epochs=0',
     )  # fmt: skip
     self.assertEqual(done.returncode, 1, done.stderr)
-    record = self.record(0)
-    self.assertRegex(record['reason'], r'non-finite loss \(\w+\) at step \d+')
-    self.assertIsNone(record['losses'][-1][1])
-    self.assertEqual(
-      _lines(self.log)[-1]['metadata']['reason'], record['reason']
-    )
+    assert_exploded(self)
 
   def test_list_hp_shows_every_hyperparameter_and_starts_nothing(self):
     done = processes.run('launch.train', '--list_hp')

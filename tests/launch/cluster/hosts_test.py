@@ -18,7 +18,7 @@ from tests.launch import digits_data, processes
 
 # Batch norm's groups lie within a host. The last eval batch is not full.
 _ARGUMENTS = (
-  *processes.QUICK_ON_SEVERAL,
+  *processes.quick(max_epochs=1),
   '--preflight=false',
   '--seed=3',
 )
@@ -50,7 +50,7 @@ class _Ranks(parameterized.TestCase):
     for each in started:
       self.addCleanup(each.wait)
       self.addCleanup(each.kill)
-    printed = [each.communicate(timeout=400) for each in started]
+    printed = [each.communicate(timeout=processes.LONGEST) for each in started]
     self.printed = [out for out, _ in printed]
     return [each.returncode for each in started], [said for _, said in printed]
 
@@ -78,7 +78,7 @@ class TrainTest(_Ranks):
       [(r['system']['processes'], r['system']['devices']) for r in records],
       [(count, count), (1, count)],
     )
-    self.assertLen(records[0]['losses'], 16)
+    self.assertLen(records[0]['losses'], 8)
     return records
 
   def test_two_processes_train_as_one_with_two_devices_does(self):
@@ -102,7 +102,7 @@ class FaultTest(_Ranks):
 
   def fails(self, fault):
     self.arguments = [
-      each.replace('max_epochs=2', 'max_epochs=100000')
+      each.replace('max_epochs=1', 'max_epochs=100000')
       for each in self.arguments
     ]
     return self.ranks(
@@ -113,7 +113,7 @@ class FaultTest(_Ranks):
     )
 
   def test_a_killed_coordinator_ends_all_and_the_log(self):
-    codes, said = self.fails('SIGKILL:0:12')
+    codes, said = self.fails('SIGKILL:0:4')
     self.assertEqual(codes, [75, 75], said)
     self.assertRegex(said[1], r'rank 0 \(\S+\): its process was .* SIGKILL')
     self.assertRegex(self.end()['reason'], 'rank 0 .* SIGKILL')

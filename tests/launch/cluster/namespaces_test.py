@@ -68,7 +68,7 @@ class NamespacesTest(absltest.TestCase):
     started = []
     for rank, host in enumerate(_HOSTS):
       train = [
-        sys.executable, '-m', 'launch.train', *processes.QUICK_ON_SEVERAL,
+        sys.executable, '-m', 'launch.train', *processes.QUICK,
         '--preflight=false', '--seed=3',
         f'--data_dir={digits_data.data_dir()}',
         f'--output={self.folder}/{host}',
@@ -102,7 +102,7 @@ class NamespacesTest(absltest.TestCase):
     self.assertRegex(said[0][0], 'rank 0  podium-a .*\nrank 1  podium-b ')
     losses = []
     processes.run(
-      'launch.train', *processes.QUICK_ON_SEVERAL, '--seed=3',
+      'launch.train', *processes.QUICK, '--seed=3',
       '--preflight=false', f'--data_dir={digits_data.data_dir()}',
       f'--output={self.folder}/alone', f'--compile_cache={self.folder}/cache',
       environment={'JAX_NUM_CPU_DEVICES': '2'},

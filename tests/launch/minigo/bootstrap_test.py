@@ -15,6 +15,7 @@ from absl import flags as absl_flags
 from absl.testing import absltest, parameterized
 import jax
 import numpy as np
+import pytest
 
 from input_pipelines.reading import arrays
 from input_pipelines.self_play import start as minigo_start
@@ -54,6 +55,7 @@ HP = dataclasses.replace(
   virtual_losses=1,
 )
 START, TARGET, SEED = 2, 3, 7
+_STAGED = ('begin', 'play')  # but for the games of a random net
 
 
 def plan(data_dir, **changes):
@@ -79,15 +81,24 @@ class Made:
 
 
 @functools.cache
-def made():
+def made(*, random_net_apart=False):
+  """Makes a start; without a program for games of a random net, unless asked.
+
+  The settings of those games differ, and compiling them takes a third of all.
+  """
   some = plan(tempfile.mkdtemp())
   # The second time it trains on: what is compiled serves both.
-  build = functools.cache(lambda *_: program_build(*built_with))
-  program_build, built_with = program.Program.build, []
+  build, staged, built = program.Program.build, MinigoTask.staged, []
 
-  def once(*given):
-    built_with[:] = built_with or given
-    return build()
+  def once(*how):
+    if not built:
+      built.append(build(*how))
+      built[0].staged.setdefault('bootstrap', built[0].staged['play'])
+    return built[0]
+
+  def staged_at_most(task):
+    found = staged(task)
+    return found if random_net_apart else {k: found[k] for k in _STAGED}
 
   write = minigo_start.write
 
@@ -100,6 +111,7 @@ def made():
   said = io.StringIO()
   with (
     mock.patch.object(program.Program, 'build', once),
+    mock.patch.object(MinigoTask, 'staged', staged_at_most),
     contextlib.redirect_stdout(said),
   ):
     with (
@@ -218,15 +230,18 @@ class BootstrapTest(parameterized.TestCase):
     found = minigo_start.about(made().directory)
     self.assertEqual(found['generations'], {1: 8, 2: 8})
 
+  @pytest.mark.slow
   def test_a_random_net_plays_as_the_reference_bootstraps(self):
-    kept = minigo_start.games(made().plan.kept(1))
+    found = made(random_net_apart=True)
+    self.addCleanup(shutil.rmtree, found.plan.data_dir)
+    kept = minigo_start.games(found.plan.kept(1))
     visits = {0: [], 1: []}
     for generation, game in kept:
       visits[generation].append(game.rows['visits'][0])
     for first in visits[0]:
       self.assertGreaterEqual(first.sum(), 79)  # one is the root's own
       self.assertEqual(first[-1], 0)  # the pass
-    later = minigo_start.games(made().directory, generations=[2])
+    later = minigo_start.games(found.directory, generations=[2])
     # Some of these were begun by the random net.
     fewest = min(game.rows['visits'][0].sum() for _, game in later)
     self.assertLess(fewest, 79)

@@ -160,7 +160,7 @@ class LoggedTest(absltest.TestCase):
     folder = pathlib.Path(self.create_tempdir().full_path)
     done = processes.run(
       'launch.train',
-      *processes.QUICK,
+      *processes.quick(max_epochs=1),
       '--profile=gpu_blackwell',
       '--compiler_option=optimization_level=O0',
       f'--data_dir={digits_data.data_dir()}',

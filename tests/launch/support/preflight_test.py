@@ -12,7 +12,7 @@ from launch import local
 from launch.support import preflight
 from suite.results.report import facts
 from suite.run import sharding
-from tests.launch import digits_data, processes
+from tests.launch import processes
 from tests.suite.results import sample_results
 
 
@@ -146,13 +146,9 @@ class SeveralProcessesTest(absltest.TestCase):
 
 class TrainTest(absltest.TestCase):
   def test_a_run_records_it_as_a_part_of_startup(self):
-    folder = self.create_tempdir().full_path
-    done = processes.run(
-      'launch.train', *processes.QUICK, '--preflight',
-      f'--output={folder}/out', f'--data_dir={digits_data.data_dir()}',
-    )  # fmt: skip
+    done = processes.quick_run()
     self.assertIn('preflight, ', done.stdout, done.stderr)
-    with open(f'{folder}/out/run_0.json', encoding='utf-8') as file:
+    with open(f'{done.folder}/run_0.json', encoding='utf-8') as file:
       record = json.load(file)
     self.assertLen(record['preflight']['devices'], 1)
     part = record['startup']['parts']['preflight']

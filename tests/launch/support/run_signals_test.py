@@ -65,7 +65,7 @@ class SignalsTest(absltest.TestCase):
     return process
 
   def ended(self, process):
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=processes.LONGEST)
     self.assertEqual(process.returncode, 128 + signal.SIGINT, errors)
     return out, errors
 

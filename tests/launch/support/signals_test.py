@@ -49,7 +49,7 @@ class InterruptedTest(parameterized.TestCase):
       while processes.catches(process.pid, signal.SIGINT) is not caught:
         self.assertIsNone(process.poll())
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)
+    said = process.communicate(timeout=processes.LONGEST)
     self.assertEqual((process.returncode, said), (-signal.SIGINT, ('', '')))
 
   @parameterized.named_parameters(
@@ -86,7 +86,7 @@ cli.run(main)
     )
     self.assertEqual(process.stdout.readline(), 'waits\n')
     process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=120)
+    said, errors = process.communicate(timeout=processes.LONGEST)
     self.assertTrue(said.endswith('cleaned up\n'), said)
     self.assertEqual(errors, '')
     self.assertEqual(process.returncode, -signal.SIGINT)

@@ -12,6 +12,7 @@ from suite import benchmark
 from suite.benchmark import DataSet, Start
 from suite.benchmarks import bert
 from suite.run.sharding import path_of
+from tests import quick
 from tests.input_pipelines.wikipedia import random_text
 
 _TINY = bert.BENCHMARK.sizes['tiny']
@@ -51,7 +52,7 @@ def write(data_dir: str) -> None:
   random_text.write(data_dir, folder, documents=(70, 90, 12))
   declared = benchmark.get('bert')
   task = declared.task(SIZE.hparams, SIZE.data)
-  params, _ = jax.jit(task.init_model)(jax.random.key(3, impl='rbg'))
+  params, _ = quick.jit(task.init_model)(jax.random.key(3, impl='rbg'))
   found = {
     f'params/{path_of(path)}': np.asarray(leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)

@@ -9,6 +9,7 @@ SIZE = dataclasses.replace(
   _TINY,
   hparams=dataclasses.replace(
     _TINY.hparams,
+    image_size=8,
     stage_blocks=(1,),
     stage_width=4,
     global_batch_size=512,
