@@ -16,6 +16,7 @@ from types import ModuleType
 from absl import flags
 
 from launch.support import cli
+from tests import quick as compilation
 from tests import session
 from tests.launch import digits_data, entrypoint_flags
 
@@ -43,6 +44,11 @@ def quick(**changes: object) -> tuple[str, ...]:
 
 
 QUICK = quick()
+# For programs that no other test has; a record keeps them from `reproduce`.
+QUICKLY_COMPILED = tuple(
+  f'--compiler_option={name}={str(value).lower()}'
+  for name, value in compilation.OPTIONS.items()
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,6 +118,7 @@ class StudyTest(absltest.TestCase):
     quick = processes.quick(max_epochs=1)
     self.arguments = (
       *[flag for flag in quick if 'global_batch_size' not in flag],
+      *processes.QUICKLY_COMPILED,
       '--mode=batch',
       '--runs=1',
       f'--output={self.output}',

@@ -19,6 +19,7 @@ from tests.launch import digits_data, processes
 # Batch norm's groups lie within a host. The last eval batch is not full.
 _ARGUMENTS = (
   *processes.quick(max_epochs=1),
+  *processes.QUICKLY_COMPILED,
   '--preflight=false',
   '--seed=3',
 )
@@ -113,7 +114,7 @@ class FaultTest(_Ranks):
     )
 
   def test_a_killed_coordinator_ends_all_and_the_log(self):
-    codes, said = self.fails('SIGKILL:0:4')
+    codes, said = self.fails('SIGKILL:0:12')
     self.assertEqual(codes, [75, 75], said)
     self.assertRegex(said[1], r'rank 0 \(\S+\): its process was .* SIGKILL')
     self.assertRegex(self.end()['reason'], 'rank 0 .* SIGKILL')
