@@ -20,6 +20,7 @@ from models import dlrm
 from models.parts.functional import Functional
 from models.parts.tables import Tables
 from suite.run import optimizers
+from tests import quick
 
 SIZES, WIDTH, COUNTS, ROWS = (3, 50, 7, 20), 8, 5, 12
 HOT = (1, 3, 2, 4)
@@ -58,7 +59,7 @@ class _Trained:
     self.size, self._rows = size, rows
     self._model = Functional.of(lambda rngs: dlrm.Interaction(size, rngs=rngs))
     store, small = size.tables.packed(tables)
-    whole, self._stats = jax.jit(self._model.init)(
+    whole, self._stats = quick.jit(self._model.init)(
       jax.random.key(0, impl='rbg')
     )
     whole = {**whole, **layers, 'small': small}
@@ -81,7 +82,7 @@ class _Trained:
       summed = optimizers.sum_rows(ids, gradient, table_rows=len(store))
       return self._rows.apply(summed, opt, store)
 
-    @jax.jit
+    @quick.jit
     def step(params, opt, batch):
       large, plan = tables.lookup(params['store'], batch['ids'])
       gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)

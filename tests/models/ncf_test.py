@@ -13,6 +13,7 @@ import pytest
 from models import ncf
 from models.parts import functional
 from suite.run import sharding
+from tests import quick
 
 SMALL = ncf.Size(9, 7, 3, (8, 6, 5))
 
@@ -30,11 +31,11 @@ def _init(size):
   """{'tables': ..., 'tower': ...} of a model with weights that matter."""
   tables, tower = _models(size)
   key = jax.random.key(1, impl='rbg')
-  made = jax.jit(tables.init)(key)[0]
+  made = quick.jit(tables.init)(key)[0]
   return {
     # A hundred times the spread: products of 0.01 are lost in rounding.
     'tables': {name: 100 * made[name] for name in ('user', 'item')},
-    'tower': jax.jit(tower.init)(key)[0],
+    'tower': quick.jit(tower.init)(key)[0],
   }
 
 
@@ -65,7 +66,7 @@ class ParametersTest(parameterized.TestCase):
   def test_tables_start_as_a_normal_of_a_hundredth(self):
     size = dataclasses.replace(SMALL, users=2000, items=3000)
     tables, _ = _models(size)
-    made, _ = jax.jit(tables.init)(jax.random.key(0, impl='rbg'))
+    made, _ = quick.jit(tables.init)(jax.random.key(0, impl='rbg'))
     for name, rows in (('user', 2000), ('item', 3000)):
       table = np.asarray(made[name])
       self.assertEqual(table.shape, (rows, 3 + 4))
@@ -77,7 +78,7 @@ class ParametersTest(parameterized.TestCase):
 
   def test_layers_start_uniform_within_the_limits_of_the_reference(self):
     _, tower = _models(ncf.ML_20M)
-    made, _ = jax.jit(tower.init)(jax.random.key(0, impl='rbg'))
+    made, _ = quick.jit(tower.init)(jax.random.key(0, impl='rbg'))
     layers = [*[made['mlp'][i] for i in range(3)], made['final']]
     widths = [(256, 256), (256, 128), (128, 64), (128, 1)]
     for layer, (width, out) in zip(layers, widths, strict=True):
@@ -175,7 +176,7 @@ class PeerTest(absltest.TestCase):
     params = _init(SMALL)
     users, items, _ = _samples()
     theirs = _peer(SMALL, params)(torch.tensor(users), torch.tensor(items))
-    ours = jax.jit(functools.partial(_logits, SMALL))(params, users, items)
+    ours = quick.jit(functools.partial(_logits, SMALL))(params, users, items)
     self.assertGreater(np.ptp(ours), 1)  # they tell the samples apart
     np.testing.assert_allclose(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
 
@@ -187,7 +188,7 @@ class PeerTest(absltest.TestCase):
     other = torch.optim.Adam(peer.parameters(), lr=0.01, betas=(0.8, 0.95))
     optimizer = optax.adam(0.01, b1=0.8, b2=0.95)
 
-    @jax.jit
+    @quick.jit
     def step(params, opt, users, items, labels):
       def loss(params):
         logits = _logits(SMALL, params, users, items)
@@ -220,7 +221,7 @@ class TowerTest(absltest.TestCase):
     rows, tower = params['tables'], _models(SMALL)[1]
     users = np.asarray([0, 3, 8])
     items = np.asarray([[0, 1, 2, 2], [6, 5, 0, 1], [3, 3, 3, 4]])
-    together, _ = jax.jit(
+    together, _ = quick.jit(
       lambda: tower.apply(
         params['tower'],
         {},

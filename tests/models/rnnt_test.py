@@ -18,14 +18,12 @@ import numpy as np
 from models import rnnt
 from models.parts.functional import Functional
 from suite.run import sharding
+from tests import quick
 
 SMALL = rnnt.Size(6, 7, 8, 2, 3, 2, 5, 2, 9)
 LEAST = rnnt.Size(6, 7, 4, 1, 1, 2, 3, 1, 5)  # where no reference is needed
 EXACT = rnnt.Compute(
   encoder_dropout=0.0, prediction_dropout=0.0, joint_dropout=0.0, block=3
-)
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
 )
 
 LENGTHS = np.array([10, 8, 6], np.int32)
@@ -197,12 +195,12 @@ def _loss(params, compute, speech, symbols, drop_key=None, size=SMALL):
   return rows.mean()
 
 
-_lost = _jit(functools.partial(_loss, size=LEAST), static_argnums=1)
+_lost = quick.jit(functools.partial(_loss, size=LEAST), static_argnums=1)
 
 
 class ReferenceTest(parameterized.TestCase):
   def test_loss_and_gradients(self):
-    loss, grads = _jit(jax.value_and_grad(_loss), static_argnums=1)(
+    loss, grads = quick.jit(jax.value_and_grad(_loss), static_argnums=1)(
       _params(), EXACT, *_inputs()
     )
     self.assertAlmostEqual(float(loss), LOSS, delta=1e-5)
@@ -215,7 +213,7 @@ class ReferenceTest(parameterized.TestCase):
 
   def test_logits(self):
     speech, symbols = _inputs()
-    logits, lengths = _jit(
+    logits, lengths = quick.jit(
       lambda p: _model().merged(p, {}).logits(speech, LENGTHS, symbols)
     )(_params())
     self.assertEqual(logits.shape, (3, 5, 5, 8))
@@ -228,7 +226,7 @@ class ReferenceTest(parameterized.TestCase):
   def test_greedy_decoding_says_the_same_symbols(self):
     """Machines that say much or little, with both limits at work."""
 
-    @functools.partial(_jit, static_argnums=(3, 4))
+    @functools.partial(quick.jit, static_argnums=(3, 4))
     def transcribe(params, speech, lengths, per_frame, most):
       return (
         _model()
@@ -272,7 +270,9 @@ class ModelTest(parameterized.TestCase):
     is_frame = np.arange(14)[None] < lengths[:, None]
     longer = np.pad(speech, ((0, 0), (0, 4), (0, 0)))
     model = _model(size=LEAST).merged(_params(size=LEAST), {})
-    encode = _jit(lambda x: model.encoder(x, jnp.asarray(lengths), None)[0])
+    encode = quick.jit(
+      lambda x: model.encoder(x, jnp.asarray(lengths), None)[0]
+    )
     one, other = (
       encode(np.where(is_frame[..., None], longer, fill)) for fill in (0, noise)
     )

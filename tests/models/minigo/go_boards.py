@@ -3,27 +3,27 @@
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 
 from models.minigo import go
+from tests import quick
 
 STONES = {'X': go.BLACK, 'O': go.WHITE}
 
 
 @functools.cache
 def play(rules: go.Rules):
-  return jax.jit(lambda state, action: go.play(state, action, rules))
+  return quick.jit(lambda state, action: go.play(state, action, rules))
 
 
 @functools.cache
 def legal(rules: go.Rules):
-  return jax.jit(lambda state: go.legal(state, rules))
+  return quick.jit(lambda state: go.legal(state, rules))
 
 
 @functools.cache
 def compiled(function, rules: go.Rules):
-  return jax.jit(lambda state: function(state, rules))
+  return quick.jit(lambda state: function(state, rules))
 
 
 def points(drawn: str) -> dict[str, int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from models.minigo import go
 from models.minigo.go import points
+from tests import quick
 from tests.models.minigo import go_boards as boards
 from tests.models.minigo import go_peer
 
@@ -46,7 +47,7 @@ def _random_games(rules, games, plies):
     new = jax.vmap(lambda state, a: go.play(state, a, rules))(states, actions)
     return new, (new, actions, legal)
 
-  @jax.jit
+  @quick.jit
   def run(key):
     states = jax.vmap(lambda _: go.initial(rules))(jnp.arange(games))
     return jax.lax.scan(step, states, jax.random.split(key, plies))[1]

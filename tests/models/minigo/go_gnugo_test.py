@@ -16,6 +16,7 @@ import pytest
 
 from models.minigo import go
 from studies.gnugo import gtp
+from tests import quick
 from tests.models.minigo import go_peer
 from tests.models.minigo import record_go_games as recorded
 
@@ -32,6 +33,11 @@ class Games:
   scores: list[float]
   dead: list[np.ndarray]  # bool [P]
 
+  def first(self, count: int) -> 'Games':
+    """The first of the games."""
+    lists = (self.moves, self.digests, self.scores, self.dead)
+    return Games(self.size, *(some[:count] for some in lists))
+
   @classmethod
   def of(cls, size: int, arrays) -> 'Games':
     ends = np.cumsum(arrays[f'lengths_{size}'])
@@ -41,7 +47,7 @@ class Games:
 
 
 @functools.cache
-def _recorded(size: int) -> Games:
+def _whole(size: int) -> Games:
   with np.load(recorded.FIXTURE) as arrays:
     return Games.of(size, dict(arrays))
 
@@ -50,14 +56,25 @@ def _rules(size: int) -> go.Rules:
   return go.Rules(size, komi=0.0, remembered=recorded.LONGEST[size])
 
 
-@functools.cache
-def _replay(size: int, plies: int):
-  """Moves int32 [plies, games], -1 behind the end -> last states, legal sets.
+@dataclasses.dataclass(frozen=True)
+class Replayed:
+  """What the engine has of games, of which some end before others."""
 
-  The sets are bool [plies + 1, games, 2, P], of Black and White, before each
-  move and after the last.
-  """
-  rules = _rules(size)
+  legal: np.ndarray  # bool [plies + 1, games, 2, P], Black's and White's
+  boards: np.ndarray  # int32 [games, P], at the end
+  alive: np.ndarray  # int32 [games, P], whose pass-alive region it is
+  scores: np.ndarray  # float32 [games]
+
+  def sets(self, games: Games, game: int) -> list[np.ndarray]:
+    """Those of one game, as the record has them."""
+    return list(self.legal[: len(games.moves[game]) + 1, game])
+
+
+def _replayed(games: Games) -> Replayed:
+  longest, rules = recorded.LONGEST[games.size], _rules(games.size)
+  moves = np.full((longest, len(games.moves)), -1, np.int32)
+  for game, these in enumerate(games.moves):
+    moves[: len(these), game] = these
 
   def both(state):
     turned = [
@@ -70,31 +87,29 @@ def _replay(size: int, plies: int):
     new = go.play(state, jnp.maximum(move, 0), rules)
     goes_on = move >= 0
     new = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), new, state)
-    return new, both(state)
+    return new, both(new)
 
   def run(moves):
-    state, sets = jax.lax.scan(step, go.initial(rules), moves)
-    return state, jnp.concatenate([sets, both(state)[None]])
+    start = go.initial(rules)
+    last, sets = jax.lax.scan(step, start, moves)
+    return {
+      'legal': jnp.concatenate([both(start)[None], sets]),
+      'boards': go.board(last),
+      'alive': go.pass_alive(last, rules),
+      'scores': go.score(last, rules),
+    }
 
-  return jax.jit(jax.vmap(run, in_axes=1, out_axes=(0, 1)))
-
-
-def _replayed(games: Games):
-  longest = recorded.LONGEST[games.size]
-  moves = np.full((longest, len(games.moves)), -1, np.int32)
-  for game, these in enumerate(games.moves):
-    moves[: len(these), game] = these
-  return jax.device_get(_replay(games.size, longest)(moves))
-
-
-def _sets(games: Games, sets, game: int) -> list[np.ndarray]:
-  """Those of one game, as the record has them."""
-  return list(sets[: len(games.moves[game]) + 1, game])
+  axes = {'legal': 1, 'boards': 0, 'alive': 0, 'scores': 0}
+  replay = jax.jit(
+    jax.vmap(run, in_axes=1, out_axes=axes), compiler_options=quick.LOOPS
+  )
+  return Replayed(**jax.device_get(replay(moves)))
 
 
 @functools.cache
-def _recorded_replayed(size: int):
-  return _replayed(_recorded(size))
+def _recorded(size: int, count: int) -> tuple[Games, Replayed]:
+  games = _whole(size).first(count)
+  return games, _replayed(games)
 
 
 def _ended_in_order(games: Games) -> list[int]:
@@ -114,29 +129,31 @@ def _ended_in_order(games: Games) -> list[int]:
   ]
 
 
-def _scores(states, size: int) -> np.ndarray:
-  rules = _rules(size)
-  return np.asarray(jax.jit(jax.vmap(lambda s: go.score(s, rules)))(states))
-
-
 class RecordTest(parameterized.TestCase):
+  """A share of the record."""
+
+  share = 0.2
+
+  def recorded(self, size: int) -> tuple[Games, Replayed]:
+    count = round(self.share * len(_whole(size).moves))
+    return _recorded(size, count)
+
   @parameterized.parameters(*SIZES)
   def test_all_legal_sets_are_those_of_gnugo(self, size):
-    games = _recorded(size)
-    _, sets = _recorded_replayed(size)
+    games, replayed = self.recorded(size)
     wrong = [
       game
       for game, digest in enumerate(games.digests)
-      if recorded.digest(_sets(games, sets, game)) != digest
+      if recorded.digest(replayed.sets(games, game)) != digest
     ]
-    self.assertEmpty(wrong, self._where(games, sets, wrong))
+    self.assertEmpty(wrong, self._where(games, replayed, wrong))
 
-  def _where(self, games, sets, wrong):
+  def _where(self, games, replayed, wrong):
     """Account by a plain engine of the first game that differs."""
     if not wrong:
       return ''
     peer = go_peer.Game(games.size)
-    for ply, found in enumerate(_sets(games, sets, wrong[0])):
+    for ply, found in enumerate(replayed.sets(games, wrong[0])):
       for side, colour in enumerate((1, -1)):
         if np.flatnonzero(found[side]).tolist() != peer.legal(colour):
           return f'Game {wrong[0]} differs from a plain engine at ply {ply}.'
@@ -148,42 +165,48 @@ class RecordTest(parameterized.TestCase):
   def test_scores_are_those_of_gnugo_of_games_that_ended_in_order(
     self, size, at_least
   ):
-    games = _recorded(size)
-    scores = _scores(_recorded_replayed(size)[0], size)
+    games, replayed = self.recorded(size)
     ended = _ended_in_order(games)
-    self.assertGreaterEqual(len(ended), at_least)
+    self.assertGreaterEqual(len(ended), int(self.share * at_least))
     np.testing.assert_array_equal(
-      scores[ended], np.array(games.scores, np.float32)[ended]
+      replayed.scores[ended], np.array(games.scores, np.float32)[ended]
     )
 
   @parameterized.parameters((5, 400), (9, 30), (19, 2))
   def test_scores_and_pass_alive_regions_are_those_of_a_plain_engine(
-    self, size, games
+    self, size, count
   ):
-    rules = _rules(size)
-    states, _ = _recorded_replayed(size)
-    alive = jax.jit(jax.vmap(lambda state: go.pass_alive(state, rules)))
-    alive, scores = jax.device_get(alive(states)), _scores(states, size)
-    boards, anywhere = np.sign(states.chain), 0
-    for game in range(games):
+    _, replayed = self.recorded(size)
+    count, anywhere = max(1, round(self.share * count)), 0
+    for game in range(count):
       peer = go_peer.Game(size)
-      peer.stones = boards[game].tolist()
-      self.assertEqual(scores[game], peer.score())
+      peer.stones = replayed.boards[game].tolist()
+      self.assertEqual(replayed.scores[game], peer.score())
       for colour in (go.BLACK, go.WHITE):
         expected = go_peer.pass_alive(size, peer.stones, colour)
-        found = set(np.flatnonzero(alive[game] == colour).tolist())
-        self.assertEqual(found, expected)
+        found = np.flatnonzero(replayed.alive[game] == colour).tolist()
+        self.assertEqual(set(found), expected)
         anywhere += bool(expected)
-    self.assertGreater(anywhere, games // 3)
+    self.assertGreater(anywhere, count // 3)
 
+
+@pytest.mark.slow
+class WholeRecordTest(RecordTest):
+  """All of it."""
+
+  share = 1
+
+
+class FixtureTest(absltest.TestCase):
   def test_the_record_is_large_and_holds_repeated_positions(self):
-    games = {size: len(_recorded(size).moves) for size in SIZES}
+    games = {size: len(_whole(size).moves) for size in SIZES}
     self.assertEqual(games, {5: 2000, 9: 300, 19: 24})
-    plies = {size: sum(map(len, _recorded(size).moves)) for size in SIZES}
+    plies = {size: sum(map(len, _whole(size).moves)) for size in SIZES}
     self.assertGreater(plies[5], 150_000)
     self.assertGreater(plies[9], 50_000)
     self.assertGreater(plies[19], 10_000)
-    long = [moves for moves in _recorded(5).moves if len(moves) == 120]
+    # Of games that are replayed whenever the tests run.
+    long = [moves for moves in _whole(5).moves[:400] if len(moves) == 120]
     bans = [_superko_bans(moves, 5) for moves in long[:12]]
     self.assertGreater(sum(bans), 10)
 
@@ -206,13 +229,14 @@ class LiveTest(parameterized.TestCase):
       self.skipTest('GNU Go is not installed.')
     seed = random.SystemRandom().randrange(2**32)
     games = Games.of(size, recorded.record(size, count, seed))
-    states, sets = _replayed(games)
+    replayed = _replayed(games)
     for game, digest in enumerate(games.digests):
-      found = recorded.digest(_sets(games, sets, game))
+      found = recorded.digest(replayed.sets(games, game))
       self.assertEqual(found, digest, f'{size}x{size}, seed {seed}, {game}')
-    scores = _scores(states, size)
     for game in _ended_in_order(games):
-      self.assertEqual(scores[game], games.scores[game], f'seed {seed}, {game}')
+      self.assertEqual(
+        replayed.scores[game], games.scores[game], f'seed {seed}, {game}'
+      )
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from absl.testing import absltest, parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from models.minigo import go, self_play
 from models.minigo.self_play import playouts
@@ -43,6 +44,9 @@ def evaluate(salts: jax.Array, states: go.State):
   return compiled(salts.shape[0], states.ply.shape[0])(salts, states)
 
 
+own_eyes = quick.jit(playouts.own_eyes, static_argnums=2)
+
+
 def batch(state: go.State, count: int) -> go.State:
   return jax.tree.map(
     lambda leaf: jnp.broadcast_to(leaf[None], (count, *leaf.shape)), state
@@ -57,7 +61,7 @@ def eyes(drawn: str, colour: int = go.BLACK) -> set[int]:
   """Own eyes of a drawn board."""
   stones = np.array(go_boards.stones(drawn), np.int32)
   size = int(len(stones) ** 0.5)
-  found = playouts.own_eyes(jnp.asarray(stones), jnp.int32(colour), size)
+  found = own_eyes(stones, np.int32(colour), size)
   return set(np.flatnonzero(found).tolist())
 
 
@@ -211,6 +215,8 @@ class ValuesTest(parameterized.TestCase):
 
 
 class MatchTest(absltest.TestCase):
+  # That it beats who passes is tested with `play_gnugo`.
+  @pytest.mark.slow
   def test_more_readouts_win_with_either_colour(self):
     settings = self_play.MatchSettings(
       RULES,

@@ -1,6 +1,5 @@
 """Tests of the tree search: the same trees as one in plain Python."""
 
-import dataclasses
 import functools
 
 from absl.testing import absltest, parameterized
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 import numpy as np
+import pytest
 from scipy import stats
 
 from models.minigo.tree_search import formulas, moves, search, trees
@@ -128,11 +128,19 @@ class SameTreeTest(parameterized.TestCase):
     theirs = [(node.state['bits'][0], node.n) for node in game.nodes()]
     self.assertSequenceEqual(sorted(ours), sorted(theirs))
 
-  # Games in which 1 of 3, 4, 5, ... states is the end, and some without.
-  @parameterized.product(leaves=(1, 4), first_seed=(0, 50, 100, 150, 200, 250))
-  def test_every_node_has_the_visits_of_the_plain_search(
+  @parameterized.parameters(1, 4)
+  def test_every_node_has_the_visits_of_the_plain_search(self, leaves):
+    self._assert_the_search_is_the_plain_one(leaves, first_seed=0)
+
+  @pytest.mark.slow
+  @parameterized.product(leaves=(1, 4), first_seed=(50, 100, 150, 200, 250))
+  def test_many_games_have_the_visits_of_the_plain_search(
     self, leaves, first_seed
   ):
+    self._assert_the_search_is_the_plain_one(leaves, first_seed)
+
+  # Games in which 1 of 3, 4, 5, ... states is the end, and some without.
+  def _assert_the_search_is_the_plain_one(self, leaves, first_seed):
     pair = Pair(
       trees.Settings(96, leaves=leaves),
       first_seed=first_seed,
@@ -149,10 +157,20 @@ class SameTreeTest(parameterized.TestCase):
     pair.search()
     self._assert_same(pair)
 
-  @parameterized.product(leaves=(1, 4), first_seed=(0, 100))
+  @parameterized.parameters((1, 0), (4, 100))
   def test_noise_moves_follow_and_clearing_change_nothing_of_that(
     self, leaves, first_seed
   ):
+    self._assert_moves_follow(leaves, first_seed)
+
+  @pytest.mark.slow
+  @parameterized.parameters((1, 100), (4, 0))
+  def test_noise_and_moves_change_nothing_of_that_in_more_games(
+    self, leaves, first_seed
+  ):
+    self._assert_moves_follow(leaves, first_seed)
+
+  def _assert_moves_follow(self, leaves, first_seed):
     pair = Pair(
       trees.Settings(96, leaves=leaves),
       first_seed=first_seed,
@@ -363,6 +381,28 @@ class NoiseTest(parameterized.TestCase):
     np.testing.assert_array_equal(pair.root().priors, mixed)
 
 
+@quick.jit
+def _one_read(states):
+  """Roots, after one read, of games that always stand as at the start."""
+  game = trees.Game(
+    play=lambda states, _: states,
+    legal=lambda states: jnp.ones((states['sign'].shape[0], 3), jnp.bool),
+    is_over=lambda states: jnp.zeros(states['sign'].shape, jnp.bool),
+    value_at_end=lambda states: states['sign'],
+    to_play=lambda states: states['sign'],
+  )
+  settings, count = trees.Settings(8), states['sign'].shape[0]
+
+  def evaluate(states):
+    return jnp.zeros((states['value'].shape[0], 3)), states['value']
+
+  tree = trees.plant(states, game, settings)
+  tree = trees.aim(
+    tree, jnp.full(count, 1), settings, games=jnp.ones(count, jnp.bool)
+  )
+  return moves.at_root(search.grow(tree, game, evaluate, settings))
+
+
 class FormulaTest(parameterized.TestCase):
   def test_u_scale_by_hand(self):
     np.testing.assert_allclose(
@@ -391,26 +431,12 @@ class FormulaTest(parameterized.TestCase):
   def test_a_child_begins_a_fifth_worse_for_who_chooses_it(
     self, value, sign, expected
   ):
-    toy = peer.Toy(3)
-
-    def evaluate(states):
-      logits, _ = toy.evaluate(states)
-      return logits, jnp.full(logits.shape[0], value, jnp.float32)
-
-    def to_play(states):
-      return jnp.full(states['ply'].shape, sign)
-
-    game = dataclasses.replace(toy.game(), to_play=to_play)
-    settings = trees.Settings(8)
-
-    @quick.jit
-    def one_read(states):
-      tree = trees.plant(states, game, settings)
-      both = jnp.ones(2, jnp.bool)
-      tree = trees.aim(tree, jnp.full(2, 1), settings, games=both)
-      return moves.at_root(search.grow(tree, game, evaluate, settings))
-
-    root = one_read(toy.start(np.arange(2)))
+    # Each game has a value and a player of its own.
+    states = {
+      'value': np.full(2, value, np.float32),
+      'sign': np.full(2, sign, np.int32),
+    }
+    root = _one_read(states)
     np.testing.assert_allclose(
       root.totals, np.full((2, 3), expected), rtol=1e-6
     )

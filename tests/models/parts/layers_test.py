@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from models.parts import functional, layers
+from tests import quick
 
 
 def _mesh() -> Mesh:
@@ -110,7 +111,7 @@ class GroupedBatchNormTest(parameterized.TestCase):
     model = functional.Functional.of(
       lambda rngs: layers.GroupedBatchNorm(2, span=2, rngs=rngs)
     )
-    params, fresh = jax.jit(model.init)(jax.random.key(0, impl='rbg'))
+    params, fresh = quick.jit(model.init)(jax.random.key(0, impl='rbg'))
     settled = jax.tree.map(lambda m: m + jnp.asarray([-20.0, 3.0]), fresh)
 
     @jax.value_and_grad
@@ -152,7 +153,7 @@ class ShardedBatchNormTest(parameterized.TestCase):
     model = functional.Functional.of(
       lambda rngs: layers.GroupedBatchNorm(3, span=span, rngs=rngs)
     )
-    params, stats = jax.jit(model.init)(jax.random.key(0, impl='rbg'))
+    params, stats = quick.jit(model.init)(jax.random.key(0, impl='rbg'))
     forward = jax.jit(
       lambda params, stats, x: output(
         *model.apply(params, stats, x, train=True)

@@ -35,7 +35,7 @@ def made(kind=lstm.LSTM, **how):
       rngs=rngs,
     )
   )
-  params, _ = jax.jit(model.init)(jax.random.key(0, impl='rbg'))
+  params, _ = quick.jit(model.init)(jax.random.key(0, impl='rbg'))
   keys = iter(jax.random.split(jax.random.key(1), 8))
   return model, jax.tree_util.tree_map_with_path(
     lambda path, leaf: (

@@ -1,18 +1,14 @@
 """Tests of SpecAugment's masks: widths, places, padding."""
 
-import functools
-
 from absl.testing import absltest
 import jax
 import numpy as np
 
 from models.parts import spec_augment
+from tests import quick
 
 ROWS, FRAMES, BANDS = 4000, 60, 12
 LENGTHS = np.resize([60, 30, 50, 7], ROWS)
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 
 
 def _masked(**how):
@@ -23,7 +19,7 @@ def _masked(**how):
   }  # fmt: skip
   masks = spec_augment.Masks(**how)
   x = np.ones((ROWS, FRAMES, BANDS), np.float32)
-  found = _jit(masks)(x, LENGTHS, jax.random.key(0))
+  found = quick.jit(masks)(x, LENGTHS, jax.random.key(0))
   return np.asarray(found) == 0
 
 
@@ -64,7 +60,7 @@ class MasksTest(absltest.TestCase):
   def test_a_mask_as_wide_as_all_bands_hides_them(self):
     masks = spec_augment.Masks(1, 3, 3, 0, 0, 0.5)
     x = np.ones((2, 6, 3), np.float32)
-    found = _jit(masks)(x, np.full(2, 6, np.int32), jax.random.key(1))
+    found = quick.jit(masks)(x, np.full(2, 6, np.int32), jax.random.key(1))
     self.assertFalse(np.asarray(found).any())
 
   def test_halves_round_as_python_rounds_them(self):
@@ -73,7 +69,7 @@ class MasksTest(absltest.TestCase):
     self.assertEqual(masked.sum(axis=1).max(), 2)
 
   def test_a_batch_of_padding_has_no_mask_of_times(self):
-    masks = _jit(spec_augment.Masks(0, 0, 1, 2, 0, 0.5))
+    masks = quick.jit(spec_augment.Masks(0, 0, 1, 2, 0, 0.5))
     x = np.ones((2, 6, 3), np.float32)
     found = masks(x, np.zeros(2, np.int32), jax.random.key(1))
     np.testing.assert_array_equal(found, x)

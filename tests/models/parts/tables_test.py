@@ -16,6 +16,7 @@ import optax
 from models.parts import exchange
 from models.parts import tables as tables_lib
 from suite.run import optimizers
+from tests import quick
 from tests.suite.benchmarks import dlrm_dcnv2_spec_test as spec
 
 DEVICES, ROWS, WIDTH = 8, 64, 8
@@ -274,7 +275,7 @@ class SpreadTest(parameterized.TestCase):
 class TablesTest(parameterized.TestCase):
   @parameterized.parameters(TABLES, SUMS, OF_ONE)
   def test_every_table_starts_uniform_up_to_the_root_of_its_rows(self, tables):
-    store, small = jax.jit(tables.init)(jax.random.key(3, impl='rbg'))
+    store, small = quick.jit(tables.init)(jax.random.key(3, impl='rbg'))
     for number, rows in enumerate(tables.sizes):
       table = np.asarray(tables.table(number, store, small))
       self.assertEqual(table.shape, (rows, WIDTH))
@@ -287,9 +288,9 @@ class TablesTest(parameterized.TestCase):
   def test_the_start_is_the_same_on_any_number_of_devices(self):
     split = NamedSharding(_mesh(), P('data'))
     same = NamedSharding(_mesh(), P())
-    init = jax.jit(TABLES.init, out_shardings=(split, same))
+    init = quick.jit(TABLES.init, out_shardings=(split, same))
     key = jax.random.key(3, impl='rbg')
-    for a, b in zip(init(key), jax.jit(TABLES.init)(key), strict=True):
+    for a, b in zip(init(key), quick.jit(TABLES.init)(key), strict=True):
       np.testing.assert_array_equal(a, b)
 
   def test_given_tables_are_found_again(self):

@@ -9,10 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.parts import transducer
-
-_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
+from tests import quick
 
 
 def _random_chances(rows, frames, symbols, seed=0):
@@ -78,7 +75,7 @@ class LossTest(parameterized.TestCase):
   def test_it_is_the_sum_over_all_alignments(self):
     lengths = np.array([*itertools.product((1, 2, 3, 4), (0, 1, 2, 3))])
     blank, symbol = _random_chances(len(lengths), 4, 3)
-    found = _jit(transducer.losses)(
+    found = quick.jit(transducer.losses)(
       jnp.float32(blank), jnp.float32(symbol), *jnp.asarray(lengths.T)
     )
     expected = [
@@ -95,7 +92,7 @@ class LossTest(parameterized.TestCase):
       found = transducer.losses(blank, symbol, *jnp.asarray(lengths.T))
       return found.sum(), found
 
-    grads, found = _jit(jax.grad(total, argnums=(0, 1), has_aux=True))(
+    grads, found = quick.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(
       jnp.float32(blank), jnp.float32(symbol)
     )
     for row, (frames, symbols) in enumerate(lengths.tolist()):
@@ -116,9 +113,9 @@ class LossTest(parameterized.TestCase):
   def test_gradients_are_finite_differences(self):
     blank, symbol = _random_chances(1, 3, 2, seed=2)
     lengths = jnp.array([3]), jnp.array([2])
-    grad = _jit(jax.grad(lambda b: transducer.losses(b, symbol, *lengths)[0]))(
-      jnp.float32(blank)
-    )
+    grad = quick.jit(
+      jax.grad(lambda b: transducer.losses(b, symbol, *lengths)[0])
+    )(jnp.float32(blank))
     for t, u in itertools.product(range(3), range(3)):
       moved = []
       for step in (1e-5, -1e-5):
@@ -132,7 +129,7 @@ class LossTest(parameterized.TestCase):
   def test_a_row_of_padding_has_a_finite_loss_and_gradient(self):
     blank, symbol = _random_chances(1, 3, 2)
     none = jnp.array([0])
-    value, grad = _jit(
+    value, grad = quick.jit(
       jax.value_and_grad(
         lambda b: transducer.losses(b, jnp.float32(symbol), none, none)[0]
       )
@@ -154,7 +151,7 @@ class ChancesTest(parameterized.TestCase):
     frames = draws.normal(size=(2, 7, 6)).astype(np.float32)
     texts = draws.normal(size=(2, 4, 6)).astype(np.float32)
     symbols = draws.integers(0, 5, (2, 3))
-    blank, symbol = _jit(
+    blank, symbol = quick.jit(
       functools.partial(transducer.chances, _join, blank=5, block=block)
     )(frames, texts, symbols)
     logs = np.asarray(jax.nn.log_softmax(_join(frames, texts, None)))
@@ -169,7 +166,7 @@ class ChancesTest(parameterized.TestCase):
       return jax.random.normal(key, shape)
 
     frames, texts, symbols = jnp.zeros((1, 4, 2)), jnp.zeros((1, 2, 2)), [[0]]
-    blank, _ = _jit(
+    blank, _ = quick.jit(
       lambda key: transducer.chances(
         join, frames, texts, np.array(symbols), blank=2, block=2, drop_key=key
       )
