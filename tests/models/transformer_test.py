@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
+from scipy import special
 
 from models import transformer
 from models.parts import attention, functional
@@ -78,7 +79,13 @@ def _mean_loss(model, params, source, target, **more):
   return losses.sum() / (target != 0).sum(), logits
 
 
-@functools.partial(quick.jit, static_argnums=0)
+def _on_host(function, **how):
+  """The function compiled, its results in numpy: slices compile nothing."""
+  compiled = quick.jit(function, **how)
+  return lambda *args, **more: jax.device_get(compiled(*args, **more))
+
+
+@functools.partial(_on_host, static_argnums=0)
 def _step(compute, params, source, target, **more):
   """((loss, logits), gradients)."""
   of_params = functools.partial(_mean_loss, _model(compute))
@@ -87,9 +94,18 @@ def _step(compute, params, source, target, **more):
   )
 
 
-@functools.partial(quick.jit, static_argnums=0)
+def _exact(source, target):
+  """Logits of a batch in the shapes of `_batch`."""
+  return _step(EXACT, _params(), source, target)[0][1]
+
+
+@functools.partial(_on_host, static_argnums=0)
 def _logits(compute, params, source, target, **more):
   return _model(compute).apply(params, {}, source, target, **more)[0]
+
+
+_losses = _on_host(transformer.token_losses, static_argnames='smoothing')
+_signal = _on_host(transformer.signal, static_argnums=1)
 
 
 class ParametersTest(absltest.TestCase):
@@ -164,7 +180,7 @@ class PeerTest(absltest.TestCase):
 class PackingTest(absltest.TestCase):
   def test_packed_pairs_are_computed_as_in_rows_of_their_own(self):
     source, target = _batch()
-    logits = _logits(EXACT, _params(), source, target)
+    logits = _exact(source, target)
     (packed, by_source), (packed_target, by_target) = _packed()
     more = {'source_packing': by_source, 'target_packing': by_target}
     found = _logits(EXACT, _params(), packed, packed_target, **more)
@@ -175,7 +191,7 @@ class PackingTest(absltest.TestCase):
     ):
       np.testing.assert_allclose(found[place], ours, rtol=1e-4, atol=1e-5)
     losses = [
-      transformer.token_losses(*each, smoothing=0.1).sum()
+      _losses(*each, smoothing=0.1).sum()
       for each in ((logits, target), (found, packed_target))
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
@@ -189,17 +205,17 @@ class PackingTest(absltest.TestCase):
 class MaskTest(absltest.TestCase):
   def test_more_padding_changes_nothing(self):
     source, target = _batch()
-    logits = _logits(EXACT, _params(), source, target)
+    logits = _exact(source, target)
     wider = [np.pad(each, ((0, 0), (0, 3))) for each in (source, target)]
     more = _logits(EXACT, _params(), *wider)
     np.testing.assert_allclose(more[:, :7], logits, rtol=1e-4, atol=1e-5)
 
   def test_a_target_token_changes_only_what_comes_after_it(self):
     source, target = _batch()
-    logits = _logits(EXACT, _params(), source, target)
+    logits = _exact(source, target)
     changed = target.copy()
     changed[1, 3] = 12
-    other = _logits(EXACT, _params(), source, changed)
+    other = _exact(source, changed)
     np.testing.assert_array_equal(other[1, :4], logits[1, :4])
     self.assertTrue((np.abs(other[1, 4:] - logits[1, 4:]).max(-1) > 1e-3).all())
 
@@ -215,7 +231,7 @@ class MaskTest(absltest.TestCase):
     source, _ = _batch()
     model, params = _model(), _params()
 
-    @quick.jit
+    @_on_host
     def encode(params):
       return model.merged(params, {}).encode(source)
 
@@ -234,7 +250,7 @@ class MaskTest(absltest.TestCase):
 
 class PositionTest(absltest.TestCase):
   def test_the_signal_is_sines_then_cosines_of_rates_to_a_ten_thousandth(self):
-    found = transformer.signal(jnp.arange(40)[None], 1024)[0]
+    found = _signal(np.arange(40)[None], 1024)[0]
     self.assertEqual(found.shape, (40, 1024))
     np.testing.assert_array_equal(found[0, :512], 0)
     np.testing.assert_array_equal(found[0, 512:], 1)
@@ -253,9 +269,7 @@ class PositionTest(absltest.TestCase):
 class LossTest(parameterized.TestCase):
   def test_by_hand(self):
     logits = np.log(np.asarray([[0.5, 0.25, 0.125, 0.125]], np.float32))
-    found = transformer.token_losses(
-      logits, np.asarray([1], np.int32), smoothing=0.3
-    )
+    found = _losses(logits, np.asarray([1], np.int32), smoothing=0.3)
     # 0.7 on the target, 0.1 on each of the other three.
     cross = -0.7 * np.log(0.25) - 0.1 * np.log(0.5) - 0.2 * np.log(0.125)
     least = -0.7 * np.log(0.7) - 0.3 * np.log(0.1)
@@ -266,21 +280,21 @@ class LossTest(parameterized.TestCase):
     targets = np.asarray([3, 0], np.int32)
     soft[0, 3] = 0.9
     loss = lambda x: transformer.token_losses(x, targets, smoothing=0.1).sum()  # noqa: E731
-    value, slope = jax.value_and_grad(loss)(np.log(soft))
+    value, slope = quick.jit(jax.value_and_grad(loss))(np.log(soft))
     np.testing.assert_allclose(value, 0, atol=1e-6)
     np.testing.assert_allclose(slope, np.zeros((2, 5)), atol=1e-6)
 
   def test_padding_weighs_nothing(self):
     logits = np.random.default_rng(0).normal(size=(2, 3, 6))
     targets = np.asarray([[2, 1, 0], [5, 0, 0]], np.int32)
-    found = transformer.token_losses(logits, targets, smoothing=0.1)
-    np.testing.assert_array_equal(np.asarray(found) > 0, targets != 0)
+    found = _losses(logits, targets, smoothing=0.1)
+    np.testing.assert_array_equal(found > 0, targets != 0)
 
   def test_without_smoothing_it_is_the_cross_entropy(self):
     logits = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     targets = np.asarray([1, 2, 3, 5], np.int32)
-    found = transformer.token_losses(logits, targets, smoothing=0.0)
-    plain = -np.asarray(jax.nn.log_softmax(logits))[np.arange(4), targets]
+    found = _losses(logits, targets, smoothing=0.0)
+    plain = -special.log_softmax(logits, axis=-1)[np.arange(4), targets]
     np.testing.assert_allclose(found, plain, rtol=1e-5)
 
 
@@ -303,35 +317,39 @@ class DropoutTest(absltest.TestCase):
     expected = [(rows, there, width), (rows, here, width), *encoder, *decoder]
     self.assertEqual(found, sorted(expected))
 
+  # So attention that can drop is attention as jax.nn has it, masks included.
   def test_a_rate_of_hardly_anything_changes_nothing(self):
-    # So attention that can drop is attention as jax.nn has it, masks included.
-    source, target = _batch()
-    (packed, by_source), (packed_target, by_target) = _packed()
+    (packed, by_source), (target, by_target) = _packed()
     more = {'source_packing': by_source, 'target_packing': by_target}
-    hardly = attention.Compute(dropout=1e-9)
-    key = jax.random.key(0, impl='rbg')
-    for batch in ((source, target, {}), (packed, packed_target, more)):
-      ours = _logits(EXACT, _params(), *batch[:2], **batch[2])
-      dropping = _logits(
-        hardly, _params(), *batch[:2], drop_key=key, **batch[2]
-      )
-      real = batch[1] != 0
-      np.testing.assert_allclose(
-        dropping[real], ours[real], rtol=1e-4, atol=1e-5
-      )
+    exact = _logits(EXACT, _params(), packed, target, **more)
+    self._assert_hardly_changed(exact, packed, target, **more)
+
+  @pytest.mark.slow
+  def test_nor_does_it_where_nothing_is_packed(self):
+    source, target = _batch()
+    self._assert_hardly_changed(_exact(source, target), source, target)
+
+  def _assert_hardly_changed(self, exact, source, target, **more):
+    hardly, key = attention.Compute(dropout=1e-9), jax.random.key(0, impl='rbg')
+    dropping = _logits(hardly, _params(), source, target, drop_key=key, **more)
+    real = target != 0
+    np.testing.assert_allclose(
+      dropping[real], exact[real], rtol=1e-4, atol=1e-5
+    )
 
   def test_a_key_gives_the_same_masks_again_and_another_gives_others(self):
     source, target = _batch()
     found = []
     for seed in (4, 4, 5):
       key = jax.random.key(seed, impl='rbg')
-      found.append(_step(USUAL, _params(), source, target, drop_key=key)[0][1])
+      found.append(_logits(USUAL, _params(), source, target, drop_key=key))
     np.testing.assert_array_equal(found[0], found[1])
     self.assertGreater(np.abs(found[0] - found[2]).max(), 0.1)
 
   def test_what_is_kept_is_scaled_up(self):
     key = jax.random.key(3, impl='rbg')
-    found = np.asarray(attention.drop(jnp.full(20_000, 0.9), 0.1, key))
+    drop = _on_host(attention.drop, static_argnums=1)
+    found = drop(np.full(20_000, 0.9, np.float32), 0.1, key)
     self.assertEqual(set(found.round(5).tolist()), {0.0, 1.0})
     self.assertAlmostEqual(found.mean(), 0.9, delta=0.01)
 
@@ -368,10 +386,29 @@ def _dropped(jaxpr):
 
 class ComputeTest(absltest.TestCase):
   def test_layers_at_once_and_computed_twice_change_no_gradient(self):
+    source, _ = _batch()
+
+    def of_encoder(compute, params, key):
+      model = _model(compute).merged(params, {})
+      return (model.encode(source, drop_key=key) ** 3).sum()
+
+    self._assert_layers_at_once_change_nothing(
+      jax.value_and_grad(of_encoder, 1)
+    )
+
+  @pytest.mark.slow
+  def test_nor_any_of_the_whole_model(self):
     source, target = _batch()
-    key = jax.random.key(4, impl='rbg')
+    self._assert_layers_at_once_change_nothing(
+      lambda compute, params, key: jax.value_and_grad(
+        functools.partial(_mean_loss, _model(compute)), has_aux=True
+      )(params, source, target, drop_key=key)
+    )
+
+  def _assert_layers_at_once_change_nothing(self, step):
+    step, key = _on_host(step, static_argnums=0), jax.random.key(4, impl='rbg')
     found = [
-      _step(each, _params(), source, target, drop_key=key)
+      step(each, _params(), key)
       for each in (USUAL, dataclasses.replace(USUAL, remat=True, unroll=2))
     ]
     for a, b in zip(*map(jax.tree.leaves, found), strict=True):
@@ -382,7 +419,7 @@ class ComputeTest(absltest.TestCase):
     near = _logits(
       dataclasses.replace(EXACT, dtype=jnp.bfloat16), _params(), source, target
     )
-    exact = _logits(EXACT, _params(), source, target)
+    exact = _exact(source, target)
     self.assertEqual(near.dtype, np.float32)
     self.assertFalse(np.array_equal(near, exact))
     np.testing.assert_allclose(near, exact, atol=0.1 * np.abs(exact).max())
@@ -422,19 +459,20 @@ class PartitionTest(absltest.TestCase):
     )
 
 
-@functools.partial(quick.jit, static_argnums=(0, 3))
+@functools.partial(_on_host, static_argnums=(0, 3))
 def _translate(compute, params, source, settings):
   model = _model(compute).merged(params, {})
   return model.translate(source, **dict(settings))
 
 
 class TranslateTest(parameterized.TestCase):
-  @parameterized.parameters((4, 0.6), (1, 1.0))
-  def test_it_is_a_plain_search_without_any_cache(self, beams, alpha):
+  @parameterized.parameters((4, 0.6, 4), (1, 1.0, 0))
+  def test_it_is_a_plain_search_without_any_cache(self, beams, alpha, padding):
     source, _ = _batch()
     settings = (('beams', beams), ('alpha', alpha), ('extra_length', 3))
-    found = _translate(EXACT, _params(), source, settings)
-    self.assertEqual(found.tokens.shape, (3, beams, 9))
+    wider = np.pad(source, ((0, 0), (0, padding)))
+    found = _translate(EXACT, _params(), wider, settings)
+    self.assertEqual(found.tokens.shape, (3, beams, 9 + padding))
     for row in range(3):
       expected = beam_search_test.plain_search(
         functools.partial(_next_log_probs, source[row]), 0,
@@ -442,18 +480,16 @@ class TranslateTest(parameterized.TestCase):
       )  # fmt: skip
       for place, (score, tokens) in enumerate(expected):
         padded = np.pad(tokens, (0, 9 - len(tokens)))
-        np.testing.assert_array_equal(found.tokens[row, place], padded)
+        np.testing.assert_array_equal(found.tokens[row, place, :9], padded)
         np.testing.assert_allclose(found.scores[row, place], score, rtol=1e-4)
 
   def test_the_longest_source_of_a_batch_limits_it_and_not_its_padding(self):
     source, _ = _batch()
     settings = (('beams', 4), ('alpha', 0.6), ('extra_length', 3))
-    found = _translate(EXACT, _params(), source, settings)
     wider = np.pad(source, ((0, 0), (0, 4)))
-    other = _translate(EXACT, _params(), wider, settings)
-    np.testing.assert_array_equal(other.tokens[..., :9], found.tokens)
-    self.assertFalse(np.asarray(other.tokens)[..., 9:].any())
-    self.assertEqual(other.steps, 9)
+    found = _translate(EXACT, _params(), wider, settings)
+    self.assertFalse(found.tokens[..., 9:].any())
+    self.assertEqual(found.steps, 9)
 
   def test_bfloat16_translates_with_keys_and_values_in_bfloat16(self):
     source, _ = _batch()
@@ -520,19 +556,14 @@ def _ending(params):
   return params
 
 
-@functools.cache
-def _longest_logits():
-  return quick.jit(
-    lambda source, target: _model().apply(_params(), {}, source, target)[0]
-  )
-
-
 def _next_log_probs(source, tokens):
   """Log probabilities after `tokens`, of which the first is the start."""
-  target = np.zeros((1, 9), np.int32)
-  target[0, : len(tokens) - 1] = tokens[1:]
-  logits = _longest_logits()(source[None], target)[0, len(tokens) - 1]
-  return np.asarray(jax.nn.log_softmax(logits))
+  # In the shapes of the test that more padding changes nothing.
+  sources, targets = np.zeros((3, 9), np.int32), np.zeros((3, 10), np.int32)
+  sources[0, : len(source)] = source
+  targets[0, : len(tokens) - 1] = tokens[1:]
+  logits = _logits(EXACT, _params(), sources, targets)
+  return special.log_softmax(logits[0, len(tokens) - 1])
 
 
 if __name__ == '__main__':

@@ -106,7 +106,7 @@ def _rows(some, place):
   return [{k: v[at] for k, v in some.items()} for at in range(count)]
 
 
-@jax.jit
+@quick.jit
 def view(games):
   """States and searches between two looks."""
   tree, every = games.tree, jnp.arange(PLACES)
@@ -140,6 +140,14 @@ def watched():
       for row in _rows(played.ends, place):
         seen[place, int(row['game'])].end = row
   return seen
+
+
+@quick.jit
+def unpacked(planes):
+  return records.unpacked(planes, SETTINGS)
+
+
+turn = quick.jit(minigo.transform)
 
 
 def ended():
@@ -186,7 +194,7 @@ class RecordsTest(absltest.TestCase):
       states = replayed(game)
       for row in game.recorded:
         state = states[int(row['ply'])]
-        got = records.unpacked(jnp.asarray(row['planes'])[None], SETTINGS)[0]
+        got = unpacked(row['planes'][None])[0]
         np.testing.assert_array_equal(got, planes(state))
         legal = go_boards.legal(RULES)(state)
         self.assertEqual(row['visits'][~np.asarray(legal)].sum(), 0)
@@ -305,7 +313,7 @@ class EvaluationTest(absltest.TestCase):
     state = go_boards.drawn('.X. ... ...', RULES, go.WHITE)
     states = jax.tree.map(lambda leaf: np.stack([leaf] * states), state)
     salts = np.arange(salts, dtype=np.uint32)
-    return jax.jit(
+    return quick.jit(
       lambda salts, states: evaluation.evaluator(net, salts, SETTINGS)(states)
     )(salts, states)
 
@@ -336,7 +344,7 @@ class EvaluationTest(absltest.TestCase):
     }
     batch['symmetry'] = np.arange(16, dtype=np.int8) % 8
     batch['outcome'] = np.where(np.arange(16) % 2, 1, -1).astype(np.int8)
-    got = jax.jit(lambda b: self_play.examples(b, SETTINGS))(batch)
+    got = quick.jit(lambda b: self_play.examples(b, SETTINGS))(batch)
     self.assertEqual(got.planes.dtype, bool)
     np.testing.assert_allclose(got.pi.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(got.outcome, batch['outcome'])
@@ -344,12 +352,12 @@ class EvaluationTest(absltest.TestCase):
       counts = row['visits'].astype(float)
       counts = counts**0.98 if row['ply'] < 4 else counts
       points = counts[:-1].reshape(1, 3, 3) / counts.sum()
-      turned = minigo.transform(points, jnp.array([n % 8]))
+      turned = turn(points, np.array([n % 8]))
       np.testing.assert_allclose(
         got.pi[n, :-1], turned.ravel(), rtol=1e-5, atol=1e-7
       )
       planes = np.unpackbits(row['planes'])[: 9 * 13].reshape(1, 3, 3, 13)
-      planes = minigo.transform(planes, jnp.array([n % 8]))[0]
+      planes = turn(planes, np.array([n % 8]))[0]
       np.testing.assert_array_equal(got.planes[n], planes)
 
 

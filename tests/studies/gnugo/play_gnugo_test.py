@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from suite.clock import Moment
 from suite.hparams import Division
 from suite.run import program, sharding
 from suite.run.checkpoint import Checkpoints, Position
+from tests import quick
 from tests.launch import entrypoint_flags
 from tests.models.minigo import go_peer
 from tests.studies.gnugo import gtp_program
@@ -35,21 +37,24 @@ NET = {
 QUICK = ['--games=8', '--readouts=4', '--processes=2']
 OF_NET = [*QUICK, *(f'--hp={name}={value}' for name, value in NET.items())]
 _Table = go_match.Table
+_quickly = mock.patch.object(jax, 'jit', quick.jit)
 
 
 def setUpModule():
   global _flags
   _flags = entrypoint_flags.define(play_gnugo)
-  jax.config.update('jax_disable_most_optimizations', True)
+  _quickly.start()
 
 
 def tearDownModule():
   entrypoint_flags.remove(_flags)
-  jax.config.update('jax_disable_most_optimizations', False)
+  _quickly.stop()
   _tables.clear()
+  _sides.clear()
 
 
-_tables = {}
+_Side = play_gnugo._side
+_tables, _sides = {}, {}
 
 
 def _table(side, games):
@@ -58,6 +63,31 @@ def _table(side, games):
   if key not in _tables:
     _tables[key] = _Table(side, games)
   return _tables[key]
+
+
+def _side():
+  """The fresh net is made once for each seed."""
+  values = absl_flags.FLAGS
+  if not values.untrained:
+    return _Side()
+  key = values.seed, values.readouts, tuple(values.hp)
+  if key not in _sides:
+    _sides[key] = _Side()
+  return _sides[key]
+
+
+@functools.cache
+def _fresh():
+  """Size tiny, its hyperparameters, the fresh state of seed 5, and its spec."""
+  size = benchmark.get('minigo').size('tiny')
+  hp = hparams.override(size.hparams, NET, Division.OPEN)
+  task = benchmark.get('minigo').task(hp, size.data)
+  spec = program.state_spec(task, sharding.make_mesh(devices=jax.devices()[:1]))
+  state = jax.device_put(
+    jax.jit(task.init)(jax.random.key(5, impl=program.GENERATOR)),
+    jax.tree.map(lambda leaf: leaf.sharding, spec),
+  )
+  return size, hp, state, spec
 
 
 @dataclasses.dataclass
@@ -75,6 +105,7 @@ class _Runs(parameterized.TestCase):
     super().setUp()
     self.folder = self.create_tempdir().full_path
     self.enter_context(mock.patch.object(go_match, 'Table', _table))
+    self.enter_context(mock.patch.object(play_gnugo, '_side', _side))
 
   def run_with(self, habit, *arguments):
     """Runs against a program of that habit; '': as the arguments say."""
@@ -239,20 +270,9 @@ class SidesTest(_Runs):
 
   def saved(self, *, benchmark_name='minigo'):
     """Checkpoints of the fresh net of seed 5, as launch.train saves them."""
-    made = benchmark.get('minigo')
-    size = made.size('tiny')
-    hp = hparams.override(size.hparams, NET, Division.OPEN)
-    task = made.task(hp, size.data)
-    mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    spec = program.state_spec(task, mesh)
-    state = jax.device_put(
-      jax.jit(task.init)(jax.random.key(5, impl=program.GENERATOR)),
-      jax.tree.map(lambda leaf: leaf.sharding, spec),
-    )
-    request = run_flags.Request(
-      dataclasses.replace(made, name=benchmark_name), 'tiny', size,
-      Division.OPEN, hp,
-    )  # fmt: skip
+    size, hp, state, spec = _fresh()
+    made = dataclasses.replace(benchmark.get('minigo'), name=benchmark_name)
+    request = run_flags.Request(made, 'tiny', size, Division.OPEN, hp)
     folder = os.path.join(self.folder, 'checkpoints_0')
     checkpoints = Checkpoints(
       folder, minutes=1, origin=resuming.origin(request, 5, '')
