@@ -66,14 +66,19 @@ def _table(side, games):
 
 
 def _side():
-  """The fresh net is made once for each seed."""
+  """The fresh net is made once for each seed; all nets come from the host.
+
+  Arrays that lie on a device would have a program of their own.
+  """
   values = absl_flags.FLAGS
-  if not values.untrained:
-    return _Side()
   key = values.seed, values.readouts, tuple(values.hp)
-  if key not in _sides:
-    _sides[key] = _Side()
-  return _sides[key]
+  if values.untrained and key in _sides:
+    return _sides[key]
+  side = _Side()
+  side = dataclasses.replace(side, arrays=jax.device_get(side.arrays))
+  if values.untrained:
+    _sides[key] = side
+  return side
 
 
 @functools.cache
