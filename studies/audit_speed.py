@@ -1,6 +1,10 @@
-r"""Speed of the audit of a log on one core, in MB/s, and its memory.
+r"""Speed of the audit on one core, in MB/s, and its memory.
 
 python studies/audit_speed.py --megabytes=100 --big=1000
+python studies/audit_speed.py --set=round/acme/results/system/benchmark
+
+With --set, given once for each, folders of real logs are timed instead: all of
+the audit of a set, the fastest of several times.
 
 Three logs are made: what a training prints with some records between, records
 alone, and a hostile one, of long lines and keys without end. Time is the
@@ -22,10 +26,15 @@ from absl import app, flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from suite import files
+from suite.results import audit
 from suite.results.audit import one
+from suite.results.audit.record import TOKEN
 
 _MEGABYTES = flags.DEFINE_integer('megabytes', 100, 'Size of the timed logs.')
 _BIG = flags.DEFINE_integer('big', 1000, 'Megabytes of the big log; 0: none.')
+_SETS = flags.DEFINE_multi_string('set', [], 'Folder of logs to time.')
+_TIMES = flags.DEFINE_integer('times', 5, 'How often each set is audited.')
 _AUDIT = flags.DEFINE_string('audit', '', 'Only audit this log (a process).')
 
 _NOON = 1_700_000_000_000  # ms since 1970
@@ -115,6 +124,24 @@ def _show_speed(directory: pathlib.Path) -> None:
     print(f'{name:8} {size:6.0f} MB {speed:8.1f} MB/s', flush=True)
 
 
+def _show_set(folder: pathlib.Path) -> None:
+  logs = [path for path in folder.iterdir() if files.is_log(path.name)]
+  size = sum(path.stat().st_size for path in logs) / 1e6
+  records = sum(path.read_bytes().count(TOKEN) for path in logs)
+  seconds = []
+  for _ in range(_TIMES.value):
+    start = time.process_time()
+    audit.examine(folder)
+    seconds.append(time.process_time() - start)
+  speed = size / min(seconds)
+  each = 1e6 * min(seconds) / max(1, records)
+  print(
+    f'{speed:7.1f} MB/s, {each:5.1f} us a record, {size:6.2f} MB in '
+    f'{len(logs)} logs, {records} records: {folder}',
+    flush=True,
+  )
+
+
 def _show_memory(directory: pathlib.Path) -> None:
   path = directory / 'big.txt'
   write(path, 0, _dense)
@@ -134,6 +161,10 @@ def main(argv: list[str]) -> None:
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == 'darwin' else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+    return
+  for folder in _SETS.value:
+    _show_set(pathlib.Path(folder))
+  if _SETS.value:
     return
   with tempfile.TemporaryDirectory() as directory:
     _show_speed(pathlib.Path(directory))

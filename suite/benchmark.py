@@ -8,6 +8,7 @@ are added to the path of that package are found too.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from typing import Any
@@ -111,12 +112,12 @@ class Benchmark:
     return self.sizes[name]
 
 
-def names() -> list[str]:
+@functools.cache
+def names() -> tuple[str, ...]:
   """The names of all benchmarks, sorted."""
   folder = importlib.import_module(_FOLDER).__path__
-  return sorted(
-    module.name for module in pkgutil.iter_modules(folder) if module.ispkg
-  )
+  found = [each.name for each in pkgutil.iter_modules(folder) if each.ispkg]
+  return tuple(sorted(found))
 
 
 def finished() -> list[str]:

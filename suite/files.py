@@ -24,6 +24,7 @@ DISK_ERRORS = (
 )  # fmt: skip
 MAX_RECORD = 64 << 20  # bytes; a run of a million steps has less
 MAX_DEPTH = 50  # of values within values
+_NUMBERS = (int, float)
 _TOO_DEEP = f'expected values nested at most {MAX_DEPTH} deep, got deeper ones'
 _LOG = re.compile(r'result_(.*)\.txt', re.DOTALL)
 _NUMBER = re.compile(r'[0-9]{1,6}')
@@ -172,6 +173,6 @@ def _require_shallow(value: Any) -> None:
 
 def is_number(value: Any) -> bool:
   """Returns whether a JSON value is a finite number; a bool is none."""
-  if isinstance(value, bool) or not isinstance(value, int | float):
+  if not isinstance(value, _NUMBERS) or isinstance(value, bool):
     return False
   return -1e300 < value < 1e300

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import functools
 from typing import Any
 
 from suite import hparams as hparams_lib
@@ -12,8 +13,9 @@ from suite.hparams import Division
 from suite.log_keys import DRAFT, MADE, STATUSES, UNITS
 from suite.results.audit import official
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
-from suite.results.audit.log import TIMELINE, Log, Record
+from suite.results.audit.log import Log
 from suite.results.audit.official import Verdict
+from suite.results.audit.record import TIMELINE, Record
 from suite.target import Target
 
 Lookup = Callable[[str], Benchmark]  # ValueError for a name that it lacks
@@ -70,12 +72,17 @@ class Claim:
     """Returns whether the Closed division's rules hold: unless it is Open."""
     return self.division is not Division.OPEN
 
-  @property
+  @functools.cached_property
   def target(self) -> Target | None:
     """The target of the benchmark, in Open too; None where it is unknown."""
     if self.size is not None:
       return self.size.target
     return self.verdict.target if self.verdict else None
+
+  @functools.cached_property
+  def metrics(self) -> Sequence[str]:
+    """Names of the metrics of the target; none where it is unknown."""
+    return self.target.metrics if self.target else []
 
   def is_setting(self, key: str) -> bool:
     """Returns whether a key is a setting, which all runs of a set share."""
@@ -89,13 +96,20 @@ class Claim:
 
   def unit(self, record: Record) -> str | None:
     """Unit of an event's place; the one that places evals, where it has it."""
-    by_samples = hasattr(self.hparams, 'samples_between_evals')
-    units = sorted(UNITS, key=lambda u: by_samples and u != 'samples_count')
-    return next((u for u in units if is_number(record.metadata.get(u))), None)
+    metadata = record.metadata
+    for unit in self._units:
+      if unit in metadata and is_number(metadata[unit]):
+        return unit
+    return None
 
   def at(self, record: Record) -> float | None:
     """Place of an event in training, in that unit."""
     return record.metadata.get(self.unit(record))
+
+  @functools.cached_property
+  def _units(self) -> Sequence[str]:
+    by_samples = hasattr(self.hparams, 'samples_between_evals')
+    return sorted(UNITS, key=lambda u: by_samples and u != 'samples_count')
 
   @property
   def startup_allowance(self) -> float:

@@ -4,47 +4,37 @@ Logs are untrusted. Nothing in them is opened or executed, and no line, key or
 count of theirs makes this program keep more than the limits below.
 """
 
-from collections.abc import Callable, Iterator, Set
+import collections
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 import dataclasses
+import functools
 import hashlib
-import json
+import operator
 import os
 import pathlib
 import stat
 from typing import Any, BinaryIO, NamedTuple
 
-from suite.files import is_number
-from suite.log_keys import INTERRUPTED, RESUMED
+from suite.results.audit import record as record_lib
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
+from suite.results.audit.record import (
+  MAX_LINE,
+  TIMELINE,
+  TOKEN,
+  Record,
+  Usual,
+  same,
+)
 
-TOKEN = b':::MLLOG'
-TIMELINE = frozenset({
-  'init_start', 'init_stop', 'run_start', 'run_stop', 'block_start',
-  'block_stop', 'epoch_start', 'epoch_stop', 'eval_start', 'eval_accuracy',
-  'eval_stop', RESUMED, INTERRUPTED,
-})  # fmt: skip
-
-_MAX_LINE = 1 << 20  # bytes of one line
-_MAX_VALUE = 1 << 14  # bytes of a record whose value is kept as it is ...
-_MAX_TIMELINE_VALUE = 1 << 11  # ... and of one that belongs to the timeline
-_MAX_TEXT = 512  # characters of a text in the metadata
-_MAX_DEPTH = 8  # lists in lists
 _MAX_TIMELINE = 20_000  # records
-_MAX_SETTINGS = 4_096  # different keys ...
+_MAX_SETTINGS = 4_096  # different keys
 _MAX_RULED = 20_000  # records of keys that official rules name
-_MAX_KEY = 200  # ... of so many characters
 _MAX_FINDINGS = 50  # per file, of reading alone
-
-
-class Record(NamedTuple):
-  """One event of a log."""
-
-  line: int
-  time_ms: float
-  event_type: Any
-  key: str
-  value: Any
-  metadata: dict[str, Any]
+_MAX_BACKWARDS = 5
+# 2001 to 2286: what milliseconds since 1970 look like, and no other unit.
+_EARLIEST_MS, _LATEST_MS = 1e12, 1e13
+_START = TOKEN + b' '
+_new = tuple.__new__  # several times as fast as that of a NamedTuple
 
 
 @dataclasses.dataclass
@@ -54,6 +44,14 @@ class Setting:
   first: Record
   count: int = 1
   other: Record | None = None  # the first one with another value
+
+
+class Moment(NamedTuple):
+  """Time of a record."""
+
+  line: int
+  time_ms: float
+  key: str
 
 
 @dataclasses.dataclass
@@ -70,10 +68,11 @@ class Log:
   findings: list[Finding] = dataclasses.field(default_factory=list)
   digest: str = ''
   # The first that is not ms since 1970, of the timeline if one of it is.
-  odd_time: Record | None = None
-  backwards: list[tuple[Record, Record]] = dataclasses.field(
+  odd_time: Moment | None = None
+  backwards: list[tuple[Moment, Moment]] = dataclasses.field(
     default_factory=list
   )  # (the latest before, one that is earlier), the first few
+  ordered: bool = False  # whether the times of the timeline never decrease
 
   def error(
     self, line: int | None, text: str, rule: str, key: str = ''
@@ -135,23 +134,44 @@ class Log:
     setting = self.settings.get(key)
     return setting.first.line if setting else None
 
-  def of(self, key: str) -> list[Record]:
-    """The records of a key of the timeline, in the file's order."""
-    return [record for record in self.timeline if record.key == key]
+  def sort(self) -> None:
+    """Puts the timeline into the order of its times."""
+    if not self.ordered:
+      self.timeline.sort(key=operator.attrgetter('time_ms'))
+      self.ordered = True
+      self.__dict__.pop('by_key', None)
+
+  @functools.cached_property
+  def by_key(self) -> Mapping[str, Sequence[Record]]:
+    """The timeline by keys, once the log is read."""
+    found = collections.defaultdict(list)
+    for record in self.timeline:
+      found[record.key].append(record)
+    return dict(found)
+
+  def of(self, *keys: str) -> Sequence[Record]:
+    """The records of one or several keys of the timeline, in its order."""
+    if len(keys) == 1:
+      return self.by_key.get(keys[0], ())
+    return [record for record in self.timeline if record.key in keys]
 
   def first(self, key: str) -> Record | None:
     """The first record of a key of the timeline."""
-    return next((r for r in self.timeline if r.key == key), None)
+    found = self.by_key.get(key)
+    return found[0] if found else None
 
 
-class _Malformed(ValueError):
-  """A line that is no record; the message says why."""
-
-
-def read(path: str | os.PathLike, ruled: Set[str] = frozenset()) -> Log:
+def read(
+  path: str | os.PathLike,
+  ruled: Set[str] = frozenset(),
+  usual: Usual | None = None,
+) -> Log:
   """Reads a log; parts that can't be read or parsed become findings.
 
-  `ruled` are the keys beyond the timeline of which the order matters.
+  Args:
+    path: of the file.
+    ruled: keys beyond the timeline of which the order matters.
+    usual: reader that knows the lines of the set's other logs, and learns.
   """
   path = pathlib.Path(path)
   log = Log(path.name)
@@ -160,7 +180,7 @@ def read(path: str | os.PathLike, ruled: Set[str] = frozenset()) -> Log:
     if not stat.S_ISREG(path.stat().st_mode):
       return _unreadable(log, 'it is no regular file')
     with path.open('rb') as stream:
-      _read(stream, log, ruled)
+      _read(stream, log, _Builder(log, ruled, usual or Usual()))
   except (OSError, ValueError) as error:  # ValueError: a NUL in the name
     return _unreadable(log, str(getattr(error, 'strerror', None) or error))
   if not log.records and not log.findings:
@@ -168,34 +188,25 @@ def read(path: str | os.PathLike, ruled: Set[str] = frozenset()) -> Log:
   return log
 
 
-def same(a: Any, b: Any) -> bool:
-  """Returns whether two JSON values are equal; true is not 1."""
-  return isinstance(a, bool) == isinstance(b, bool) and a == b
-
-
-def _read(stream: BinaryIO, log: Log, ruled: Set[str]) -> None:
+def _read(stream: BinaryIO, log: Log, builder: '_Builder') -> None:
   digest = hashlib.sha256()
-  builder = _Builder(log, ruled)
-  for number, text, cut in _lines(stream, digest):
-    try:
-      record = _parse(number, text, cut)
-    except _Malformed as error:
-      builder.malformed(number, str(error))
+  for number, block, cut in _blocks(stream, digest):
+    if cut:
+      builder.add_line(number, block, cut)
     else:
-      if record:
-        builder.add(record)
+      builder.add_block(number, block)
   log.digest = digest.hexdigest()
   builder.finish()
 
 
-def _lines(stream: BinaryIO, digest) -> Iterator[tuple[int, bytes, bool]]:
-  """Lines that hold the token: number, text, is it cut.
+def _blocks(stream: BinaryIO, digest) -> Iterator[tuple[int, bytes, bool]]:
+  """Blocks of whole lines: number of the first, text, is it one that was cut.
 
   Lines end in a newline, or in the carriage return with which progress bars
   overwrite theirs. Most of a log is neither decoded nor split into lines.
   """
   number, rest, skipping = 1, b'', False
-  while chunk := stream.read(_MAX_LINE):
+  while chunk := stream.read(MAX_LINE):
     digest.update(chunk)
     if skipping:  # the end of a line that is too long
       ends = [at for at in map(chunk.find, (b'\n', b'\r')) if at >= 0]
@@ -204,22 +215,22 @@ def _lines(stream: BinaryIO, digest) -> Iterator[tuple[int, bytes, bool]]:
       chunk, skipping = chunk[min(ends) :], False
     block = rest + chunk
     end = block.rfind(b'\n') + 1
-    yield from _with_token(block[:end], number)
+    yield number, block[:end], False
     number += block.count(b'\n', 0, end)
     rest = block[max(end, block.rfind(b'\r')) :]
     if len(rest) < len(block) - end:  # lines that were overwritten
-      yield from _with_token(block[end : len(block) - len(rest)], number)
-    if len(rest) > _MAX_LINE:
+      yield number, block[end : len(block) - len(rest)], False
+    if len(rest) > MAX_LINE:
       start = rest.rfind(TOKEN)
       skipping = start >= 0
       if skipping:
         yield number, rest[start:], True
       rest = b'' if skipping else rest[-len(TOKEN) :]
-  yield from _with_token(rest, number)
+  yield number, rest, False
 
 
 def _with_token(block: bytes, number: int) -> Iterator[tuple[int, bytes, bool]]:
-  """The lines with the token of a block that begins at a line's number."""
+  """The lines with the token of a block: number, text, is it cut."""
   done = 0
   while (at := block.find(TOKEN, done)) >= 0:
     start = block.rfind(b'\n', done, at) + 1 or done
@@ -228,161 +239,65 @@ def _with_token(block: bytes, number: int) -> Iterator[tuple[int, bytes, bool]]:
     line = block[start : len(block) if end < 0 else end]
     for piece in line.split(b'\r') if b'\r' in line else (line,):
       if TOKEN in piece:
-        cut = len(piece) - piece.rfind(TOKEN) > _MAX_LINE
+        cut = len(piece) - piece.rfind(TOKEN) > MAX_LINE
         yield number, piece, cut
     done = start + len(line)
 
 
-def _parse(number: int, text: bytes, cut: bool) -> Record | None:
-  """One line -> its record; None where the token stands in mere prose."""
-  before, _, body = text.rpartition(TOKEN)
-  if not body.startswith((b' ', b'{')) and not body.lstrip().startswith(b'{'):
-    return None
-  if cut:
-    raise _Malformed(f'expected a line below {_MAX_LINE} bytes, got a longer')
-  if TOKEN in before:
-    raise _Malformed(
-      'expected one record on a line, got several: '
-      'do several processes write this file?'
-    )
-  if not body.startswith(b' '):
-    raise _Malformed('expected a space after the token')
-  return _record(number, _decoded(body), len(body))
-
-
-def _decoded(body: bytes) -> Any:
-  try:
-    text = body.decode('utf-8').strip()
-    fields, end = _SCAN(text, 0)
-    if end != len(text):
-      raise ValueError(f'more after its end in column {end}')
-    if text.count('":') != _names(fields):
-      fields, _ = _SCAN_UNIQUE(text, 0)  # a name that stands twice, perhaps
-    return fields
-  except StopIteration:
-    raise _Malformed(f'expected a JSON object, got {show(body[:60])}') from None
-  except UnicodeDecodeError as error:
-    raise _Malformed(
-      f'expected UTF-8, got {show(body[error.start :])}'
-    ) from None
-  except (ValueError, RecursionError) as error:
-    raise _Malformed(
-      f'expected a JSON object, got {show(body[:60])}: {error}'
-    ) from None
-
-
-def _names(fields: Any) -> int:
-  """Number of names in a record whose value holds none."""
-  if type(fields) is not dict:
-    return -1
-  metadata = fields.get('metadata')
-  return len(fields) + (len(metadata) if type(metadata) is dict else 0)
-
-
-def _record(number: int, fields: Any, size: int) -> Record:
-  try:
-    time_ms, key = fields['time_ms'], fields['key']
-    metadata, value = fields['metadata'], fields['value']
-  except (KeyError, TypeError):
-    raise _Malformed(_missing(fields)) from None
-  if not is_number(time_ms):
-    raise _Malformed(f'expected a number as time_ms, got {show(time_ms)}')
-  if type(key) is not str or len(key) > _MAX_KEY:
-    raise _Malformed(f'expected a short string as key, got {show(key)}')
-  if type(metadata) is not dict:
-    raise _Malformed(f'expected an object as metadata, got {show(metadata)}')
-  if size > _MAX_TIMELINE_VALUE or type(value) in (list, dict):
-    limit = _MAX_TIMELINE_VALUE if key in TIMELINE else _MAX_VALUE
-    if size > limit or _deeper(value, _MAX_DEPTH):
-      value = f'<{size} bytes>'
-  kept = {
-    name: part if type(part) is int else _brief(part)
-    for name, part in metadata.items()
-    if name in _METADATA
-  }
-  return Record(number, time_ms, fields.get('event_type'), key, value, kept)
-
-
-def _missing(fields: Any) -> str:
-  if not isinstance(fields, dict):
-    return f'expected a JSON object, got {show(fields)}'
-  missing = ', '.join(sorted(_FIELDS - fields.keys()))
-  return f'expected the fields {missing}'
-
-
-_FIELDS = frozenset({'time_ms', 'key', 'value', 'metadata'})
-_METADATA = frozenset({
-  'status', 'reason', 'first_epoch_num', 'epoch_count', 'epoch_num',
-  'samples_count', 'step_num', 'metric', 'file', 'lineno', 'tensor', 'method',
-  'timestamp', 'iteration', 'lost_seconds',
-})  # fmt: skip
-
-
-def _brief(value: Any) -> Any:
-  if isinstance(value, str):
-    return value[:_MAX_TEXT]
-  if isinstance(value, list | dict):
-    return f'<{type(value).__name__}>'
-  return value
-
-
-def _deeper(value: Any, levels: int) -> bool:
-  if not isinstance(value, list | dict):
-    return False
-  items = value.values() if isinstance(value, dict) else value
-  return levels == 0 or any(_deeper(item, levels - 1) for item in items)
-
-
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """The fields of a JSON object; ValueError where one stands twice."""
-  fields = dict(pairs)
-  if len(fields) != len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f'expected every field once, got {show(twice)} twice')
-  return fields
-
-
-# What `JSONDecoder.raw_decode` calls, in C where there is one.
-_SCAN = json.JSONDecoder().scan_once
-_SCAN_UNIQUE = json.JSONDecoder(object_pairs_hook=unique).scan_once
+# Line, time and rest of a record.
+_Found = tuple[int, tuple[float, record_lib.Rest]]
 
 
 class _Builder:
   """Adds records to a log, within its limits."""
 
-  # 2001 to 2286: what milliseconds since 1970 look like, and no other unit.
-  _MILLISECONDS = (1e12, 1e13)
-
-  def __init__(self, log: Log, ruled: Set[str]):
+  def __init__(self, log: Log, ruled: Set[str], usual: Usual):
     self._log = log
     self._ruled = ruled
+    self._usual = usual
     self._last: dict[str, tuple[Record, int]] = {}  # of a key, how often
-    self._latest: Record | None = None
+    self._latest: tuple[int, float, str] | None = None
+    self._expected_ms = _EARLIEST_MS  # a time from then on is as it should be
     self._malformed = 0
     self._beyond = {'timeline': 0, 'settings': 0, 'ruled': 0}
 
-  def malformed(self, line: int, text: str) -> None:
-    self._malformed += 1
-    if self._malformed <= _MAX_FINDINGS:
-      self._log.findings.append(self._log.error(line, text, 'record'))
-
-  def add(self, record: Record) -> None:
-    self._log.records += 1
-    self._watch_time(record)
-    if record.key in TIMELINE:
-      if len(self._log.timeline) < _MAX_TIMELINE:
-        self._log.timeline.append(record)
-        self._log.ruled.append(record)
+  def add_block(self, number: int, block: bytes) -> None:
+    """Adds the records of whole lines, of which the first has that number."""
+    before, *pieces = block.split(_START)
+    if block.count(TOKEN) != len(pieces):
+      for line, text, cut in _with_token(block, number):
+        self.add_line(line, text, cut)
+      return
+    number += before.count(b'\n')
+    spaced = b'" ' in block or b'"\t' in block
+    returns = b'\r' in block
+    last = len(pieces) - 1
+    found, held, read_usual = [], b'', self._usual.read
+    for place, piece in enumerate(pieces):
+      end = piece.find(b'\n') + 1
+      body = piece[:end] if 0 < end < len(piece) else piece
+      if returns:
+        body = body.partition(b'\r')[0]
+      if not end and len(body) == len(piece) and place < last:
+        held += _START + piece  # several on one line
+      elif not held and (fields := read_usual(body, spaced)):
+        found.append((number, fields))
       else:
-        self._beyond['timeline'] += 1
-    else:
-      self._set(record)
-      if record.key in self._ruled:
-        self._rule(record)
+        text = held + _START + body.removesuffix(b'\n')
+        found += self._parsed(number, text, len(text) > MAX_LINE)
+        held = b''
+      if end:
+        number += 1 if end == len(piece) else piece.count(b'\n')
+    self._add(found)
+
+  def add_line(self, number: int, text: bytes, cut: bool) -> None:
+    """Adds the record of a line, or what is wrong with it."""
+    self._add(self._parsed(number, text, cut))
 
   def finish(self) -> None:
+    """Tells of what went beyond the limits."""
     log = self._log
+    log.ordered = not log.backwards
     if self._malformed > _MAX_FINDINGS:
       more = self._malformed - _MAX_FINDINGS
       log.findings.append(
@@ -400,18 +315,55 @@ class _Builder:
           log.error(None, f'{text}, got {count} more', 'size of a log')
         )
 
+  def _parsed(self, number: int, text: bytes, cut: bool) -> list[_Found]:
+    try:
+      record = record_lib.parse(number, text, cut)
+    except record_lib.Malformed as error:
+      self._malformed += 1
+      if self._malformed <= _MAX_FINDINGS:
+        fault = self._log.error(number, str(error), 'record')
+        self._log.findings.append(fault)
+      return []
+    return [(number, (record.time_ms, record[2:]))] if record else []
+
+  def _add(self, found: Sequence[_Found]) -> None:
+    log, ruled = self._log, self._ruled
+    log.records += len(found)
+    for line, (time_ms, rest) in found:
+      _, key, value, _ = rest
+      if self._expected_ms <= time_ms < _LATEST_MS:
+        self._expected_ms = time_ms
+        self._latest = line, time_ms, key
+      else:
+        self._watch_time(Moment(line, time_ms, key))
+      if key in TIMELINE:
+        if len(log.timeline) < _MAX_TIMELINE:
+          record = _new(Record, (line, time_ms, *rest))
+          log.timeline.append(record)
+          log.ruled.append(record)
+        else:
+          self._beyond['timeline'] += 1
+        continue
+      setting = log.settings.get(key)
+      if setting is not None:
+        setting.count += 1
+        known = setting.other is not None or same(value, setting.first.value)
+        if known and key not in ruled:
+          continue  # most of a log: statistics that come again and again
+      record = Record(line, time_ms, *rest)
+      if setting is None:
+        self._set(record)
+      elif setting.other is None and not known:
+        setting.other = record
+      if key in ruled:
+        self._rule(record)
+
   def _set(self, record: Record) -> None:
     settings = self._log.settings
-    setting = settings.get(record.key)
-    if setting is None:
-      if len(settings) < _MAX_SETTINGS:
-        settings[record.key] = Setting(record)
-      else:
-        self._beyond['settings'] += 1
-      return
-    setting.count += 1
-    if setting.other is None and not same(record.value, setting.first.value):
-      setting.other = record
+    if len(settings) < _MAX_SETTINGS:
+      settings[record.key] = Setting(record)
+    else:
+      self._beyond['settings'] += 1
 
   def _rule(self, record: Record) -> None:
     last, count = self._last.get(record.key, (None, 0))
@@ -428,18 +380,19 @@ class _Builder:
     else:
       self._log.ruled.append(record)
 
-  def _watch_time(self, record: Record) -> None:
-    low, high = self._MILLISECONDS
+  def _watch_time(self, moment: Moment) -> None:
+    """Keeps times that are no milliseconds, or earlier than one before."""
     odd = self._log.odd_time
-    if not low <= record.time_ms < high and (
-      odd is None or (odd.key not in TIMELINE and record.key in TIMELINE)
+    if not _EARLIEST_MS <= moment.time_ms < _LATEST_MS and (
+      odd is None or (odd.key not in TIMELINE and moment.key in TIMELINE)
     ):
-      self._log.odd_time = record
-    latest = self._latest
-    if latest is None or record.time_ms >= latest.time_ms:
-      self._latest = record
-    elif len(self._log.backwards) < 5:
-      self._log.backwards.append((latest, record))
+      self._log.odd_time = moment
+    latest = self._latest and Moment(*self._latest)
+    if latest is None or moment.time_ms >= latest.time_ms:
+      self._latest = moment
+      self._expected_ms = max(moment.time_ms, _EARLIEST_MS)
+    elif len(self._log.backwards) < _MAX_BACKWARDS:
+      self._log.backwards.append((latest, moment))
 
 
 def _unreadable(log: Log, why: str) -> Log:

@@ -81,7 +81,7 @@ def examine_read(
   """As `examine_log`, of a log that is read; `found` is what its set fits."""
   claim, findings = claims.resolve(log, get, ruleset, found)
   if not claim.ours:  # evals may be scored apart and logged afterwards
-    log.timeline.sort(key=lambda record: record.time_ms)
+    log.sort()
   claim = dataclasses.replace(claim, hparams=settings.rebuild(log, claim))
   evals = quality.evals(log, claim)
   if log.records:

@@ -1,14 +1,15 @@
 """Checks that events are all there, once, in order, and fit each other."""
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from suite.files import is_number
 from suite.log_keys import INTERRUPTED, UNITS
 from suite.results.audit import official, resumes
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding, show
-from suite.results.audit.log import Log, Record
+from suite.results.audit.log import Log
+from suite.results.audit.record import Record
 
 _NUMBERS = 'epoch numbers'  # the rule of places, by samples too
 _ONCE = ('init_stop', 'run_start', 'run_stop')
@@ -19,6 +20,8 @@ JITTER_MS = 1000.0
 # Event that precedes the first of a kind; that of all others is run_start.
 _AFTER = {'init_start': None, 'init_stop': 'init_start',
           'run_start': 'init_stop', INTERRUPTED: None}  # fmt: skip
+# Type of an event by how its key ends; others are POINT_IN_TIME.
+_ENDS = {'start': 'INTERVAL_START', 'stop': 'INTERVAL_END'}
 # An event of the first kind needs one of each group in its metadata.
 _METADATA = {
   'block_start': (('epoch_count', 'samples_count', 'step_num'),),
@@ -50,7 +53,9 @@ def aborted(log: Log) -> bool:
 
 
 def _presence(log: Log, claim: Claim) -> Iterator[Finding]:
-  counts = collections.Counter(record.key for record in log.timeline)
+  counts = collections.Counter(
+    {key: len(records) for key, records in log.by_key.items()}
+  )
   for key in ('init_start', *_ONCE):
     if not counts[key]:
       yield log.missing(key, 'required event')
@@ -81,19 +86,22 @@ def _repeated(log: Log, key: str, count: int) -> Finding:
 
 
 def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
-  present = {record.key for record in log.timeline}
-  seen: set[str] = set()
+  keys = [record.key for record in log.timeline]
+  first = {key: keys.index(key) for key in log.by_key}
+  beyond = len(keys)
+  stopped = first.get('run_stop', beyond)
   told: set[str] = set()
-  for record in log.timeline:
+  for number in _unsettled(keys, first):
+    record = log.timeline[number]
     key, before = record.key, _AFTER.get(record.key, 'run_start')
     text = None
-    if key == 'init_start' and 'init_stop' in seen:
+    if key == 'init_start' and first.get('init_stop', beyond) < number:
       text = 'expected init_start before init_stop'
-    elif before in present and before not in seen:
+    elif first.get(before, -1) >= number:
       text = f'expected {key} after {before}, got it before'
       early = log.first(before).time_ms - record.time_ms
       text = None if not claim.ours and early <= JITTER_MS else text
-    elif 'run_stop' in seen and _is_training(key, claim):
+    elif stopped < number and _is_training(key, claim):
       text = f'expected nothing of the run after run_stop, got {key}'
       late = record.time_ms - log.first('run_stop').time_ms
       text = None if not claim.ours and late <= JITTER_MS else text
@@ -102,12 +110,19 @@ def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
       # the time is that of run_stop anyway. An eval would come too late.
       idle = not claim.ours and key.startswith(('block_', 'epoch_'))
       closes = not claim.ours and key.endswith('_stop')
-      harmless = 'run_stop' in seen and (idle or closes)
-      harmless |= 'run_stop' not in seen and _early_eval(log, claim, key)
+      after = stopped < number
+      harmless = idle or closes if after else _early_eval(log, claim, key)
       make = log.warning if harmless else log.error
       yield make(record.line, text, 'order')
       told.add(key)
-    seen.add(key)
+
+
+def _unsettled(keys: Sequence[str], first: Mapping[str, int]) -> list[int]:
+  """The places of records that may be out of order: not those in the midst."""
+  start = max(first.get(key, 0) for key in ('init_start', *_ONCE[:2]))
+  stop = max(start, first.get('run_stop', len(keys)))
+  again = [n for n in range(start, stop) if keys[n] == 'init_start']
+  return [*range(start), *again, *range(stop, len(keys))]
 
 
 def _early_eval(log: Log, claim: Claim, key: str) -> bool:
@@ -150,19 +165,40 @@ def _division_first(claim: Claim) -> bool:
 
 
 def _fields(log: Log) -> Iterator[Finding]:
-  told: set[tuple[str, str]] = set()
-  for record in log.timeline:
-    for text, rule in _faults(record):
-      if (record.key, rule) not in told:
-        told.add((record.key, rule))
-        make = log.warning if rule == 'event type' else log.error
-        yield make(record.line, text, rule)
+  for key, records in log.by_key.items():
+    told: set[str] = set()
+    kind = _ENDS.get(key.rpartition('_')[2], 'POINT_IN_TIME')
+    for record in _unusual(key, kind, records):
+      for text, rule in _faults(record, kind):
+        if rule not in told:
+          told.add(rule)
+          make = log.warning if rule == 'event type' else log.error
+          yield make(record.line, text, rule)
 
 
-def _faults(record: Record) -> Iterator[tuple[str, str]]:
+def _unusual(
+  key: str, kind: str, records: Sequence[Record]
+) -> Sequence[Record]:
+  """Records that have another form than nearly all, which has no faults."""
+  if key == 'run_stop':
+    return records
+  if key not in _METADATA:
+    return [record for record in records if record.event_type != kind]
+  place = {'block': 'first_epoch_num'}.get(key.partition('_')[0], 'epoch_num')
+  return [
+    record
+    for record in records
+    if record.event_type != kind
+    or type((metadata := record.metadata).get(place)) is not int
+    or (
+      key == 'block_start'
+      and (type(n := metadata.get('epoch_count')) is not int or n <= 0)
+    )
+  ]
+
+
+def _faults(record: Record, kind: str) -> Iterator[tuple[str, str]]:
   key, metadata = record.key, record.metadata
-  ends = {'start': 'INTERVAL_START', 'stop': 'INTERVAL_END'}
-  kind = ends.get(key.rpartition('_')[2], 'POINT_IN_TIME')
   if record.event_type != kind:
     yield (
       f'expected event_type {kind} for {key}, got {show(record.event_type)}',
@@ -291,9 +327,9 @@ def _expect(
 
 def _progress(log: Log, claim: Claim) -> Iterator[Finding]:
   latest: float | None = None
-  for record in resumes.course(log):
+  for record in resumes.course_of(log, 'eval_accuracy'):
     here = claim.at(record)
-    if record.key != 'eval_accuracy' or here is None:
+    if here is None:
       continue
     if latest is not None and here < latest:
       make = log.error if claim.ours else log.warning

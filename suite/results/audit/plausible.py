@@ -17,9 +17,10 @@ from suite.results import published
 from suite.results.audit import resumes
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import ERROR, Finding, show
-from suite.results.audit.log import Log, Record
+from suite.results.audit.log import Log
 from suite.results.audit.order import SCORED_AFTERWARDS
 from suite.results.audit.quality import Eval, met
+from suite.results.audit.record import Record
 
 _RULE = 'plausible'
 DATES = 'dates'
@@ -76,7 +77,7 @@ def _dates(log: Log, claim: Claim) -> Iterator[Finding]:
 
 def _blocks(log: Log) -> Iterator[Finding]:
   """Blocks take time, and follow each other without holes."""
-  spans = list(_spans(resumes.course(log)))
+  spans = list(_spans(resumes.course_of(log, 'block_start', 'block_stop')))
   if len(spans) >= _MANY and all(a.time_ms == b.time_ms for a, b in spans):
     text = f'expected blocks that take time, got {len(spans)} of 0 ms'
     yield log.error(spans[0][0].line, text, _RULE)
@@ -115,7 +116,7 @@ def _evals_in_blocks(log: Log) -> Iterator[Finding]:
   inside, outside = 0, []
   block: Record | None = None
   blocks = 0
-  for record in resumes.course(log):
+  for record in resumes.course_of(log, 'block_start', 'eval_accuracy'):
     if record.key == 'block_start':
       block, blocks = record, blocks + 1
     elif record.key == 'eval_accuracy' and block:
@@ -139,11 +140,12 @@ def _evals_in_blocks(log: Log) -> Iterator[Finding]:
 def _contradictions(log: Log, claim: Claim) -> Iterator[Finding]:
   """An eval has one result; two that decide alike are only untidy."""
   at: dict[tuple, list[Record]] = {}
-  for record in resumes.course(log):
-    if record.key != 'eval_accuracy' or not is_number(record.value):
-      continue
-    place = tuple(record.metadata.get(name) for name in (*UNITS, 'metric'))
-    at.setdefault(place, []).append(record)
+  epoch, samples, step = UNITS
+  for record in resumes.course_of(log, 'eval_accuracy'):
+    if is_number(record.value):
+      said = record.metadata.get
+      place = said(epoch), said(samples), said(step), said('metric')
+      at.setdefault(place, []).append(record)
   if len(at) < 2:
     return  # some number no evals
   for first, *others in at.values():

@@ -1,19 +1,19 @@
 """Checks that a run's quality is a number in its unit and met the target."""
 
 from collections.abc import Iterator, Mapping, Sequence
-import dataclasses
+from typing import NamedTuple
 
 from suite.files import is_number
 from suite.results.audit import order, resumes
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding, show
-from suite.results.audit.log import Log, Record
+from suite.results.audit.log import Log
+from suite.results.audit.record import Record
 
 CONVERGED = 'converged'  # the rule that one run of a set may break
 
 
-@dataclasses.dataclass(frozen=True)
-class Eval:
+class Eval(NamedTuple):
   """The quality at one point of a run."""
 
   line: int
@@ -26,6 +26,8 @@ class Eval:
 def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
   """Finds faults of the evals of a log and of the end that they led to."""
   for record in log.of('eval_accuracy'):
+    if _is_plain(record, claim):
+      continue
     if fault := next(_value_faults(record, claim), None):
       yield log.error(record.line, *fault)
   yield from _outcome(log, claim, found)
@@ -33,18 +35,14 @@ def check(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
 
 def evals(log: Log, claim: Claim) -> list[Eval]:
   """The evals with a valid value; of those done again, the last."""
-  return [
-    Eval(
-      record.line,
-      claim.at(record),
-      claim.unit(record),
-      record.time_ms,
-      _quality(record, claim),
-    )
-    for record in resumes.course(log)
-    if record.key == 'eval_accuracy'
-    and next(_value_faults(record, claim), None) is None
-  ]
+  found = []
+  for record in resumes.course_of(log, 'eval_accuracy'):
+    if _is_plain(record, claim) or not any(_value_faults(record, claim)):
+      unit = claim.unit(record)
+      at = record.metadata.get(unit)
+      quality = _quality(record, claim)
+      found.append(Eval(record.line, at, unit, record.time_ms, quality))
+  return found
 
 
 def bound(claim: Claim) -> bool:
@@ -61,14 +59,19 @@ def met(claim: Claim, one: Eval) -> bool:
   return claim.verdict is not None and claim.verdict.met.get(one.line, False)
 
 
-def _metrics(claim: Claim) -> list[str]:
-  return list(claim.target.as_dict()) if claim.target else []
+def _is_plain(record: Record, claim: Claim) -> bool:
+  """Returns whether a value is a sensible one of the metric asked for."""
+  value = record.value
+  if len(claim.metrics) != 1 or type(value) is not float:
+    return False
+  fraction = 0 < claim.target.at_least.get(claim.metrics[0], -1) <= 1
+  return 0.0 <= value < (1.0 if fraction else 1e300)
 
 
 def _quality(record: Record, claim: Claim) -> dict[str, float]:
   if isinstance(record.value, dict):
     return record.value
-  metrics = _metrics(claim)
+  metrics = claim.metrics
   other = record.metadata.get('metric')
   other = other if isinstance(other, str) else None
   name = metrics[0] if metrics else other
@@ -78,7 +81,7 @@ def _quality(record: Record, claim: Claim) -> dict[str, float]:
 
 
 def _value_faults(record: Record, claim: Claim) -> Iterator[tuple[str, str]]:
-  value, metrics = record.value, _metrics(claim)
+  value, metrics = record.value, claim.metrics
   alone = record.metadata.get('metric') in metrics
   if len(metrics) > 1 and not isinstance(value, dict) and not alone:
     yield f'expected {", ".join(metrics)}, got {show(value)}', 'quality'

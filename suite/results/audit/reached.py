@@ -7,8 +7,8 @@ from typing import Any
 
 from suite.files import is_number
 from suite.hparams import batch_key
-from suite.results.audit.log import Record
 from suite.results.audit.one import LogAudit
+from suite.results.audit.record import Record
 from suite.results.convergence.points import Points, Verdict
 from suite.results.convergence.store import BY_SAMPLES
 from suite.target import Target

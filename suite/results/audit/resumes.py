@@ -10,16 +10,25 @@ from collections.abc import Iterator, Sequence
 from suite.files import is_number
 from suite.log_keys import INTERRUPTED, RESUMED
 from suite.results.audit.findings import Finding, show
-from suite.results.audit.log import Log, Record
+from suite.results.audit.log import Log
+from suite.results.audit.record import Record
 
 RULE = 'resumed'
 _MOST = 100  # times that a run is resumed; a log is untrusted
 _UNITS = ('first_epoch_num', 'samples_count', 'step_num')
 
 
-def course(log: Log) -> list[Record]:
+def course(log: Log) -> Sequence[Record]:
   """The timeline without what was done again, and without withdrawn ends."""
-  return courses(log)[-1]
+  resumed = RESUMED in log.by_key or INTERRUPTED in log.by_key
+  return courses(log)[-1] if resumed else log.timeline
+
+
+def course_of(log: Log, *keys: str) -> Sequence[Record]:
+  """The records of these keys of the course."""
+  if RESUMED in log.by_key or INTERRUPTED in log.by_key:
+    return [record for record in course(log) if record.key in keys]
+  return log.of(*keys)
 
 
 def courses(log: Log) -> list[list[Record]]:

@@ -26,8 +26,8 @@ from suite.results.audit import log as log_lib
 from suite.results.audit.claim import Lookup, find_ruleset
 from suite.results.audit.compared import Compared, compare
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
-from suite.results.audit.log import same
 from suite.results.audit.quality import CONVERGED
+from suite.results.audit.record import Usual, same
 from suite.results.convergence import store
 
 # Others log here how many samples a run took until its end.
@@ -79,10 +79,10 @@ def examine_set(
   """
   directory = pathlib.Path(directory)
   logs, findings = _files(directory)
-  read = {}
+  read, usual = {}, Usual()
   for number, path in logs.items():
     tell(path.name)
-    read[number] = log_lib.read(path, official.keys())
+    read[number] = log_lib.read(path, official.keys(), usual)
   found = None
   if ruleset is None and read:
     folders = [directory.resolve(), *directory.resolve().parents]
@@ -221,9 +221,15 @@ class _Folder:
     courses: dict[str | None, int] = {}
     scored: dict[tuple[float, ...], int] = {}
     timed: dict[tuple[float, ...] | None, int] = {}
-    several = collections.Counter(map(_qualities, self._runs.values()))
+    after = {n: _times(audit) for n, audit in self._runs.items()}
+    alike = collections.Counter(after.values())
+    of = {n: _qualities(audit) for n, audit in self._runs.items()}
+    several = collections.Counter(of.values())
     for number, audit in self._runs.items():
-      times, qualities = course(audit), _qualities(audit)
+      # Only where its times are equal can a course be.
+      times = course(audit) if alike[after[number]] > 1 else None
+      durations = after[number] if len({*after[number]}) >= _TIMES else None
+      qualities = of[number]
       if audit.log.digest and audit.log.digest in digests:
         other, what = digests[audit.log.digest], 'a copy'
       elif times and times in courses:
@@ -234,13 +240,13 @@ class _Folder:
       ):
         other = scored[qualities]
         what = 'the same qualities to the last digit'
-      elif (durations := _durations(audit)) and durations in timed:
+      elif durations and durations in timed:
         other, what = timed[durations], 'the same times to the millisecond'
       else:
         other = None
       digests.setdefault(audit.log.digest, number)
       courses.setdefault(times, number)
-      timed.setdefault(_durations(audit), number)
+      timed.setdefault(durations, number)
       if qualities:
         scored.setdefault(qualities, number)
       if other is not None:
@@ -358,20 +364,18 @@ def course(audit: one.LogAudit) -> str | None:
   start = audit.log.first('run_start')
   if start is None or len(audit.log.timeline) < 6:
     return None
-  digest = hashlib.sha256()
-  for record in audit.log.timeline:
-    after = record.time_ms - start.time_ms
-    digest.update(repr((record.key, after, record.value)).encode())
-  return digest.hexdigest()
+  began = start.time_ms
+  text = repr([(r.key, r.time_ms - began, r.value) for r in audit.log.timeline])
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _durations(audit: one.LogAudit) -> tuple[float, ...] | None:
-  """Times of blocks and evals after run_start; None where few differ."""
+def _times(audit: one.LogAudit) -> tuple[float, ...]:
+  """Times of blocks and evals after run_start; none without that."""
   start = audit.log.first('run_start')
   if start is None:
-    return None
-  after = tuple(r.time_ms - start.time_ms for r in audit.log.timeline)
-  return after if len({*after}) >= _TIMES else None
+    return ()
+  began = start.time_ms
+  return tuple([record.time_ms - began for record in audit.log.timeline])
 
 
 def _qualities(audit: one.LogAudit) -> tuple[float, ...]:

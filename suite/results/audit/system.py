@@ -11,7 +11,7 @@ from typing import Any
 from suite import files
 from suite.log_keys import STATUSES
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
-from suite.results.audit.log import unique
+from suite.results.audit.record import unique
 
 FIELDS = (
   'submitter', 'division', 'status', 'system_name', 'number_of_nodes',

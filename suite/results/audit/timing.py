@@ -9,7 +9,8 @@ from suite.log_keys import RESUMED
 from suite.results.audit import order, resumes
 from suite.results.audit.claim import Claim
 from suite.results.audit.findings import Finding
-from suite.results.audit.log import TIMELINE, Log, Record
+from suite.results.audit.log import Log
+from suite.results.audit.record import TIMELINE, Record
 
 _GAP_MS = 60_000.0  # between startup and clock; the hosts only meet there
 # Cold caches make a run's first epochs its slowest, not twice as fast.
@@ -61,7 +62,9 @@ def _backwards(log: Log, claim: Claim) -> Iterator[Finding]:
 
 def _durations(log: Log) -> Iterator[Finding]:
   started: dict[str, Record] = {}
-  for record in log.timeline:
+  # Where times never decrease, an interval can only be empty.
+  ends = log.of('run_start', 'run_stop') if log.ordered else log.timeline
+  for record in ends:
     name, _, end = record.key.rpartition('_')
     if end == 'start':
       started[name] = record
@@ -125,7 +128,7 @@ def _blocks(log: Log) -> Iterator[_Span]:
   """Blocks that were trained without an interruption."""
   start: Record | None = None
   whole = True  # of a block that a run resumes in, part is done already
-  for record in resumes.course(log):
+  for record in resumes.course_of(log, 'block_start', 'block_stop', RESUMED):
     if record.key == RESUMED:
       whole = False
     elif record.key == 'block_start':
@@ -145,7 +148,7 @@ def _blocks(log: Log) -> Iterator[_Span]:
 def _seconds_of_epochs(log: Log) -> Iterator[_Span]:
   """Epochs, of logs that have a start and a stop for each."""
   start: Record | None = None
-  for record in log.timeline:
+  for record in log.of('epoch_start', 'epoch_stop'):
     if record.key == 'epoch_start':
       start = record
     elif record.key == 'epoch_stop' and start:

@@ -19,9 +19,9 @@ import math
 import re
 
 from suite import rounds
-from suite.results.audit.log import Record
 from suite.results.audit.official import engine, rules
 from suite.results.audit.official.engine import Verdict
+from suite.results.audit.record import Record
 
 NAMED, DATED, KEYS = (
   'named by a folder', 'found from its dates and keys', 'found from its keys',

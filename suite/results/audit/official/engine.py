@@ -1,14 +1,17 @@
 """Holds a log to an official ruleset, file by file, as the rules mean it."""
 
+import ast
+import collections
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Any
 
 from suite.files import is_number
 from suite.results.audit.findings import show
-from suite.results.audit.log import Record, same
 from suite.results.audit.official import bounds, expressions, rules, words
 from suite.results.audit.official.rules import Check, File, Rule
+from suite.results.audit.record import Record, same
 from suite.target import Target
 
 ACCURACY = 'eval_accuracy'
@@ -57,7 +60,6 @@ def check(
       continue
     files.append(file)
     queue += pass_.apply(file)
-  closed = rules.load(f'training_{ruleset}/closed_{benchmark}.yaml')
   return Verdict(
     ruleset=ruleset,
     files=tuple(file.name for file in files),
@@ -65,9 +67,9 @@ def check(
     once=_keys(files, ('EXACTLY_ONE',)),
     asked=_keys(files, ('EXACTLY_ONE', 'AT_LEAST_ONE')),
     met=pass_.met,
-    target=bounds.target(closed) if closed else None,
+    target=_target(f'training_{ruleset}/closed_{benchmark}.yaml'),
     goal=pass_.goal,
-    asks=next((found for f in files if (found := bounds.target(f))), None),
+    asks=next((found for f in files if (found := _target(f.name))), None),
   )
 
 
@@ -75,6 +77,26 @@ def asked(ruleset: str, names: Sequence[str]) -> frozenset[str]:
   """The keys that some files of a ruleset want, OR-groups aside."""
   files = [rules.load(f'training_{ruleset}/{name}') for name in names]
   return _keys([f for f in files if f], ('EXACTLY_ONE', 'AT_LEAST_ONE'))
+
+
+def _holds(
+  test: expressions.Test, state: dict[str, Any], line: dict[str, Any]
+) -> bool:
+  try:
+    return bool(test(state, line))
+  except expressions.FAULTS:
+    return False
+
+
+@functools.lru_cache(maxsize=1024)  # names come from logs
+def _target(name: str) -> Target | None:
+  file = rules.load(name)
+  return bounds.target(file) if file else None
+
+
+@functools.cache
+def _goal(tree: ast.expr) -> str:
+  return words.condition(tree, ACCURACY, {})
 
 
 def _keys(files: Sequence[File], kinds: Sequence[str]) -> frozenset[str]:
@@ -91,9 +113,9 @@ class _Pass:
 
   def __init__(self, records: Sequence[Record]):
     self._records = records
-    self._of_key: dict[str, list[Record]] = {}
+    self._of_key: dict[str, list[Record]] = collections.defaultdict(list)
     for record in records:
-      self._of_key.setdefault(record.key, []).append(record)
+      self._of_key[record.key].append(record)
     self._by_key: dict[str, list[Fault]] = {}
     self._others: list[Fault] = []
     self.met: dict[int, bool] = {}
@@ -137,21 +159,23 @@ class _Pass:
     done: set[str] = set()
     seen: set[str] = set()
     reached: dict[str, bool] = {}
-    for record in [r for r in records if r.key in file.active]:
+    state = scope.state
+    for record in self._active(file, records):
       rule = file.rules[record.key]
-      scope.move_to(record)
-      if rule.key not in done:
-        self._line(rule, rule.checks, scope)
-        try:
-          expressions.run(rule.post, scope)
-        except expressions.FaultError:
-          text = f'expected a value of {rule.key} that the rules can use'
-          self._add(rule, record, f'{text}, got {show(record.value)}')
-      if rule.first_checks and rule.key not in seen:
-        self._line(rule, rule.first_checks, scope)
-      seen.add(rule.key)
-      if rule.at_least_one:
-        met = self._meets(rule, scope)
+      line = {'value': record.value, 'metadata': record.metadata}
+      if not (rule.test and _holds(rule.test, state, line)):
+        scope.move_to(record)
+        if rule.key not in done:
+          self._line(rule, rule.checks, scope)
+          self._post(rule, scope)
+        if rule.first_checks and rule.key not in seen:
+          self._line(rule, rule.first_checks, scope)
+        seen.add(rule.key)
+      if rule.reached:
+        met = _holds(rule.reached, state, line)
+        if not met:
+          scope.move_to(record)
+          met = self._meets(rule, scope)
         reached[rule.key] = met or reached.get(rule.key, False)
         if rule.key in (ACCURACY, _AGGREGATED):
           self.met[record.line] = met
@@ -160,6 +184,13 @@ class _Pass:
     for key, met in reached.items():
       if not met:
         self._never(file.rules[key], records, scope.state)
+
+  def _active(self, file: File, records: Sequence[Record]) -> Sequence[Record]:
+    """The records that a file has rules for, in their order."""
+    found = [key for key in self._of_key if key in file.active]
+    if len(found) == 1 and records is self._records:
+      return self._of_key[found[0]]
+    return [record for record in records if record.key in file.active]
 
   def _line(self, rule: Rule, checks: Sequence[Check], scope) -> None:
     for check_ in checks:
@@ -171,6 +202,13 @@ class _Pass:
       if not holds:
         asks = words.condition(check_.tree, rule.key, scope.state)
         self._add(rule, record, f'expected {asks}, got {_came(record)}')
+
+  def _post(self, rule: Rule, scope) -> None:
+    try:
+      expressions.run(rule.post, scope)
+    except expressions.FaultError:
+      text = f'expected a value of {rule.key} that the rules can use'
+      self._add(rule, scope.record, f'{text}, got {show(scope.record.value)}')
 
   def _meets(self, rule: Rule, scope) -> bool:
     try:
@@ -192,7 +230,7 @@ class _Pass:
     for rule in file.rules.values():
       required = rule.required or ''
       if rule.at_least_one and rule.key in (ACCURACY, _AGGREGATED):
-        self.goal = words.condition(rule.at_least_one.tree, ACCURACY, {})
+        self.goal = _goal(rule.at_least_one.tree)
       if required.startswith('AT_LEAST_ONE_OR('):
         others = required[len('AT_LEAST_ONE_OR(') : -1].split(',')
         group = frozenset({rule.key, *(other.strip() for other in others)})

@@ -8,7 +8,7 @@ refuse texts and absurd sizes.
 """
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import copy
 import functools
 import hashlib
@@ -19,10 +19,10 @@ import tokenize
 import types
 from typing import Any
 
-from suite.results.audit.log import Record
+from suite.results.audit.record import Record
 
 # What wrong types and absurd values raise in sums and look-ups.
-_FAULTS = (
+FAULTS = (
   ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError
 )  # fmt: skip
 _LONG = 1 << 14  # items of a list worth sorting or adding to
@@ -30,6 +30,10 @@ _AGGREGATIONS = {  # digest of the tokens -> unit
   '359e50c14931c298': 'samples_count',
   '0c24317a8539f65f': 'step_num',
 }
+
+
+# State of a file, value and metadata of a line -> whether it will do.
+Test = Callable[[dict[str, Any], dict[str, Any]], Any]
 
 
 class UnknownError(ValueError):
@@ -53,15 +57,17 @@ class Scope:
   ):
     self.state = state
     self.record: Record | None = None
+    self._line = types.SimpleNamespace(timestamp=0.0)
     self.names = {
-      '__builtins__': {}, 's': state, 'enqueue_config': enqueue, **_KNOWN,
+      '__builtins__': {}, 's': state, 'enqueue_config': enqueue,
+      'll': self._line, **_KNOWN,
     }  # fmt: skip
 
   def move_to(self, record: Record) -> None:
     """Makes a record the line that rules are for."""
     self.record = record
     self.names['v'] = {'value': record.value, 'metadata': record.metadata}
-    self.names['ll'] = types.SimpleNamespace(timestamp=record.time_ms)
+    self._line.timestamp = record.time_ms
 
 
 @functools.lru_cache(maxsize=4096)
@@ -97,8 +103,30 @@ def value(tree: ast.expr, scope: Scope) -> Any:
   """The value of an expression; FaultError where a log's values forbid it."""
   try:
     return eval(_code(tree), scope.names)
-  except _FAULTS as error:
+  except FAULTS as error:
     raise FaultError(str(error)) from None
+
+
+def test(trees: Sequence[ast.expr]) -> Test:
+  """A function of the state and a line: whether all conditions hold.
+
+  It raises what values of a log make it raise.
+  """
+  both = ast.BoolOp(ast.And(), [ast.Constant(True), *map(_guarded, trees)])
+  lambda_ = ast.parse('lambda s, v: None', mode='eval').body
+  tree = ast.Expression(ast.Lambda(lambda_.args, both))
+  code = compile(ast.fix_missing_locations(tree), '<rules>', 'eval')
+  return eval(code, {'__builtins__': {}, **_KNOWN})
+
+
+def names(trees: Iterable[ast.AST]) -> set[str]:
+  """The names in some conditions."""
+  return {
+    node.id
+    for tree in trees
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Name)
+  }
 
 
 def run(statements: ast.Module, scope: Scope) -> None:
@@ -107,7 +135,7 @@ def run(statements: ast.Module, scope: Scope) -> None:
     return
   try:
     exec(_code(statements), scope.names)
-  except _FAULTS as error:
+  except FAULTS as error:
     raise FaultError(str(error)) from None
 
 
@@ -157,10 +185,14 @@ def _is_format(node: ast.expr) -> bool:
 
 @functools.lru_cache(maxsize=8192)
 def _code(tree: ast.expr | ast.Module) -> types.CodeType:
-  tree = _Guarded().visit(copy.deepcopy(tree))
+  tree = _guarded(tree)
   whole = tree if isinstance(tree, ast.Module) else ast.Expression(tree)
   mode = 'exec' if isinstance(tree, ast.Module) else 'eval'
   return compile(ast.fix_missing_locations(whole), '<rule>', mode)
+
+
+def _guarded(tree: ast.expr | ast.Module) -> ast.expr | ast.Module:
+  return _Guarded().visit(copy.deepcopy(tree))
 
 
 class _Guarded(ast.NodeTransformer):

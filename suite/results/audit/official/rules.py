@@ -50,6 +50,22 @@ class Rule:
   at_least_one: Check | None  # one line of the key must meet it: the target
   post: ast.Module
 
+  @functools.cached_property
+  def test(self) -> expressions.Test | None:
+    """Holds a line to all checks; None where the rule does more than that."""
+    trees = [each.tree for each in self.checks]
+    more = self.post.body or self.first_checks or 'submission_' in self.key
+    return (
+      None
+      if more or 'll' in expressions.names(trees)
+      else (expressions.test(trees))
+    )
+
+  @functools.cached_property
+  def reached(self) -> expressions.Test | None:
+    """Tells whether a line meets the target; None where the rule has none."""
+    return self.at_least_one and expressions.test([self.at_least_one.tree])
+
   @property
   def name(self) -> str:
     """File and key, for messages."""

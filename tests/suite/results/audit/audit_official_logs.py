@@ -20,8 +20,8 @@ from mlperf_logging.compliance_checker import mlp_compliance
 
 from suite import rounds
 from suite.results.audit import settings
-from suite.results.audit.log import TIMELINE, Record
 from suite.results.audit.official import bounds, expressions, rules
+from suite.results.audit.record import TIMELINE, Record
 from tests.suite.results.audit.audit_logs import MINUTE, NOON, Event, write
 
 # What the rulesets accept and then raise on, or can't be passed at all.

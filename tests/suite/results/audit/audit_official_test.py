@@ -7,8 +7,8 @@ from absl.testing import absltest, parameterized
 import pytest
 
 from suite.results.audit import errors, official, one
-from suite.results.audit.log import TIMELINE
 from suite.results.audit.official import expressions, rules, words
+from suite.results.audit.record import TIMELINE
 from tests.suite.results.audit import audit_logs
 from tests.suite.results.audit import audit_official_logs as logs
 from tests.suite.results.audit.audit_logs import find, move
