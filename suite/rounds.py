@@ -38,7 +38,11 @@ def at(time_ms: float) -> str:
 
   '' is none: before the logs of v0.7, or after the last round of the table.
   """
-  day = _day(time_ms)
+  return on(_day(time_ms))
+
+
+def on(day: str) -> str:
+  """As `at`, of a day: '2021-09-01'."""
   number = bisect.bisect_left(list(_ENDS.values()), day)
   if day < _FIRST or number == len(_ENDS):
     return ''

@@ -11,7 +11,7 @@ from suite.benchmark import Benchmark, Size
 from suite.files import is_number
 from suite.hparams import Division
 from suite.log_keys import DRAFT, MADE, STATUSES, UNITS
-from suite.results.audit import official
+from suite.results.audit import evidence, official
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import Log
 from suite.results.audit.official import Verdict
@@ -146,13 +146,13 @@ def resolve(
   """
   _require_known(ruleset)
   findings: list[Finding] = []
-  ours = _is_ours(log)
+  ours = evidence.is_ours(log)
   benchmark = _benchmark(log, get, ours, findings)
   name = log.value('submission_benchmark')
   claim = Claim(
     name=name if isinstance(name, str) else None,
     size_name=str(log.value('podium_size') or 'reference'),
-    division=_division(log),
+    division=evidence.division(log),
     benchmark=benchmark,
     size=None,
     ours=ours,
@@ -239,35 +239,6 @@ def _sized(log: Log, claim: Claim, findings: list[Finding]) -> Claim:
   return dataclasses.replace(claim, size=size)
 
 
-def find_ruleset(
-  logs: Sequence[Log], folders: Sequence[str] = ()
-) -> official.Choice | None:
-  """The official ruleset that logs of one set fit; None where none does.
-
-  `folders` are the names of those that they lie in, the innermost first. Logs
-  of ours name theirs, and logs of several benchmarks have none in common.
-  """
-  first = logs[0]
-  name = first.value('submission_benchmark')
-  if not isinstance(name, str) or any(
-    log.value('submission_benchmark') != name or _is_ours(log) for log in logs
-  ):
-    return None
-  optimizer = first.value('opt_name')
-  return official.choose(
-    [log.ruled for log in logs],
-    name,
-    (_division(first) or Division.CLOSED).value,
-    optimizer if isinstance(optimizer, str) else '',
-    began_ms=[run.time_ms for log in logs if (run := log.first('run_start'))],
-    folders=folders,
-  )
-
-
-def _is_ours(log: Log) -> bool:
-  return any(key.startswith('podium_') for key in log.settings)
-
-
 def _ruled(
   log: Log, claim: Claim, told: str | None, found: official.Choice | None
 ) -> Claim:
@@ -279,7 +250,8 @@ def _ruled(
     return _held(log, claim, name, 'logged')
   if told is not None:
     return _held(log, claim, told, 'told')
-  found = found or find_ruleset([log])
+  if found is None and (said := evidence.of_logs([log])):
+    found = official.choose(said)
   if found is None:
     return claim
   claim = dataclasses.replace(claim, others=found.others)
@@ -306,11 +278,6 @@ def _unknown(log: Log, claim: Claim) -> Iterator[Finding]:
       'hyperparameters and sample counts were not checked',
       'unknown benchmark',
     )
-
-
-def _division(log: Log) -> Division | None:
-  value = log.value('submission_division')
-  return next((d for d in Division if d.value == value), None)
 
 
 def _submission(log: Log, claim: Claim, told: str | None) -> Iterator[Finding]:

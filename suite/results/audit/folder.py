@@ -15,21 +15,23 @@ import dataclasses
 import os
 import pathlib
 import re
-from typing import NamedTuple
 
 from suite import benchmark as benchmark_lib
 from suite import files
 from suite.results.audit import (
   compared,
   factor,
+  official,
   one,
   rounds,
   runs,
   system,
+  together,
   tree,
 )
 from suite.results.audit.claim import Lookup
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
+from suite.results.audit.kept import Kept, kept_of
 from suite.results.audit.power import check as check_power
 from suite.results.convergence import store
 
@@ -160,19 +162,6 @@ def _holds_logs(path: pathlib.Path) -> bool:
   return any(_LOGS.fullmatch(child.name) for child in _children(path))
 
 
-class _Set(NamedTuple):
-  """Facts that are kept of a set of runs after its audit."""
-
-  path: str
-  name: str | None  # of the benchmark
-  official: bool
-  ruleset: str | None
-  certain: bool  # whether more than keys tell the ruleset
-  digests: dict[str, str]  # -> log
-  courses: dict[str, str]
-  seeds: frozenset[int]
-
-
 class _Audit:
   """The audit of one tree, part by part."""
 
@@ -189,13 +178,15 @@ class _Audit:
     self._get = get
     self._ruleset = ruleset
     self._tell = tell
-    self._sets: list[_Set] = []
+    self._sets: list[Kept] = []
+    self._found: official.Choice | None = None
 
   def organisation(self, org: str) -> None:
     """Audits what one organisation hands in."""
     self._layout(org)
     self._params(org)
     described = self._descriptions(org)
+    self._found = self._settled(org)
     results = _join(org, 'results')
     systems = self.tree.subfolders(results)
     if not systems:
@@ -322,7 +313,7 @@ class _Audit:
     scaling: str | None,
     description: system.Description | None,
     official: tuple[str, ...],
-  ) -> _Set:
+  ) -> Kept:
     checked = self._examined(path, scaling, self._ruleset)
     known = rounds.knowing(checked.name or '')
     if official and checked.ruleset in {*known} - {*official}:
@@ -331,7 +322,7 @@ class _Audit:
     self.notes.append(note(checked, path))
     self._beside_logs(path, checked)
     self._params(path)
-    kept = _kept(path, checked)
+    kept = kept_of(path, checked)
     self._named(kept, checked)
     first = next(iter(checked.runs.values()), None)
     if first and description:
@@ -342,16 +333,30 @@ class _Audit:
     self._sets.append(kept)
     return kept
 
+  def _settled(self, org: str) -> official.Choice | None:
+    """The round of a submission, from all of its sets."""
+    if self._ruleset:
+      return None
+    found = together.settle(
+      self.tree.root / path
+      for each in self.tree.subfolders(_join(org, 'results'))
+      for path, _ in self._set_folders(each)
+    )
+    if found:
+      self.notes.append(together.note(found, org or 'submission'))
+    return found
+
   def _examined(self, path, scaling, ruleset) -> runs.SetAudit:
     return runs.examine_set(
       self.tree.root / path,
       self._get,
       ruleset=ruleset,
+      found=self._found,
       weak_scaling=scaling == 'weak',
       tell=lambda log: self._tell(f'{path}/{log}'),
     )
 
-  def _named(self, kept: _Set, checked: runs.SetAudit) -> None:
+  def _named(self, kept: Kept, checked: runs.SetAudit) -> None:
     """The folder is named as its logs name their benchmark."""
     if kept.name is None:
       return
@@ -368,7 +373,7 @@ class _Audit:
     elif kept.official:
       self._in_round(kept)
 
-  def _in_round(self, kept: _Set) -> None:
+  def _in_round(self, kept: Kept) -> None:
     known = rounds.knowing(kept.name)
     if self._ruleset and self._ruleset not in known:
       text = f'expected a benchmark of ruleset {self._ruleset}'
@@ -392,7 +397,7 @@ class _Audit:
         self._unknown(child, 'result_<number>.txt')
 
   def _status(
-    self, path: str, description: system.Description, sets: Sequence[_Set]
+    self, path: str, description: system.Description, sets: Sequence[Kept]
   ) -> None:
     since = '4.0.0'
     newer = [
@@ -453,29 +458,6 @@ class _Audit:
 
   def _found(self, severity: str, path: str, text: str, rule: str) -> None:
     self.findings.append(Finding(severity, path, None, text, rule))
-
-
-def _kept(path: str, checked: runs.SetAudit) -> _Set:
-  digests, courses, seeds = {}, {}, set()
-  for audit in checked.runs.values():
-    log = f'{path}/{audit.log.name}'
-    if audit.log.records:
-      digests[audit.log.digest] = log
-    if course := runs.course(audit):
-      courses[course] = log
-    if audit.seed is not None:
-      seeds.add(audit.seed)
-  claims = [audit.claim for audit in checked.runs.values()]
-  return _Set(
-    path,
-    checked.name,
-    all(claim.official for claim in claims),
-    checked.ruleset,
-    compared.certain(checked.runs),
-    digests,
-    courses,
-    frozenset(seeds),
-  )
 
 
 def _join(folder: str, name: str) -> str:

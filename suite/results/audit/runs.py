@@ -16,14 +16,16 @@ from suite import files
 from suite.benchmark import Benchmark
 from suite.results.audit import (
   compared,
+  evidence,
   official,
   one,
   plausible,
   rounds,
+  together,
   tree,
 )
 from suite.results.audit import log as log_lib
-from suite.results.audit.claim import Lookup, find_ruleset
+from suite.results.audit.claim import Lookup
 from suite.results.audit.compared import Compared, compare
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.quality import CONVERGED
@@ -65,6 +67,7 @@ def examine_set(
   get: Lookup = benchmark_lib.get,
   *,
   ruleset: str | None = None,
+  found: official.Choice | None = None,
   weak_scaling: bool = False,
   tell: Callable[[str], None] = lambda text: None,
 ) -> SetAudit:
@@ -74,19 +77,19 @@ def examine_set(
     directory: the folder.
     get: finds a benchmark's declaration.
     ruleset: an official one that the logs are held to; None: their own.
+    found: the one that the submission is of, where that is known.
     weak_scaling: whether more runs than make a result are as good.
     tell: is told which log is being read.
   """
   directory = pathlib.Path(directory)
-  logs, findings = _files(directory)
+  logs, findings = listed(directory)
   read, usual = {}, Usual()
   for number, path in logs.items():
     tell(path.name)
     read[number] = log_lib.read(path, official.keys(), usual)
-  found = None
-  if ruleset is None and read:
-    folders = [directory.resolve(), *directory.resolve().parents]
-    found = find_ruleset([*read.values()], [path.name for path in folders])
+  said = evidence.of_set(directory, [*read.values()])
+  if ruleset is None and found is None and said:
+    found = official.choose(said)
   runs = {
     number: one.examine_read(log, get, ruleset, found)
     for number, log in read.items()
@@ -97,12 +100,15 @@ def examine_set(
     findings += [*folder.seeds(), *folder.clones(), *folder.mixed()]
     findings += folder.times()
   findings += folder.outcomes()
-  found = compare(runs, folder.named, folder.benchmark, folder.ruleset)
-  if found.fault:
-    name, text = directory.resolve().name, found.fault
-    findings.append(Finding(found.severity, name, None, text, compared.RULE))
+  if found and said:
+    name = directory.resolve().name
+    findings += together.contradictions(name, found, said)
+  judged = compare(runs, folder.named, folder.benchmark, folder.ruleset)
+  if judged.fault:
+    name, text = directory.resolve().name, judged.fault
+    findings.append(Finding(judged.severity, name, None, text, compared.RULE))
   return SetAudit(
-    folder.benchmark, runs, findings, folder.named, folder.ruleset, found
+    folder.benchmark, runs, findings, folder.named, folder.ruleset, judged
   )
 
 
@@ -116,7 +122,10 @@ def examine_runs(
   return checked
 
 
-def _files(directory: pathlib.Path) -> tuple[dict[int, pathlib.Path], list]:
+def listed(
+  directory: pathlib.Path,
+) -> tuple[dict[int, pathlib.Path], list[Finding]]:
+  """The logs of a folder by number, and what is wrong with their names."""
   findings = []
   try:
     logs, named = files.logs(directory)

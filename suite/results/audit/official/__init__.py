@@ -9,8 +9,12 @@ from suite.results.audit.official.choice import (
   DATED,
   KEYS,
   NAMED,
+  TOGETHER,
   Choice,
+  Evidence,
   choose,
+  choose_together,
+  contradicts,
 )
 from suite.results.audit.official.engine import ACCURACY, Fault, Verdict, check
 from suite.results.audit.official.rules import (
@@ -22,6 +26,7 @@ from suite.results.audit.official.rules import (
 )
 
 __all__ = [
-  'ACCURACY', 'DATED', 'FORMER', 'KEYS', 'NAMED', 'Choice', 'Fault', 'Verdict',
-  'benchmarks', 'check', 'choose', 'keys', 'order', 'rulesets',
+  'ACCURACY', 'DATED', 'FORMER', 'KEYS', 'NAMED', 'TOGETHER', 'Choice',
+  'Evidence', 'Fault', 'Verdict', 'benchmarks', 'check', 'choose',
+  'choose_together', 'contradicts', 'keys', 'order', 'rulesets',
 ]  # fmt: skip

@@ -1,21 +1,26 @@
 """Finds the ruleset that logs were written for.
 
-Logs do not say. They say when they were made and what they hold: of the
-rulesets that have rules for their benchmark, the one is taken that was being
-submitted to when the last of the runs began, unless their keys contradict.
-Every key that a ruleset asks for and the logs lack is a misfit, and so is every
-key of theirs that only newer rulesets ask for. (Keys that older ones ask for
-tell little: loggers keep writing them.) A log may lack one key of its round.
-Where it fits worse, or that round lacks the benchmark, it was handed in again
-in a later one: the next that fits is taken. Without a date, or where no later
-one fits, it is that with the fewest misfits; among equals that with the fewest
-faults, then that which has rules for the most of the keys, then the newest. A
-folder that names a round settles it.
+Logs do not say. They say when they were made and what they hold, and the
+description and the name of their system say what software it ran, named after
+the month of its release: of the rulesets that have rules for their benchmark,
+the one is taken that was being submitted to when the last of the runs began and
+that software was out, unless their keys contradict. Every key that a ruleset
+asks for and the logs lack is a misfit, and so is every key of theirs that only
+newer rulesets ask for. (Keys that older ones ask for tell little: loggers keep
+writing them.) A log may lack one key of its round. Where it fits worse, or that
+round lacks the benchmark, it was handed in again in a later one: the next that
+fits is taken. Without a date, or where no later one fits, it is that with the
+fewest misfits; among equals that whose words the description uses, then that
+with the fewest faults, then that which has rules for the most of the keys, then
+the newest. A folder that names a round settles it.
+
+The sets of a submission are of one round: the first that none of them is too
+new for and that contradicts the fewest of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-import math
+import functools
 import re
 
 from suite import rounds
@@ -23,11 +28,14 @@ from suite.results.audit.official import engine, rules
 from suite.results.audit.official.engine import Verdict
 from suite.results.audit.record import Record
 
-NAMED, DATED, KEYS = (
+NAMED, DATED, KEYS, TOGETHER = (
   'named by a folder', 'found from its dates and keys', 'found from its keys',
+  'found from all of the submission',
 )  # fmt: skip
 _SLACK = 1  # misfits beyond the least that a date outweighs
 _ROUND = re.compile(r'(?:.*[_-])?v?([0-9]{1,2}\.[0-9])(?:\.0)?')
+# From this ruleset on descriptions say their status in words of their own.
+_STATUS_SINCE = '4.0.0'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,64 +47,119 @@ class Choice:
   others: tuple[str, ...] = ()  # oldest first
 
 
-def choose(
-  logs: Sequence[Sequence[Record]],
-  benchmark: str,
-  division: str,
-  optimizer: str,
-  *,
-  began_ms: Iterable[float] = (),
-  folders: Sequence[str] = (),
-) -> Choice | None:
-  """The ruleset that fits the records of logs of one benchmark.
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+  """What the logs of a set, and what lies around them, say of their round."""
 
-  Args:
-    logs: records of each log.
-    benchmark: name of the benchmark.
-    division: 'closed' or 'open'.
-    optimizer: what the logs have as opt_name.
-    began_ms: when each run began, in ms since 1970.
-    folders: names of the folders that the logs lie in, the innermost first.
+  benchmark: str
+  division: str  # 'closed' or 'open'
+  optimizer: str  # what the logs have as opt_name
+  keys: frozenset[str]  # that the logs hold
+  first: Sequence[Record]  # records of the first log
+  began_ms: Sequence[float] = ()  # of each run, since 1970
+  folders: Sequence[str] = ()  # that the logs lie in, the innermost first
+  released: str = ''  # day of the newest software of the system
+  new_status: bool | None = None  # in the words from 4.0 on; None: not known
 
-  Returns:
-    The choice; None for a benchmark that no ruleset has.
-  """
-  present = {record.key for records in logs for record in records}
-  wanted = _wanted(benchmark, division, optimizer)
-  if not wanted:
+  def dated(self) -> str | None:
+    """Ruleset of the first round that the runs can have been made for."""
+    names = {rounds.at(each) for each in self.began_ms}
+    if names - {''}:  # the software of a system that never ran dates nothing
+      names.add(rounds.on(self.released))
+    found = [f'{name.removeprefix("v")}.0' for name in names if name]
+    return max(found, key=rules.order, default=None)
+
+  def named(self) -> str | None:
+    """Ruleset that a folder names, of those that have the benchmark."""
+    wanted = self.wanted()
+    matches = filter(None, map(_ROUND.fullmatch, self.folders))
+    found = (f'{match[1]}.0' for match in matches)
+    return next((name for name in found if name in wanted), None)
+
+  def misfits(self) -> dict[str, int]:
+    """Ruleset -> keys of its that the logs lack, or hold too early."""
+    wanted = self.wanted()
+    return {
+      ruleset: len(keys - self.keys)
+      + len(self.keys & _newer(wanted, ruleset) - keys)
+      for ruleset, keys in wanted.items()
+    }
+
+  def wanted(self) -> Mapping[str, frozenset[str]]:
+    """Ruleset -> the keys that it asks for, oldest first."""
+    return _wanted(self.benchmark, self.division, self.optimizer)
+
+
+def choose(found: Evidence) -> Choice | None:
+  """The ruleset that a set fits; None for a benchmark that no ruleset has."""
+  misfits = found.misfits()
+  if not misfits:
     return None
-  for folder in folders:
-    match = _ROUND.fullmatch(folder)
-    if match and f'{match[1]}.0' in wanted:
-      return Choice(f'{match[1]}.0', NAMED)
-  misfits = {
-    ruleset: len(keys - present) + len(present & _newer(wanted, ruleset) - keys)
-    for ruleset, keys in wanted.items()
-  }
+  if named := found.named():
+    return Choice(named, NAMED)
   least = min(misfits.values())
   fitting = [ruleset for ruleset, count in misfits.items() if count == least]
-  dated = _dated(began_ms)
-  if dated and misfits.get(dated, math.inf) > least + _SLACK:
+  dated = found.dated()
+  if dated and not _fits(misfits, dated):
     dated = next((r for r in fitting if _later(r, dated)), None)
   if dated:
     others = [r for r in fitting if r != dated and _later(r, dated)]
     return Choice(dated, DATED, tuple(others))
-  verdicts = [engine.check(logs[0], ruleset, benchmark) for ruleset in fitting]
+  said = found.new_status
+  agreeing = [r for r in fitting if said is _later(r, _STATUS_SINCE)]
+  verdicts = [
+    engine.check(found.first, ruleset, found.benchmark)
+    for ruleset in agreeing or fitting
+  ]
   best = min(
     reversed(verdicts),
     key=lambda verdict: (
       sum(fault.error for fault in verdict.faults),
-      -len(present & _named(verdict)),
+      -len(found.keys & _named(verdict)),
     ),
   ).ruleset
   return Choice(best, KEYS, tuple(r for r in fitting if r != best))
 
 
-def _dated(began_ms: Iterable[float]) -> str | None:
-  """Ruleset of the newest round that one of the runs can have been made for."""
-  names = {rounds.at(each) for each in began_ms} - {''}
-  found = [f'{name.removeprefix("v")}.0' for name in names]
-  return max(found, key=rules.order, default=None)
+def choose_together(sets: Sequence[Evidence]) -> Choice | None:
+  """The ruleset of all sets of a submission; None where none has them all."""
+  misfits = [misfits for each in sets if (misfits := each.misfits())]
+  common = [
+    ruleset
+    for ruleset in rules.rulesets()
+    if misfits and all(ruleset in each for each in misfits)
+  ]
+  named = {name for each in sets if (name := each.named())}
+  if len(named) == 1 and named <= {*common}:
+    return Choice(named.pop(), NAMED)
+  dated = max(filter(None, (s.dated() for s in sets)), key=rules.order,
+              default='0.0.0')  # fmt: skip
+  if not (common := [r for r in common if _later(r, dated)]):
+    return None
+  against = {
+    ruleset: sum(not _fits(each, ruleset) for each in misfits)
+    for ruleset in common
+  }
+  fewest = [r for r in common if against[r] == min(against.values())]
+  if dated != '0.0.0':
+    return Choice(fewest[0], TOGETHER, tuple(fewest[1:]))
+  alone = [choice.ruleset for each in sets if (choice := choose(each))]
+  best = max(reversed(fewest), key=alone.count)
+  return Choice(best, TOGETHER, tuple(r for r in fewest if r != best))
+
+
+def contradicts(found: Evidence, ruleset: str) -> bool:
+  """Returns whether a set can't have been made for a ruleset."""
+  misfits, dated = found.misfits(), found.dated()
+  if ruleset not in misfits:
+    return bool(misfits)
+  too_new = dated is not None and not _later(ruleset, dated)
+  return too_new or not _fits(misfits, ruleset)
+
+
+def _fits(misfits: Mapping[str, int], ruleset: str) -> bool:
+  least = min(misfits.values())
+  return ruleset in misfits and misfits[ruleset] <= least + _SLACK
 
 
 def _later(ruleset: str, other: str) -> bool:
@@ -112,10 +175,10 @@ def _named(verdict: Verdict) -> frozenset[str]:
   )
 
 
+@functools.lru_cache(maxsize=1024)  # benchmark and optimizer come from logs
 def _wanted(
   benchmark: str, division: str, optimizer: str
 ) -> Mapping[str, frozenset[str]]:
-  """Ruleset -> the keys that it asks for, oldest first."""
   names = (
     'common.yaml',
     f'{division}_common.yaml',
