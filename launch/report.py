@@ -5,7 +5,8 @@ python -m launch.report --output=results/compared --set=results/first \
   --set=results/second
 
 Of one set it reads run_<i>.json and score.json in OUTPUT. Where there are none,
-as in anybody's published results, it shows what the logs alone hold. With
+as in anybody's published results, it shows what the logs alone hold; those of
+rounds v0.5 and v0.6 are read and shown, and not checked. With
 --set, given once for each folder, it puts several beside each other: systems by
 their times, and sets of the same system as its history. It writes
 OUTPUT/report.html, and into OUTPUT/report/ every figure as SVG and every number

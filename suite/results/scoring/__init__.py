@@ -16,8 +16,7 @@ from suite.results.scoring.rounds import Convention, convention
 from suite.results.scoring.runs import (
   Run,
   from_audit,
-  old_round,
-  read_old,
+  from_old,
   time_to_quality,
 )
 from suite.results.scoring.spread import split
@@ -26,7 +25,7 @@ from suite.results.scoring.windows import Window, median_window
 
 __all__ = [
   'CONFIDENCE', 'Convention', 'Olympic', 'Run', 'Throughput', 'Window',
-  'convention', 'folders', 'from_audit', 'logs_in', 'median_window',
-  'old_round', 'olympic', 'read_old', 'score', 'side_by_side', 'split',
-  'throughput', 'time_to_quality',
+  'convention', 'folders', 'from_audit', 'from_old', 'logs_in',
+  'median_window', 'olympic', 'score', 'side_by_side', 'split', 'throughput',
+  'time_to_quality',
 ]  # fmt: skip

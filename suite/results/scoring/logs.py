@@ -9,7 +9,7 @@ import pathlib
 from suite import benchmark as benchmark_lib
 from suite import files
 from suite import names as names_lib
-from suite.results import audit
+from suite.results import audit, old_logs
 from suite.results.audit import compared
 from suite.results.audit.claim import Lookup
 from suite.results.audit.compared import Compared
@@ -18,7 +18,7 @@ from suite.results.audit.runs import COUNT
 from suite.results.records import Convergence, Reference, Score, Split, Value
 from suite.results.scoring.olympic import CONFIDENCE, Olympic, olympic
 from suite.results.scoring.rounds import Convention, convention
-from suite.results.scoring.runs import Run, from_audit, old_round, read_old
+from suite.results.scoring.runs import Run, from_audit, from_old
 from suite.results.scoring.spread import split
 from suite.results.scoring.weak import Throughput, throughput
 from suite.results.scoring.windows import median_window
@@ -119,9 +119,10 @@ def _read(directory: str, get: Lookup, ruleset: str = '') -> _Set:
     raise ValueError(
       f'Expected result_<number>.txt in {directory!r}, got none.'
     )
-  old = old_round(next(iter(found.values())))
+  old = old_logs.round_of(next(iter(found.values())))
   if old:
-    read = [read_old(path, number) for number, path in found.items()]
+    logs = {number: old_logs.read(path) for number, path in found.items()}
+    read = [from_old(number, log) for number, log in logs.items()]
     return _chosen(_Set(read, convention(read[0].benchmark), old))
   checked = audit.examine_set(directory, get, ruleset=ruleset or None)
   read = [_run(number, each) for number, each in checked.runs.items()]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mstats
 
-from suite.results import audit, scoring
+from suite.results import audit, old_logs, scoring
 from suite.results.audit import timing
 from suite.results.records import Value
 from tests.suite.results.audit import audit_logs
@@ -345,8 +345,8 @@ class OldRoundTest(parameterized.TestCase):
   def read(self, *lines):
     path = audit_logs.directory(self) / 'result_3.txt'
     path.write_text('\n'.join(lines) + '\n')
-    self.assertIsNotNone(scoring.old_round(path))
-    return scoring.read_old(path, 3)
+    self.assertIsNotNone(old_logs.round_of(path))
+    return scoring.from_old(3, old_logs.read(path))
 
   def v5(self, *lines):
     return self.read(*(f':::MLPv0.5.0 resnet {line}' for line in lines))
@@ -405,9 +405,9 @@ class OldRoundTest(parameterized.TestCase):
   def test_a_log_of_today_is_none_of_these(self):
     path = audit_logs.directory(self) / 'result_0.txt'
     audit_logs.write(path, audit_logs.good())
-    self.assertIsNone(scoring.old_round(path))
+    self.assertIsNone(old_logs.round_of(path))
     with self.assertRaisesRegex(ValueError, 'v0.5 or v0.6'):
-      scoring.read_old(path, 0)
+      old_logs.read(path)
 
 
 class TimeToQualityTest(absltest.TestCase):
