@@ -6,7 +6,7 @@ neither JAX nor a model; the task, in the module beside it, does. Folders that
 are added to the path of that package are found too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import importlib
@@ -85,6 +85,8 @@ class Benchmark:
   draft: bool = False
   # Epochs that lie behind a run when it starts, from its hyperparameters.
   starts_after: Callable[[Any], int] = lambda hparams: 0
+  # Keys of statistics that the rules want of the data of each block.
+  statistics: Sequence[str] = ()
 
   @property
   def label(self) -> str:

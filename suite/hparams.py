@@ -97,6 +97,7 @@ class Declared:
   scales: Scales | None
   help: str
   beside: Mapping[str, Any]  # metadata of its line in the log
+  also: str | None = None  # a second key that rules want it under
 
   @property
   def allowed(self) -> str:
@@ -127,15 +128,17 @@ def tunable(
   rule: Rule | None = None,
   scales: Scales | None = None,
   beside: Beside | None = None,
+  also: str | None = None,
 ) -> Any:
   """A field that Closed lets submitters set, within `rule` if there is one.
 
   `key` is its official log key, or a function of the hyperparameters that
   returns it (None: not logged). Without one it is logged as `podium_<name>`.
   `valid` says which values make sense, in any division: without it numbers must
-  be positive; a text needs one. `beside` is metadata of its line in the log.
+  be positive; a text needs one. `beside` is metadata of its line in the log,
+  `also` a second key that official rules want the value under.
   """
-  return _field(default, text, key, True, valid, rule, scales, beside)
+  return _field(default, text, key, True, valid, rule, scales, beside, also)
 
 
 def fixed(
@@ -237,6 +240,7 @@ def declared(hparams: Any) -> list[Declared]:
       beside={
         name: found(hparams) for name, found in field.metadata['beside'].items()
       },
+      also=field.metadata['also'],
     )
     for field in dataclasses.fields(hparams)
   ]
@@ -244,7 +248,12 @@ def declared(hparams: Any) -> list[Declared]:
 
 def logged(hparams: Any) -> dict[str, Any]:
   """Hyperparameters as the log has them: {key: value}."""
-  return {d.key: d.value for d in declared(hparams) if d.key is not None}
+  return {
+    key: each.value
+    for each in declared(hparams)
+    for key in (each.key, each.also)
+    if key is not None
+  }
 
 
 def beside(hparams: Any) -> dict[str, Mapping[str, Any]]:
@@ -356,7 +365,15 @@ def _broken(given: Declared, rule: Rule | None, hparams: Any) -> list[Fault]:
 
 
 def _field(
-  default, text, key, is_tunable, valid, rule=None, scales=None, beside=None
+  default,
+  text,
+  key,
+  is_tunable,
+  valid,
+  rule=None,
+  scales=None,
+  beside=None,
+  also=None,
 ):
   if valid is None and isinstance(default, str):
     raise TypeError(f'Expected `valid` of a text, got none for {default!r}.')
@@ -370,6 +387,7 @@ def _field(
     'rule': rule,
     'scales': scales,
     'beside': beside or {},
+    'also': also,
   }
   return dataclasses.field(default=default, metadata=metadata)
 

@@ -52,7 +52,10 @@ class Hparams:
     scales=Scales.STEPS,
   )
   warmup_steps: int = warmup_steps(
-    0, 'Steps until the learning rate is highest.', valid=NOT_NEGATIVE
+    0,
+    'Steps until the learning rate is highest.',
+    valid=NOT_NEGATIVE,
+    also='num_warmup_steps',
   )
   start_warmup_step: int = tunable(
     0,
@@ -62,7 +65,8 @@ class Hparams:
   )
   beta_1: float = LAMB.beta(1, 0.9)
   beta_2: float = LAMB.beta(2, 0.999)
-  epsilon: float = LAMB.epsilon(1e-6)
+  # Until round v2.0 without the name of the optimizer.
+  epsilon: float = LAMB.epsilon(1e-6, also='opt_epsilon')
   weight_decay: float = LAMB.weight_decay(0.01)
   gradient_accumulation_steps: int = accumulation_steps()
   samples_per_row: int = tunable(

@@ -148,17 +148,7 @@ class BertTask(SupervisedTask):
       length=hp.length,
       predictions=hp.predictions,
     )
-    return self.facts()
-
-  def facts(self) -> Facts:
-    """Values that the rules want under a second name, for the log.
-
-    `opt_epsilon` is that of rounds until v2.0.
-    """
-    hp = self._hp
-    return Facts(
-      logged={'opt_epsilon': hp.epsilon, 'num_warmup_steps': hp.warmup_steps}
-    )
+    return Facts()
 
   def open(self, data: Data, facts: Facts) -> Feed:
     """Reads the samples of the evals; see Task."""

@@ -15,6 +15,7 @@ from suite.benchmarks.minigo.hparams import Hparams
 from suite.target import Target
 
 METRIC = 'win_rate'
+GAMES_KEY = 'actual_selfplay_games_per_generation'  # of the log
 
 # Sized for one accelerator: the reference's flags in ml_perf/flags/9 as they
 # were when it was retired. No round used them. Unlike there, a run starts from
@@ -83,6 +84,7 @@ BENCHMARK = Benchmark(
   runs=10,
   dropped=1,
   starts_after=lambda hparams: hparams.start_generation,
+  statistics=(GAMES_KEY,),
   sizes={
     'reference': Size(
       hparams=Hparams(),

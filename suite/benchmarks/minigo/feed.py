@@ -8,7 +8,7 @@ import numpy as np
 from input_pipelines.self_play import replay
 from input_pipelines.self_play import start as minigo_start
 from models.minigo import go, self_play
-from suite.benchmarks.minigo import METRIC
+from suite.benchmarks.minigo import GAMES_KEY, METRIC
 from suite.benchmarks.minigo.hparams import Hparams
 from suite.log_keys import MADE
 from suite.metrics import mean
@@ -192,7 +192,7 @@ def _described(total: np.ndarray, seconds: float) -> dict[str, float]:
   """Statistics of the games of a generation, by log key."""
   games = max(1, int(total[_GAMES]))
   return {
-    'actual_selfplay_games_per_generation': int(total[_GAMES]),
+    GAMES_KEY: int(total[_GAMES]),
     MADE + 'seconds': round(seconds, 3),
     MADE + 'moves_per_second': float(total[_MOVES] / seconds),
     MADE + 'reads_per_second': float(total[_READS] / seconds),

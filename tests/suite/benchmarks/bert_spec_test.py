@@ -5,6 +5,7 @@ v5.0 (training_rules.adoc of mlcommons/training_policies), closed_bert.yaml and
 the convergence points of mlcommons/logging.
 """
 
+import dataclasses
 import math
 
 from absl.testing import absltest, parameterized
@@ -16,6 +17,7 @@ from input_pipelines import wikipedia
 from input_pipelines.wikipedia import prepare, samples
 from models import bert as model
 from suite import benchmark
+from suite import hparams as hparams_lib
 from suite.benchmarks.bert import names, start
 from suite.run import program
 from tests.suite.benchmarks import spec_table
@@ -109,10 +111,12 @@ TABLE = spec_table.Table(
     'opt_base_learning_rate': 4.25e-4,
     'opt_learning_rate_training_steps': 6700,
     'opt_learning_rate_warmup_steps': 0,
+    'num_warmup_steps': 0,
     'start_warmup_step': 0,
     'opt_lamb_beta_1': 0.9,
     'opt_lamb_beta_2': 0.999,
     'opt_lamb_epsilon': 1e-6,
+    'opt_epsilon': 1e-6,
     'opt_lamb_weight_decay_rate': 0.01,
     'gradient_accumulation_steps': 1,
   },
@@ -245,9 +249,12 @@ class BertSpecTest(spec_table.SpecTest, parameterized.TestCase):
 
   def test_the_log_has_both_names_of_two_values(self):
     """num_warmup_steps beside opt_learning_rate_warmup_steps, and epsilon's."""
-    with absltest.mock.patch('input_pipelines.wikipedia.read.verify'):
-      facts = self.task(warmup_steps=7, epsilon=1e-5, **SMALL).inspect('')
-    self.assertEqual(facts.logged, {'opt_epsilon': 1e-5, 'num_warmup_steps': 7})
+    hp = dataclasses.replace(self.size().hparams, warmup_steps=7, epsilon=1e-5)
+    found = hparams_lib.logged(hp)
+    for key in ('num_warmup_steps', 'opt_learning_rate_warmup_steps'):
+      self.assertEqual(found[key], 7)
+    for key in ('opt_epsilon', 'opt_lamb_epsilon'):
+      self.assertEqual(found[key], 1e-5)
 
   def test_the_optimizer_is_lamb_on_the_schedule(self):
     """A clip of 1, no decay or ratio of norms and biases, ratios by layer."""

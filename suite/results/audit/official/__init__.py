@@ -16,7 +16,13 @@ from suite.results.audit.official.choice import (
   choose_together,
   contradicts,
 )
-from suite.results.audit.official.engine import ACCURACY, Fault, Verdict, check
+from suite.results.audit.official.engine import (
+  ACCURACY,
+  Fault,
+  Verdict,
+  check,
+  tensors,
+)
 from suite.results.audit.official.rules import (
   FORMER,
   benchmarks,
@@ -28,5 +34,5 @@ from suite.results.audit.official.rules import (
 __all__ = [
   'ACCURACY', 'DATED', 'FORMER', 'KEYS', 'NAMED', 'TOGETHER', 'Choice',
   'Evidence', 'Fault', 'Verdict', 'benchmarks', 'check', 'choose',
-  'choose_together', 'contradicts', 'keys', 'order', 'rulesets',
+  'choose_together', 'contradicts', 'keys', 'order', 'rulesets', 'tensors',
 ]  # fmt: skip

@@ -73,6 +73,13 @@ def check(
   )
 
 
+def tensors(ruleset: str, benchmark: str) -> list[str]:
+  """Tensors whose initialisation a Closed log of a ruleset has to name."""
+  file = rules.load(f'training_{ruleset}/closed_{benchmark}.yaml')
+  checks = file.end if file else ()
+  return [name for each in checks for name in bounds.listed(each.tree)]
+
+
 def asked(ruleset: str, names: Sequence[str]) -> frozenset[str]:
   """The keys that some files of a ruleset want, OR-groups aside."""
   files = [rules.load(f'training_{ruleset}/{name}') for name in names]

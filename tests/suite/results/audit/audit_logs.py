@@ -14,30 +14,11 @@ from suite import hparams as hparams_lib
 from suite.benchmark import Benchmark, DataSet, Size
 from suite.hparams import NOT_NEGATIVE, POSITIVE, Rule, fixed, one_of, tunable
 from suite.results import audit
+from suite.results.audit import official
 from suite.target import Target
 
 NOON = 1_700_000_000_000  # ms since 1970
 MINUTE = 60_000
-
-
-# What the rules want named, of benchmarks that name what they initialise.
-_TENSORS = {
-  'dlrm': (
-    'embeddings', 'bottom_mlp_dense1', 'bottom_mlp_dense2', 'bottom_mlp_dense3',
-    'top_mlp_dense1', 'top_mlp_dense2', 'top_mlp_dense3', 'top_mlp_dense4',
-    'top_mlp_dense5',
-  ),
-  'rnnt': (
-    'pre_rnn', 'post_rnn', 'pred_embed', 'dec_rnn', 'joint_pred', 'joint_enc',
-    'joint_net',
-  ),
-}  # fmt: skip
-# What the official rules want of the data that a benchmark makes.
-_OF_BLOCKS = {'minigo': ('actual_selfplay_games_per_generation',)}
-# Settings that the rules want under a second name, which its task logs.
-_NAMED_TWICE = {
-  'bert': {'num_warmup_steps': 'warmup_steps', 'opt_epsilon': 'epsilon'}
-}
 
 
 def _of_optimizer(name: str) -> Callable[[Any], str]:
@@ -223,7 +204,7 @@ def good(
     *_settings(benchmark, size, hparams, division, seed=1000 + run),
     *(
       Event('weights_initialization', None, {'tensor': tensor})
-      for tensor in _TENSORS.get(benchmark.name, ())
+      for tensor in official.tensors(declared.ruleset, benchmark.name)
     ),
     Event('init_stop', kind='INTERVAL_END'),
     Event('run_start', kind='INTERVAL_START'),
@@ -341,8 +322,6 @@ def _settings(benchmark, size, hparams, division, seed) -> Iterator[Event]:
     'train_samples': declared.data.trained(declared.hparams),
     'eval_samples': declared.data.eval_samples,
   }
-  for key, name in _NAMED_TWICE.get(benchmark.name, {}).items():
-    values[key] = getattr(hparams, name)
   beside = hparams_lib.beside(hparams)
   for key, value in values.items():
     yield Event(key, value, dict(beside.get(key, {})))
@@ -351,7 +330,7 @@ def _settings(benchmark, size, hparams, division, seed) -> Iterator[Event]:
 def _course(benchmark, hparams, qualities) -> Iterator[Event]:
   for block, stop, at, quality in _blocks(benchmark, hparams, qualities):
     yield Event('block_start', None, block, kind='INTERVAL_START')
-    for key in _OF_BLOCKS.get(benchmark.name, ()):
+    for key in benchmark.statistics:
       yield Event(key, 10_000, dict(at))
     yield Event('block_stop', None, stop, kind='INTERVAL_END')
     yield Event('eval_start', None, dict(at), kind='INTERVAL_START')
