@@ -3,7 +3,6 @@
 from models import dlrm
 from suite.benchmarks.dlrm.broken import SHARED, patched
 
-
 VARIANTS = {
   **SHARED,
   'no cross network': patched(
