@@ -179,14 +179,14 @@ class _Audit:
     self._ruleset = ruleset
     self._tell = tell
     self._sets: list[Kept] = []
-    self._found: official.Choice | None = None
+    self._round: official.Choice | None = None
 
   def organisation(self, org: str) -> None:
     """Audits what one organisation hands in."""
     self._layout(org)
     self._params(org)
     described = self._descriptions(org)
-    self._found = self._settled(org)
+    self._round = self._settled(org)
     results = _join(org, 'results')
     systems = self.tree.subfolders(results)
     if not systems:
@@ -202,6 +202,8 @@ class _Audit:
       text = f'expected results of system {show(name)}, got none'
       self._warning(f'{_join(org, "systems")}/{name}.json', text, _STRUCTURE)
     self._sources(org)
+    if self._round:
+      self.notes.append(together.note(self._round, org or 'submission'))
 
   def across(self) -> None:
     """Compares the sets of all systems and organisations with each other."""
@@ -337,21 +339,18 @@ class _Audit:
     """The round of a submission, from all of its sets."""
     if self._ruleset:
       return None
-    found = together.settle(
+    return together.settle(
       self.tree.root / path
       for each in self.tree.subfolders(_join(org, 'results'))
       for path, _ in self._set_folders(each)
     )
-    if found:
-      self.notes.append(together.note(found, org or 'submission'))
-    return found
 
   def _examined(self, path, scaling, ruleset) -> runs.SetAudit:
     return runs.examine_set(
       self.tree.root / path,
       self._get,
       ruleset=ruleset,
-      found=self._found,
+      found=self._round,
       weak_scaling=scaling == 'weak',
       tell=lambda log: self._tell(f'{path}/{log}'),
     )
