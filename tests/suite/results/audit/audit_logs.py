@@ -342,10 +342,11 @@ def _blocks(benchmark, hparams, qualities) -> Iterator[tuple]:
   """Metadata of the start and the stop of a block, and of its eval."""
   done = benchmark.starts_after(hparams)
   samples = getattr(hparams, 'samples_between_evals', None)
-  between = getattr(hparams, 'epochs_between_evals', 1)
+  # Of uneven places, none is declared for the audit.
+  between = getattr(hparams, 'epochs_between_evals', 1) or 1
   first_eval = getattr(hparams, 'first_eval', None)
   if first_eval is None:
-    first_eval = done + getattr(hparams, 'eval_offset', (between or 1) - 1) + 1
+    first_eval = done + getattr(hparams, 'eval_offset', between - 1) + 1
   for number, quality in enumerate(qualities):
     if samples:
       last = (getattr(hparams, 'first_eval', 0) or samples) + number * samples
