@@ -292,7 +292,7 @@ def _browse(
       ],
       capture_output=True,
       text=True,
-      timeout=60,
+      timeout=600,
       check=True,
     )
 
