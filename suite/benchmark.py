@@ -114,10 +114,13 @@ class Benchmark:
     return self.sizes[name]
 
 
-@functools.cache
 def names() -> tuple[str, ...]:
   """The names of all benchmarks, sorted."""
-  folder = importlib.import_module(_FOLDER).__path__
+  return _names(tuple(importlib.import_module(_FOLDER).__path__))
+
+
+@functools.cache
+def _names(folder: Sequence[str]) -> tuple[str, ...]:
   found = [each.name for each in pkgutil.iter_modules(folder) if each.ispkg]
   return tuple(sorted(found))
 

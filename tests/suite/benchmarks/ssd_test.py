@@ -209,7 +209,7 @@ class RefusedTest(parameterized.TestCase):
     ({'box_ratios': (1, 3)}, 'box_ratios to be 1 or 2'),
     ({'map_channels': (6, 6)}, 'map_channels to be .*each map but'),
     ({'stage_widths': (4,)}, 'stage_widths to be .*each stage'),
-    ({'gradient_accumulation_steps': 4}, 'model_bn_span'),
+    ({'gradient_accumulation_steps': 3}, 'model_bn_span'),
   )
   def test_what_does_not_fit_is_refused(self, changes, message):
     hp = dataclasses.replace(_HP, **changes)
