@@ -20,13 +20,14 @@ import numpy as np
 import pytest
 
 from input_pipelines.reading import places
-from launch import train
+from launch import train, training
 from launch.support import signals
 from suite import files
 from suite.results import audit
 from suite.run import program
 from tests.input_pipelines.reading import fake_bucket
 from tests.launch import digits_data, entrypoint_flags, processes
+from tests.suite.results import sample_results
 
 
 def _lines(path):
@@ -144,6 +145,20 @@ class RefusalTest(parameterized.TestCase):
     self.assertRegex(
       done.stderr, r"error: Unknown command line flag 'benchmrk'"
     )
+
+
+class KeepTest(absltest.TestCase):
+  def test_a_record_that_can_be_written_nowhere_is_lost_and_that_is_said(self):
+    (record,) = sample_results.runs_of([sample_results.result(3)])
+    nowhere = os.path.join(self.create_tempdir().full_path, 'none')
+    with (
+      mock.patch.object(tempfile, 'tempdir', nowhere),
+      self.assertRaisesRegex(
+        training.Unrecorded, 'Nor could it .*, so it is lost; the log can be'
+      ) as caught,
+    ):
+      training._keep(record, os.path.join(nowhere, 'run_3.json'))
+    self.assertTrue(training._is_fatal(caught.exception))
 
 
 class RunTestCase(parameterized.TestCase):
