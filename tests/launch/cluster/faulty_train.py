@@ -6,6 +6,7 @@ PODIUM_FAULT is KIND:RANK:BATCH, the batch counted from 1.
 import os
 import signal
 import threading
+import time
 
 from launch import train
 from launch.support import cli
@@ -21,6 +22,7 @@ def _happens(kind: str) -> None:
     os.kill(os.getppid(), getattr(signal, kind))
   if kind in ('SIGKILL', 'SIGSTOP'):
     os.kill(os.getpid(), getattr(signal, kind))
+    time.sleep(5)  # woken up for its stack, it runs on for a moment
 
 
 def _break(fault: str) -> None:
