@@ -136,7 +136,7 @@ class Cross(nnx.Module):
         into,
         out,
         use_bias=use_bias,
-        kernel_init=nnx.initializers.glorot_normal(),
+        kernel_init=_xavier(into, out),
         dtype=dtype,
         rngs=rngs,
       )
@@ -178,11 +178,16 @@ def _normal_linear(into: int, out: int, dtype, rngs) -> nnx.Linear:
   return nnx.Linear(
     into,
     out,
-    kernel_init=nnx.initializers.normal((2 / (into + out)) ** 0.5),
+    kernel_init=_xavier(into, out),
     bias_init=nnx.initializers.normal(out**-0.5),
     dtype=dtype,
     rngs=rngs,
   )
+
+
+def _xavier(into: int, out: int) -> nnx.Initializer:
+  """N(0, 2 / (in + out)); `glorot_normal` would end at two deviations."""
+  return nnx.initializers.normal((2 / (into + out)) ** 0.5)
 
 
 def _uniform_linear(into: int, out: int, dtype, rngs) -> nnx.Linear:

@@ -5,9 +5,13 @@ that both references have: facebookresearch/dlrm, bench/run_and_time.sh, and
 mlcommons/training, recommendation_v2/torchrec_dlrm/README.MD.
 """
 
+from collections.abc import Mapping
 import itertools
+import types
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from suite import benchmark
@@ -28,12 +32,18 @@ OF_THE_SYSTEM = (
   'whole_table_rows',
   'eval_batch_size',
 )
+F32 = np.dtype(np.float32)
 # A few rows and narrow layers, for tests of what does not depend on them.
 NARROW = {
   'tables': (60,) * 25 + (3000,),
   'bottom_layers': (150, 16),
   'top_layers': (200, 1),
 }
+
+
+def joined(arrays) -> np.ndarray:
+  """All numbers of some arrays, [N]."""
+  return np.concatenate([np.ravel(array) for array in arrays])
 
 
 class ClicksSpecTest(spec_table.SpecTest):
@@ -45,6 +55,8 @@ class ClicksSpecTest(spec_table.SpecTest):
   # Steps from one eval to the next, and the first and the last `epoch_num`.
   evals: tuple[int, float, float]
   order: tuple[bool, bool]  # shuffled, the short last batch kept
+  products: int  # of matrices, for a score
+  narrow: Mapping[str, Any] = types.MappingProxyType({})  # beside `NARROW`
 
   def test_the_tables(self):
     tables, fixed = self.task()._tables, self.table.fixed
@@ -81,6 +93,46 @@ class ClicksSpecTest(spec_table.SpecTest):
   def test_the_order_of_batches_and_the_short_one(self):
     task = self.task()
     self.assertEqual((task.shuffles, task.keeps_rest), self.order)
+
+  def assert_normal(self, numbers, deviation=1.0):
+    """Fails for numbers that are uniform, or normal up to two deviations."""
+    numbers = np.asarray(numbers) / deviation
+    self.assertAlmostEqual(numbers.mean(), 0, delta=4 * numbers.size**-0.5)
+    self.assertAlmostEqual(numbers.std(), 1, delta=3 * numbers.size**-0.5)
+    self.assertBetween(abs(numbers).max(), 2.5, 5.5)
+
+  def assert_uniform(self, numbers, limit=1.0):
+    """Fails for numbers that are normal, or uniform up to another limit."""
+    numbers = np.asarray(numbers) / limit
+    self.assertBetween(abs(numbers).max(), 1 - 10 / numbers.size, 1)
+    self.assertAlmostEqual(numbers.mean(), 0, delta=4 * numbers.size**-0.5)
+    self.assertAlmostEqual(numbers.std(), 3**-0.5, delta=3 * numbers.size**-0.5)
+
+  def assert_tables_start_uniform(self, params):
+    """Of a task with `NARROW` tables: one of 3,000 rows, the others of 60."""
+    small = params['whole']['small']
+    self.assertEqual(small.shape, (25 * 60, 16))
+    self.assert_uniform(small, 60**-0.5)
+    task = self.task(**NARROW, **self.narrow)
+    large = task._tables.table(25, params['store'], small)
+    self.assertEqual(large.shape, (3000, 16))
+    self.assert_uniform(large, 3000**-0.5)
+
+  def test_products_and_parameters_have_their_formats(self):
+    for name in ('float32', 'bfloat16'):
+      task = self.task(compute_dtype=name)
+      state = abstract_state(task)
+      formats = {p.dtype for p in jax.tree.leaves(state.params)}
+      self.assertEqual(formats, {F32})
+      made = jax.make_jaxpr(task.predict)(state, dict(task.eval_specs[0]))
+      products = [
+        {each.aval.dtype for each in equation.invars}
+        for equation in spec_table.equations(made.jaxpr)
+        if equation.primitive.name == 'dot_general'
+      ]
+      self.assertLen(products, self.products)
+      self.assertEqual(products, [{jnp.dtype(name)}] * (len(products) - 1)
+                       + [{F32}])  # fmt: skip
 
   def test_scores_are_float32_logits_with_labels_and_weights(self):
     task = self.task(eval_batch_size=8)

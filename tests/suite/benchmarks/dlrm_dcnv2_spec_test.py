@@ -5,12 +5,15 @@ dlrm_main.py, multi_hot.py), pytorch/torchrec (modules/crossnet.py,
 models/dlrm.py), torch.optim.Adagrad, and the rules of rounds v3.0 to v6.0.
 """
 
+import types
+
 from absl.testing import absltest
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from suite.run.program import abstract_state
+from tests import quick
 from tests.suite.benchmarks import clicks_spec, spec_table
 
 TABLES = (
@@ -95,6 +98,10 @@ class DcnSpecTest(clicks_spec.ClicksSpecTest, absltest.TestCase):
   # floor(4195197692 / (65536 * 20)), of 64,013 whole batches.
   evals = (3200, 0.049989846, 0.999796916)
   order = (False, False)
+  products = 3 + 2 * 3 + 5
+  narrow = types.MappingProxyType(
+    {'lookups': (1,) * 26, 'cross_layers': 1, 'cross_rank': 80}
+  )
 
   def test_rows_that_a_sample_names(self):
     self.assertEqual(sum(LOOKUPS), 214)
@@ -112,22 +119,23 @@ class DcnSpecTest(clicks_spec.ClicksSpecTest, absltest.TestCase):
                        {'kernel': (512, 3456), 'bias': (3456,)})  # fmt: skip
 
   def test_the_start(self):
-    task = self.task(
-      **clicks_spec.NARROW, lookups=(1,) * 26, cross_layers=1, cross_rank=80
-    )
-    params, _ = jax.jit(task.init_model)(jax.random.key(0, impl='rbg'))
+    task = self.task(**clicks_spec.NARROW, **self.narrow)
+    params, _ = quick.jit(task.init_model)(jax.random.key(0, impl='rbg'))
     whole = params['whole']
-    for layer in [*whole['bottom'].values(), *whole['top'].values()]:
-      limit = layer['kernel'].shape[0] ** -0.5  # PyTorch's
-      for array in layer.values():
-        self.assertLessEqual(float(abs(array).max()), limit)
-        if array.size > 10:
-          self.assertGreater(float(abs(array).max()), 0.8 * limit)
-    cross = [whole['cross'][name][0] for name in ('down', 'up')]
-    for layer in cross:  # Xavier's normal
-      deviation = float(jnp.std(layer['kernel'])) * ((27 * 16 + 80) / 2) ** 0.5
-      self.assertAlmostEqual(deviation, 1, delta=0.02)
-    self.assertEqual(float(abs(cross[1]['bias']).max()), 0)
+    layers = [*whole['bottom'].values(), *whole['top'].values()]
+    for name in ('kernel', 'bias'):  # PyTorch's
+      arrays = [
+        layer[name] * layer['kernel'].shape[0] ** 0.5 for layer in layers
+      ]
+      self.assert_uniform(clicks_spec.joined(arrays))
+    down, up = (whole['cross'][name][0] for name in ('down', 'up'))
+    for layer in (down, up):  # Xavier's normal of PyTorch, which has no end
+      self.assert_normal(layer['kernel'], (2 / (27 * 16 + 80)) ** 0.5)
+      self.assertGreater(
+        abs(layer['kernel']).max(), 3.5 * layer['kernel'].std()
+      )
+    self.assertEqual(float(abs(up['bias']).max()), 0)
+    self.assert_tables_start_uniform(params)
 
   def test_adagrad(self):
     """Its updates where epsilon is half of what it divides by."""

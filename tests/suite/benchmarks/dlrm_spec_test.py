@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from suite.benchmarks.dlrm import task as task_lib
+from tests import quick
 from tests.suite.benchmarks import clicks_spec, spec_table
 
 TABLES = (
@@ -91,22 +92,21 @@ class DlrmSpecTest(clicks_spec.ClicksSpecTest, parameterized.TestCase):
   rows = 187_767_399
   evals = (3793, 1.049994069, 1.999881374)  # of 75,868 steps
   order = (True, True)
+  products = 3 + 1 + 5  # the dot products are one
 
   def test_the_start(self):
-    """Small layers in a model of 200 clicks a step; see tables_test."""
     task = self.task(**clicks_spec.NARROW)
-    params, _ = jax.jit(task.init_model)(jax.random.key(0, impl='rbg'))
-    layers = [*params['whole']['bottom'].values()]
-    layers += params['whole']['top'].values()
-    for layer in layers:
+    params, _ = quick.jit(task.init_model)(jax.random.key(0, impl='rbg'))
+    whole = params['whole']
+    kernels, biases = [], []
+    for layer in [*whole['bottom'].values(), *whole['top'].values()]:
       into, out = layer['kernel'].shape
-      deviation = float(jnp.std(layer['kernel'])) * ((into + out) / 2) ** 0.5
-      self.assertAlmostEqual(deviation, 1, delta=0.15 if out == 1 else 0.03)
-      if out > 100:  # biases are drawn too
-        deviation = float(jnp.std(layer['bias'])) * out**0.5
-        self.assertAlmostEqual(deviation, 1, delta=0.2)
-    small = params['whole']['small']
-    self.assertBetween(float(abs(small).max()), 0.99 * 60**-0.5, 60**-0.5)
+      kernels.append(layer['kernel'] * ((into + out) / 2) ** 0.5)
+      biases.append(layer['bias'] * out**0.5)
+    for kernel in kernels:
+      self.assert_normal(kernel)
+    self.assert_normal(clicks_spec.joined(biases))
+    self.assert_tables_start_uniform(params)
 
   def test_the_loss_is_the_mean_cross_entropy_of_a_sigmoid(self):
     task = self.task()
