@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def _request() -> 'run_flags.Request':
-  """What the flags ask for; ValueError where they contradict each other."""
+  """The flags' request; ValueError where they contradict each other."""
   from launch.support import run_flags
 
   request = run_flags.request()

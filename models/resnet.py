@@ -27,7 +27,7 @@ BATCH_NORM = r'bn\d?/(scale|bias)$'
 
 # From resnet-tf2 resnet_model.py: 'he_normal', truncated at two deviations and
 # of variance 2 / fan_in after that; RandomNormal(stddev=0.01).
-_CONV_INIT = nnx.initializers.he_normal()
+_conv = functools.partial(layers.conv, kernel_init=nnx.initializers.he_normal())
 _DENSE_INIT = nnx.initializers.normal(0.01)
 
 
@@ -139,34 +139,6 @@ def _stages(size: Size, **shared) -> list[nnx.List]:
     ]
     stages.append(nnx.List([first, *rest]))
   return stages
-
-
-def _conv(
-  channels: int,
-  out: int,
-  *,
-  kernel: int,
-  stride: int = 1,
-  dtype: jnp.dtype,
-  rngs: nnx.Rngs,
-) -> nnx.Conv:
-  """A convolution without bias, `kernel // 2` zeros on every side.
-
-  The references differ for an even image and a stride of 2: resnet-tf1
-  (fixed_padding) and torchvision pad as here; resnet-tf2 pads its 3x3 after the
-  image only. Most published weights fit the former.
-  """
-  return nnx.Conv(
-    channels,
-    out,
-    (kernel, kernel),
-    stride,
-    padding=((kernel // 2, kernel // 2),) * 2,
-    use_bias=False,
-    kernel_init=_CONV_INIT,
-    dtype=dtype,
-    rngs=rngs,
-  )
 
 
 def _norm(

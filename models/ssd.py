@@ -22,9 +22,10 @@ PARTITION_RULES = ((r'.*', P()),)
 
 # Constants of torchvision's ResNet; the momentum is that of the old moments.
 _BN_EPSILON, _BN_MOMENTUM = 1e-5, 0.9
-_BACKBONE_INIT = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-# `_init_weights` of the reference's ssd300.py.
-_HEAD_INIT = nnx.initializers.xavier_uniform()
+_conv = functools.partial(
+  layers.conv,
+  kernel_init=nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Extra(nnx.Module):
   """A 1x1 and a 3x3 convolution that lead to the next, smaller map."""
 
   def __init__(self, channels, between, out, stride, *, dtype, rngs):
-    conv = functools.partial(_conv, bias=True, dtype=dtype, rngs=rngs)
+    conv = functools.partial(_head, dtype=dtype, rngs=rngs)
     self.conv1 = conv(channels, between, kernel=1)
     around = 1 if stride > 1 else 0
     self.conv2 = conv(between, out, kernel=3, stride=stride, around=around)
@@ -184,7 +185,7 @@ class SSD(nnx.Module):
         strict=True,
       )
     ])  # fmt: skip
-    head = functools.partial(_conv, kernel=3, bias=True, dtype=dtype, rngs=rngs)
+    head = functools.partial(_head, kernel=3, dtype=dtype, rngs=rngs)
     self.places, self.classes = (
       nnx.List([
         head(width, count * each)
@@ -232,7 +233,7 @@ def cells(size: Size, image: int) -> list[int]:
 
 
 def by_anchor(x: jax.Array, part: int) -> jax.Array:
-  """What a head says of a map [N, H, W, part * K] -> [N, K * H * W, part].
+  """A head's map [N, H, W, part * K] -> by anchor, [N, K * H * W, part].
 
   Channel c K + k is number c of shape k.
   """
@@ -372,38 +373,33 @@ def _names(size: Size) -> Iterator[str]:
       yield f'convpredictor{number}_conv0_{kind}'
 
 
-def _conv(
+def _head(
   channels: int,
   out: int,
   *,
   kernel: int,
-  stride: int = 1,
-  around: int | None = None,
-  bias: bool = False,
   dtype: jnp.dtype,
   rngs: nnx.Rngs,
+  **how,
 ) -> nnx.Conv:
-  """A convolution with so many zeros on every side, by default as it is wide.
+  """A convolution with a bias, which begins as PyTorch's does.
 
-  Those with a bias begin as the reference's heads do, the others as a ResNet.
+  The kernel begins as `_init_weights` of the reference's ssd300.py has it.
   """
-  around = kernel // 2 if around is None else around
   bound = 1 / math.sqrt(kernel * kernel * channels)
 
   def bias_init(key, shape, dtype):
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-  return nnx.Conv(
+  return layers.conv(
     channels,
     out,
-    (kernel, kernel),
-    stride,
-    padding=((around, around),) * 2,
-    use_bias=bias,
-    kernel_init=_HEAD_INIT if bias else _BACKBONE_INIT,
+    kernel=kernel,
+    kernel_init=nnx.initializers.xavier_uniform(),
     bias_init=bias_init,
     dtype=dtype,
     rngs=rngs,
+    **how,
   )
 
 

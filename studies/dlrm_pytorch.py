@@ -188,7 +188,7 @@ class Trainer:
     return loss
 
   def auc(self, batches) -> float:
-    """Of all batches, without padding."""
+    """The area for all batches, without padding."""
     scores, labels = [], []
     for batch in batches:
       real = batch['weight'] > 0

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import os
 from typing import Any
 import zipfile
@@ -20,7 +19,7 @@ import tensorflow_datasets as tfds
 
 from input_pipelines import coco
 from input_pipelines.coco import annotations, read
-from input_pipelines.writing import recipe, writer
+from input_pipelines.writing import downloads, files, recipe, work, writer
 
 VERSION = '1.0.0'
 BYTES = 20_500_000_000
@@ -31,7 +30,6 @@ COCO's annotations are CC BY 4.0; the photos have the terms of Flickr.
      https://cocodataset.org anywhere below {downloads}.
   2. Run this command again: it checks them and writes the data set."""
 
-_PIECE = 1 << 22  # bytes that are hashed at once
 _JPEG = b'\xff\xd8'
 
 
@@ -238,16 +236,12 @@ def _normalised(box, image: annotations.Image) -> tfds.features.BBox:
   )
 
 
-def _find(downloads: str, names: Sequence[str]) -> dict[str, str]:
+def _find(directory: str, names: Sequence[str]) -> dict[str, str]:
   """Name -> path; FileNotFoundError names missing ones."""
-  found = {}
-  for folder, _, files in os.walk(os.path.expanduser(downloads)):
-    for name in files:
-      if name in names:
-        found.setdefault(name, os.path.join(folder, name))
+  found = downloads.below(directory)
   if missing := [name for name in names if name not in found]:
     raise FileNotFoundError(
-      f'Expected {" and ".join(missing)} below {downloads}, found none.'
+      f'Expected {" and ".join(missing)} below {directory}, found none.'
     )
   return found
 
@@ -263,18 +257,16 @@ def _check_sums(
     if unfinished.noted(archive.file) == {'sha256': archive.sha256}:
       continue
     path = paths[archive.file]
-    tell, done = order.stage(f'Checking {archive.file}', 'bytes'), 0
-    digest, whole = hashlib.sha256(), os.path.getsize(path)
-    with open(path, 'rb') as file:
-      while piece := file.read(_PIECE):
-        digest.update(piece)
-        done += len(piece)
-        if tell:
-          tell(done, whole)
-    if digest.hexdigest() != archive.sha256:
+    (got,) = work.each(
+      lambda path, tick: files.digest(path, 'sha256', tick),
+      [path],
+      whole=os.path.getsize(path),
+      progress=order.stage(f'Checking {archive.file}', 'bytes'),
+    )
+    if got != archive.sha256:
       raise ValueError(
-        f'Expected the SHA-256 {archive.sha256} of {path}, got '
-        f'{digest.hexdigest()}: download it again.'
+        f'Expected the SHA-256 {archive.sha256} of {path}, got {got}: '
+        'download it again.'
       )
     unfinished.note(archive.file, {'sha256': archive.sha256})
 

@@ -47,7 +47,7 @@ def most_key(split: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Objects:
-  """What is known of the objects of images, one after another: N in all."""
+  """Objects of images, one after another: N in all."""
 
   image: np.ndarray  # int64 [N], its id
   label: np.ndarray  # int64 [N], from 1

@@ -43,7 +43,7 @@ _SHARDS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """What can be seen of an object."""
+  """The part of an object that is seen."""
 
   label: int
   mask: np.ndarray  # bool [H, W]

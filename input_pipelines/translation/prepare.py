@@ -118,7 +118,7 @@ def build(
 
 def find(order: recipe.Order) -> Found:
   """Files that exist; FileNotFoundError names missing ones."""
-  there = files_below(order.downloads)
+  there = downloads.below(order.downloads)
 
   def pair(stem: str) -> tuple[str, str] | None:
     paths = [there.get(f'{stem}.{language}') for language in LANGUAGES]
@@ -158,16 +158,6 @@ def made_of(
     'options': options,
     'versions': recipe.versions(),
   }
-
-
-def files_below(directory: str) -> dict[str, str]:
-  """Name -> path of all files; of those of one name, the first."""
-  found: dict[str, str] = {}
-  for folder, folders, names in os.walk(os.path.expanduser(directory)):
-    folders.sort()
-    for name in names:
-      found.setdefault(name, os.path.join(folder, name))
-  return found
 
 
 def find_vocabulary(

@@ -131,7 +131,7 @@ def build(
 
 def find(order: recipe.Order) -> Cut | Raw:
   """Files that exist; FileNotFoundError names missing ones."""
-  there = prepare.files_below(order.downloads)
+  there = downloads.below(order.downloads)
   translated = f'{TEST}.de'
   names = [*_of(TRAIN_CUT), TEST_CUT, translated, VOCABULARY]
   if all(name in there for name in names):

@@ -118,20 +118,15 @@ def find(
   order: recipe.Order, *, parts: int, evaluated: int
 ) -> tuple[str, dict[str, list[Part]]]:
   """The vocabulary and the parts of each split; FileNotFoundError."""
-  there: dict[str, str] = {}
-  root = os.path.expanduser(order.downloads)
-  for folder, folders, names in os.walk(root):
-    folders.sort()
-    for name in names:
-      there.setdefault(name, os.path.join(folder, name))
+  there = downloads.below(order.downloads)
   wanted = [f'part-{i:05d}-of-{parts:05d}' for i in range(parts)]
   lacks = [name for name in (VOCABULARY, *wanted) if name not in there]
   if EVAL_TEXT not in there and EVAL_RECORDS not in there:
     lacks.append(f'{EVAL_TEXT} or {EVAL_RECORDS}')
   if lacks:
     raise FileNotFoundError(
-      f'Expected {lacks[0]} below {root}, and {len(lacks) - 1} files more, '
-      'found none.'
+      f'Expected {lacks[0]} below {order.downloads}, and {len(lacks) - 1} '
+      'files more, found none.'
     )
   held_out = there.get(EVAL_RECORDS) or there[EVAL_TEXT]
   return there[VOCABULARY], {

@@ -1,12 +1,19 @@
 """Files that people download: their checksums, and facts for a manifest."""
 
 from collections.abc import Mapping, Sequence
-import hashlib
 import os
 
-from input_pipelines.writing import recipe
+from input_pipelines.writing import files, recipe, work
 
-_PIECE = 1 << 22  # bytes that are read at once
+
+def below(directory: str) -> dict[str, str]:
+  """Name -> path of all files; of those of one name, the first."""
+  found: dict[str, str] = {}
+  for folder, folders, names in os.walk(os.path.expanduser(directory)):
+    folders.sort()
+    for name in names:
+      found.setdefault(name, os.path.join(folder, name))
+  return found
 
 
 def facts(paths: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -31,17 +38,17 @@ def check_md5(
   known = [path for path in paths if os.path.basename(path) in expected]
   if not order.check_downloads or not known:
     return
-  tell = order.stage('Checking the downloads', 'bytes')
-  size, done = sum(os.path.getsize(path) for path in known), 0
-  for path in known:
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, 'rb') as file:
-      while piece := file.read(_PIECE):
-        digest.update(piece)
-        done += len(piece)
-        if tell:
-          tell(done, size)
-    require_md5(path, expected[os.path.basename(path)], digest.hexdigest())
+
+  def check(path: str, tick: work.Tick) -> None:
+    got = files.digest(path, 'md5', tick)
+    require_md5(path, expected[os.path.basename(path)], got)
+
+  work.each(
+    check,
+    known,
+    whole=sum(os.path.getsize(path) for path in known),
+    progress=order.stage('Checking the downloads', 'bytes'),
+  )
 
 
 def require_md5(path: str, expected: str, got: str) -> None:

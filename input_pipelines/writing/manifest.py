@@ -5,7 +5,6 @@ weights. A data set that others prepared has none until one is written.
 """
 
 from collections.abc import Mapping
-import hashlib
 import json
 import os
 from typing import Any
@@ -15,8 +14,6 @@ from input_pipelines.writing import files, work
 
 NAME = shards.MANIFEST
 FORMAT = 1
-
-_PIECE = 1 << 22  # bytes that are read at once
 
 
 def write(
@@ -110,17 +107,6 @@ def check_sums(
       )
 
 
-def sha256(path: str, tell: work.Tick | None = None) -> str:
-  """The SHA-256 of a file in hex; `tell` hears of each piece's bytes."""
-  digest = hashlib.sha256()
-  with open(path, 'rb') as file:
-    while piece := file.read(_PIECE):
-      digest.update(piece)
-      if tell:
-        tell(len(piece))
-  return digest.hexdigest()
-
-
 def _files(directory: str) -> dict[str, dict[str, Any]]:
   manifest = read(directory)
   if manifest is None:
@@ -146,7 +132,9 @@ def _read_sums(
 ) -> dict[str, str]:
   """File -> its SHA-256, read by several threads."""
   sums = work.each(
-    lambda name, tick: sha256(os.path.join(directory, name), tick),
+    lambda name, tick: files.digest(
+      os.path.join(directory, name), 'sha256', tick
+    ),
     list(sizes),
     whole=sum(sizes.values()),
     threads=threads,

@@ -1,6 +1,7 @@
 """Writes a data set that runs start from: weights, and splits beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import importlib
 import json
 import os
 from typing import Any
@@ -11,6 +12,7 @@ import tensorflow_datasets as tfds
 from input_pipelines.reading import arrays
 from input_pipelines.writing import recipe, work, writer
 
+_MADE_HERE = 'none needed; it is made by training'
 _NO_SPLITS = {'name': tfds.features.Text()}
 
 
@@ -62,3 +64,28 @@ def write(
   with writer.begin(directory, {'recipe': name, **made}) as unfinished:
     arrays.write(unfinished.path('data', arrays.WEIGHTS), weights, about)
     return writer.write(unfinished, info, splits, progress=progress)
+
+
+def recipe_of(
+  name: str, summary: str, build: Callable[[recipe.Order], str], **fields
+) -> recipe.Recipe:
+  """A recipe of start weights without splits; `fields` are its others."""
+  return recipe.Recipe(
+    name=name,
+    summary=summary,
+    splits={},
+    verify=verify,
+    check=lambda features: None,
+    build=build,
+    **{'licence': _MADE_HERE, **fields},
+  )
+
+
+def verify(directory: str) -> None:
+  """Raises unless the directory holds start weights."""
+  arrays.of_data_set(directory)
+
+
+def made_by(module: str) -> Callable[[recipe.Order], str]:
+  """A module's `build`; what it imports, as JAX, is imported by a call only."""
+  return lambda order: importlib.import_module(module).build(order)

@@ -119,7 +119,7 @@ class Unfinished:
       facts = {
         'records': count,
         'record_bytes': length,
-        'sha256': manifest.sha256(partial),
+        'sha256': files.digest(partial, 'sha256'),
       }
     self.note(name, facts)
 

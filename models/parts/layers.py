@@ -5,6 +5,41 @@ import jax
 import jax.numpy as jnp
 
 
+def conv(
+  channels: int,
+  out: int,
+  *,
+  kernel: int,
+  stride: int = 1,
+  around: int | None = None,
+  kernel_init: nnx.Initializer,
+  bias_init: nnx.Initializer | None = None,
+  dtype: jnp.dtype,
+  rngs: nnx.Rngs,
+) -> nnx.Conv:
+  """A square convolution with `around` zeros on every side of an image.
+
+  By default that is half the kernel's width. There is no bias without a
+  `bias_init`. References differ for an even image and a stride of 2: resnet-tf1
+  (fixed_padding) and torchvision pad as here; resnet-tf2 pads its 3x3 after the
+  image only. Most published weights fit the former.
+  """
+  around = kernel // 2 if around is None else around
+  bias = {} if bias_init is None else {'bias_init': bias_init}
+  return nnx.Conv(
+    channels,
+    out,
+    (kernel, kernel),
+    stride,
+    padding=((around, around),) * 2,
+    use_bias=bool(bias),
+    kernel_init=kernel_init,
+    dtype=dtype,
+    rngs=rngs,
+    **bias,
+  )
+
+
 class GroupedBatchNorm(nnx.Module):
   """Batch norm whose training moments span a group of rows, not the batch.
 

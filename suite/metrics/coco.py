@@ -92,7 +92,7 @@ def box_ap(truth: Objects, found: Found) -> float:
 
 
 def _dataset(truth: Objects, found: Found) -> dict[str, Any]:
-  """What is to be found, as COCO's file of annotations has it."""
+  """The truth, as COCO's file of annotations has it."""
   images = np.union1d(truth.image, found.image).tolist()
   labels = np.union1d(truth.label, found.label).tolist()
   each = zip(

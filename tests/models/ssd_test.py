@@ -225,8 +225,8 @@ class ModelTest(parameterized.TestCase):
     self.assertEqual(logits.shape, (2, 8732, 81))
 
   def test_heads_begin_as_in_the_reference(self):
-    head = ssd._conv(
-      16, 84, kernel=3, bias=True, dtype=jnp.dtype('float32'),
+    head = ssd._head(
+      16, 84, kernel=3, dtype=jnp.dtype('float32'),
       rngs=nnx.Rngs(jax.random.key(1, impl='rbg')),
     )  # fmt: skip
     kernel, bias = np.asarray(head.kernel[...]), np.asarray(head.bias[...])

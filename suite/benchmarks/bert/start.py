@@ -6,12 +6,10 @@ run starts with moments of 0. That of tiny is made by `bootstrap`.
 
 from collections.abc import Callable, Mapping
 import functools
-import importlib
 import os
 
 import numpy as np
 
-from input_pipelines.reading import arrays
 from input_pipelines.writing import downloads, published, recipe, weights
 from suite.benchmarks import bert
 from suite.benchmarks.bert import names
@@ -73,11 +71,6 @@ def converted(
   return published.Published(readers)
 
 
-def verify(directory: str) -> None:
-  """Raises unless the directory holds start weights."""
-  arrays.of_data_set(directory)
-
-
 def _shaped(path: str, values: np.ndarray, heads: int) -> np.ndarray:
   """A variable with heads as a dimension, and [in, out] as all others."""
   if path.endswith('attention/output/kernel'):
@@ -101,34 +94,21 @@ def _find(order: recipe.Order) -> str:
   )
 
 
-def _bootstrap(order: recipe.Order) -> str:
-  # JAX and the model are imported where they are needed.
-  module = importlib.import_module('suite.benchmarks.bert.bootstrap')
-  return module.build(order)
-
-
 RECIPES = (
-  recipe.Recipe(
-    name='bert_start',
-    summary='the checkpoint that BERT starts from',
+  weights.recipe_of(
+    'bert_start',
+    'the checkpoint that BERT starts from',
+    build,
     licence='Apache-2.0, of the reference',
     bytes=1_345_000_000,
-    splits={},
-    verify=verify,
-    check=lambda features: None,
-    build=build,
     needs='the checkpoint of TensorFlow 1, 4 GB',
     how_to=HOW_TO,
   ),
-  recipe.Recipe(
-    name='articles_start',
-    summary='what BERT tiny starts from: made by training for a minute',
-    licence='none needed; it is made by training',
+  weights.recipe_of(
+    'articles_start',
+    'what BERT tiny starts from: made by training for a minute',
+    weights.made_by('suite.benchmarks.bert.bootstrap'),
     bytes=600_000,
-    splits={},
-    verify=verify,
-    check=lambda features: None,
-    build=_bootstrap,
     needs='the data set articles, which it makes where it is not there',
   ),
 )

@@ -6,14 +6,16 @@ not, is left out. The backbone of tiny is made by `bootstrap`.
 
 from collections.abc import Callable, Mapping
 import functools
-import hashlib
-import importlib
-import os
 
 import numpy as np
 
-from input_pipelines.reading import arrays
-from input_pipelines.writing import published, recipe, weights
+from input_pipelines.writing import (
+  downloads,
+  files,
+  published,
+  recipe,
+  weights,
+)
 from suite.benchmarks import ssd
 
 VERSION = '1.0.0'
@@ -104,11 +106,6 @@ def by_path(hp: ssd.Hparams) -> dict[str, str]:
   return names
 
 
-def verify(directory: str) -> None:
-  """Raises unless the directory holds start weights."""
-  arrays.of_data_set(directory)
-
-
 def _norm(ours: str, theirs: str) -> dict[str, str]:
   return {
     path.format(f'backbone/{ours}'): f'{theirs}.{name}'
@@ -117,17 +114,16 @@ def _norm(ours: str, theirs: str) -> dict[str, str]:
 
 
 def _find(order: recipe.Order) -> str:
-  root = os.path.expanduser(order.downloads)
-  for folder, folders, files in os.walk(root):
-    folders.sort()
-    if FILE in files:
-      return os.path.join(folder, FILE)
-  raise FileNotFoundError(f'Expected {FILE} below {root}, found none.')
+  there = downloads.below(order.downloads)
+  if FILE not in there:
+    raise FileNotFoundError(
+      f'Expected {FILE} below {order.downloads}, found none.'
+    )
+  return there[FILE]
 
 
 def _check(path: str, prefix: str) -> None:
-  with open(path, 'rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  digest = files.digest(path, 'sha256')
   if not digest.startswith(prefix):
     raise ValueError(
       f'Expected a SHA-256 that begins with {prefix} of {path}, as its name '
@@ -135,33 +131,20 @@ def _check(path: str, prefix: str) -> None:
     )
 
 
-def _bootstrap(order: recipe.Order) -> str:
-  # JAX and the model are imported where they are needed.
-  module = importlib.import_module('suite.benchmarks.ssd.bootstrap')
-  return module.build(order)
-
-
 RECIPES = (
-  recipe.Recipe(
-    name='resnet34_start',
-    summary="torchvision's ResNet-34, the backbone that SSD starts from",
+  weights.recipe_of(
+    'resnet34_start',
+    "torchvision's ResNet-34, the backbone that SSD starts from",
+    build,
     licence='BSD-3-Clause, of torchvision; trained on ImageNet',
     bytes=33_000_000,
-    splits={},
-    verify=verify,
-    check=lambda features: None,
-    build=build,
     needs='a file of PyTorch, 87 MB',
     how_to=HOW_TO,
   ),
-  recipe.Recipe(
-    name='scenes_start',
-    summary='what SSD tiny starts from: made by training for a minute',
-    licence='none needed; it is made by training',
+  weights.recipe_of(
+    'scenes_start',
+    'what SSD tiny starts from: made by training for a minute',
+    weights.made_by('suite.benchmarks.ssd.bootstrap'),
     bytes=400_000,
-    splits={},
-    verify=verify,
-    check=lambda features: None,
-    build=_bootstrap,
   ),
 )

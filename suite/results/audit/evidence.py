@@ -1,4 +1,4 @@
-"""What logs and what lies around them say of the official round they are of.
+"""Signs of the official round that logs are of, in them and around them.
 
 <organisation>/systems/<system>.json describes the system of the logs in
 <organisation>/results/<system>/<benchmark>: what software it ran, often named
@@ -35,7 +35,7 @@ def of_logs(
   folders: Sequence[str] = (),
   described: Mapping[str, Any] | None = None,
 ) -> official.Evidence | None:
-  """What logs of one set say of their round.
+  """Signs of their round in the logs of one set.
 
   None for logs of ours, which name their ruleset, and for logs of several
   benchmarks, which have none in common.

@@ -107,7 +107,7 @@ class StartTest(absltest.TestCase):
       start.build(order)
     order = dataclasses.replace(order, check_downloads=False)
     directory = start.build(order, hp=_HP)
-    start.verify(directory)
+    start.RECIPES[0].verify(directory)
     made = arrays.of_data_set(directory)
     names = start.by_path(_HP)
     self.assertEqual({*made}, {*names})

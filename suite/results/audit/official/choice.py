@@ -49,7 +49,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-  """What the logs of a set, and what lies around them, say of their round."""
+  """Signs of the round of a set, in its logs and around them."""
 
   benchmark: str
   division: str  # 'closed' or 'open'
