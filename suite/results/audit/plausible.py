@@ -20,14 +20,17 @@ from suite.results.audit.findings import ERROR, Finding, show
 from suite.results.audit.log import Log
 from suite.results.audit.order import SCORED_AFTERWARDS
 from suite.results.audit.quality import Eval, met
-from suite.results.audit.record import Record
+from suite.results.audit.record import TIMELINE, Record
 
 _RULE = 'plausible'
 DATES = 'dates'
 _DAY_MS = 86_400_000.0
 _SAME = 1e-9  # of a quality that is logged twice
 _MANY = 3  # blocks or evals that are alike by no chance
+_BLOCKS = 5  # that show how long one takes
 _CLEAR = 0.5  # of the way from the target to perfection
+_SLACK = 0.1  # of a place that is named beside the one that decides
+_SHORT, _STEADY = 0.5, 0.75  # of the usual time of a block
 _RECORD = 20.0  # a round improved on the one before by a factor of 4 at most
 _OUTLIER = 10.0  # the widest spread of one published set is 4
 
@@ -62,7 +65,7 @@ def check_set(
 
 def _dates(log: Log, claim: Claim) -> Iterator[Finding]:
   start, stop = log.first('run_start'), log.first('run_stop')
-  if start is None or log.odd_time:
+  if start is None or (log.odd_time and log.odd_time.key in TIMELINE):
     return
   latest = max(start.time_ms, stop.time_ms if stop else 0.0)
   if latest > time.time() * 1000.0 + _DAY_MS:
@@ -81,6 +84,7 @@ def _blocks(log: Log) -> Iterator[Finding]:
   if len(spans) >= _MANY and all(a.time_ms == b.time_ms for a, b in spans):
     text = f'expected blocks that take time, got {len(spans)} of 0 ms'
     yield log.error(spans[0][0].line, text, _RULE)
+  yield from _short(log, spans)
   holes = [
     after
     for (before, _), (after, _) in itertools.pairwise(spans)
@@ -90,6 +94,26 @@ def _blocks(log: Log) -> Iterator[Finding]:
     text = 'expected blocks that follow each other, got holes between'
     text += f' {len(holes)} of {len(spans)}'
     yield log.error(holes[0].line, text, _RULE)
+
+
+def _short(
+  log: Log, spans: Sequence[tuple[Record, Record]]
+) -> Iterator[Finding]:
+  """One block took far less time than all others that are as long."""
+  epochs = [show(start.metadata.get('epoch_count')) for start, _ in spans]
+  took = [
+    stop.time_ms - start.time_ms
+    for (start, stop), each in zip(spans, epochs, strict=True)
+    if each == statistics.mode(epochs)
+  ]
+  if len(took) < _BLOCKS:
+    return
+  usual = statistics.median(took)
+  least, *others = sorted(took)
+  if least < _SHORT * usual and others[0] > _STEADY * usual:
+    stop = next(b for a, b in spans if b.time_ms - a.time_ms == least)
+    text = f'expected about {usual / 1000:.4g} s as of the other blocks'
+    yield log.warning(stop.line, f'{text}, got {least / 1000:.4g} s', _RULE)
 
 
 def _spans(course: Sequence[Record]) -> Iterator[tuple[Record, Record]]:
@@ -166,11 +190,17 @@ def _end(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
   if stop is None or not found or claim.name in SCORED_AFTERWARDS:
     return
   last = found[-1]
-  at = stop.metadata.get(last.unit)
-  # Some count from 0 here and from 1 there.
-  if is_number(at) and is_number(last.at) and abs(at - last.at) > 1:
-    text = f'expected run_stop at {last.unit} {last.at:g} as the last eval'
-    yield log.error(stop.line, f'{text}, got {show(at)}', _RULE)
+  (record,) = (r for r in log.of('eval_accuracy') if r.line == last.line)
+  for unit in UNITS:
+    at, expected = stop.metadata.get(unit), record.metadata.get(unit)
+    if not is_number(at) or not is_number(expected):
+      continue
+    # Some count from 0 here and from 1 there, or to the end of the batch.
+    slack = 1.0 if unit == last.unit else max(1.0, _SLACK * abs(expected))
+    if abs(at - expected) > slack:
+      text = f'expected run_stop at {unit} {expected:g} as the last eval'
+      yield log.error(stop.line, f'{text}, got {show(at)}', _RULE)
+      return
 
 
 def _qualities(

@@ -21,6 +21,7 @@ from suite.results.audit import (
   one,
   plausible,
   rounds,
+  settings,
   together,
   tree,
 )
@@ -41,6 +42,8 @@ _COUNTED = dict.fromkeys(
 _TIMES = 12  # different times that are not equal by chance
 _MANY = 3  # fine qualities, or runs, that are not equal by chance
 _COARSE = 5  # decimals of a quality that small numbers of samples share
+_COURSE = 8  # different qualities that are not equal by chance, coarse or fine
+_NEAR = 1e-5  # of the largest quality: closer than two runs come all along
 # Rules that a killed run breaks, besides its missing end.
 _CUT_OFF = ('required event', 'intervals')
 _DECIDE = ('submission_benchmark', 'submission_division')
@@ -244,11 +247,13 @@ class _Folder:
       elif times and times in courses:
         other, what = courses[times], 'the same times and qualities'
       elif qualities in scored and (
-        _fine(qualities) >= _MANY
+        max(_fine(qualities), len({*qualities}) - _COURSE + _MANY) >= _MANY
         or several[qualities] == len(self._runs) >= _MANY
       ):
         other = scored[qualities]
         what = 'the same qualities to the last digit'
+      elif near := [q for q in scored if _near(q, qualities)]:
+        other, what = scored[near[0]], 'nearly the same qualities all along'
       elif durations and durations in timed:
         other, what = timed[durations], 'the same times to the millisecond'
       else:
@@ -278,7 +283,8 @@ class _Folder:
         line = ours.first.line if ours else None
         # Names that others give their systems decide nothing.
         named = key.startswith('submission_') and key not in _DECIDE
-        severity = WARNING if named and not audit.claim.ours else ERROR
+        lenient = named or _counts_alike(key, ours, theirs)
+        severity = WARNING if lenient and not audit.claim.ours else ERROR
         text = f'{text}, got {_shown(ours)}'
         yield self._in(severity, number, line, text, 'one set')
 
@@ -390,7 +396,17 @@ def _times(audit: one.LogAudit) -> tuple[float, ...]:
 def _qualities(audit: one.LogAudit) -> tuple[float, ...]:
   """The qualities of a run; () where chance may make them equal."""
   found = tuple(v for each in audit.evals for v in each.quality.values())
-  return found if len({*found}) >= _MANY and _fine(found) >= 2 else ()
+  different = len({*found})
+  fine = different >= _MANY and _fine(found) >= 2
+  return found if fine or different >= _COURSE else ()
+
+
+def _near(one: Sequence[float], other: Sequence[float]) -> bool:
+  """Returns whether two long courses are one, but for a little noise."""
+  if len(one) != len(other) or one == other or len({*one}) < _COURSE:
+    return False
+  most = _NEAR * max(map(abs, one))
+  return all(abs(a - b) <= most for a, b in zip(one, other, strict=True))
 
 
 def _fine(values: Iterable[float]) -> int:
@@ -407,6 +423,14 @@ def _setting_keys(first: one.LogAudit, other: one.LogAudit) -> list[str]:
     for key in keys
     if key not in counted and any(claim.is_setting(key) for claim in claims)
   ]
+
+
+def _counts_alike(key: str, ours: Any, theirs: Any) -> bool:
+  """Returns whether these are counts of samples that are not far apart."""
+  values = [each.first.value for each in (ours, theirs) if each]
+  if key not in settings.COUNTS or not all(map(files.is_number, values)):
+    return False
+  return len(values) == 2 and not settings.far(values[0], values[1:])
 
 
 def _shown(setting: Any) -> str:

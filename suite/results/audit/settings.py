@@ -31,7 +31,7 @@ _SAMPLES = {
   'transformer': ((4_590_101,), (3_003,)),
   'unet3d': ((168,), (42,)),
 }
-_COUNTS = ('train_samples', 'eval_samples')
+COUNTS = ('train_samples', 'eval_samples')
 # Nearly all published logs of these count batches instead.
 _IN_BATCHES = ('maskrcnn', 'retinanet', 'ssd')
 _FAR = 10.0  # times too many or too few: other data, or batches
@@ -68,6 +68,7 @@ def rebuild(log: Log, claim: Claim) -> Any:
 
 def check(log: Log, claim: Claim) -> Iterator[Finding]:
   """Finds faults of the settings of a log."""
+  said = str(log.value('cache_clear')).lower() in ('true', '1')
   yield from log.hold(
     'cache_clear',
     lambda value: value is True,
@@ -75,6 +76,7 @@ def check(log: Log, claim: Claim) -> Iterator[Finding]:
     'cold caches',
     missing=True,
     unsaid=WARNING,
+    wrong=WARNING if said and not claim.ours else ERROR,
   )
   yield from _repeats(log, claim)
   yield from _seed(log, claim)
@@ -135,10 +137,8 @@ def _samples(log: Log, claim: Claim) -> Iterator[Finding]:
   Open may train on other data.
   """
   data = claim.size.data if claim.size else None
-  known = dict(
-    zip(_COUNTS, _SAMPLES.get(claim.name, (None, None)), strict=True)
-  )
-  for key in _COUNTS:
+  known = dict(zip(COUNTS, _SAMPLES.get(claim.name, (None, None)), strict=True))
+  for key in COUNTS:
     free = not claim.closed and key == 'train_samples'
     if data is not None and claim.ours:
       declared = {
@@ -149,7 +149,7 @@ def _samples(log: Log, claim: Claim) -> Iterator[Finding]:
     else:
       allowed, severity = known[key], WARNING
       batches = claim.name in _IN_BATCHES
-      if allowed and not batches and _far(log.value(key), allowed):
+      if allowed and not batches and far(log.value(key), allowed):
         severity = ERROR
     asks = f'a positive number as {key}'
     if allowed:
@@ -168,7 +168,7 @@ def _samples(log: Log, claim: Claim) -> Iterator[Finding]:
       )
 
 
-def _far(value: Any, allowed: Sequence[int]) -> bool:
+def far(value: Any, allowed: Sequence[float]) -> bool:
   """Returns whether a count is an order of magnitude off all allowed ones."""
   return is_number(value) and not any(
     each / _FAR < value < each * _FAR for each in allowed

@@ -181,7 +181,7 @@ def _settings(case: Case) -> Iterator[Event]:
       merged[rule.key] = value
   merged.pop('seed', None)
   known = settings._SAMPLES.get(case.benchmark, (None, None))
-  for key, allowed in zip(settings._COUNTS, known, strict=True):
+  for key, allowed in zip(settings.COUNTS, known, strict=True):
     if key in merged and allowed:
       merged[key] = allowed[-1]
   for key, value in merged.items():

@@ -51,6 +51,23 @@ def _year_2040(events):
     event.time_ms += 16 * 366 * 86_400_000
 
 
+def _year_2040_beside_a_time_of_0(events):
+  _year_2040(events)
+  find(events, 'submission_org').time_ms = 0
+
+
+def _other_end_in_another_unit(events):
+  _every(events, 'eval_accuracy')[-1].metadata['samples_count'] = 50_000_000
+  find(events, 'run_stop').metadata['samples_count'] = 5_000_000
+
+
+def _one_short_block(events):
+  start, stop = (_every(events, f'block_{end}')[2] for end in ('start', 'stop'))
+  sooner = 0.7 * (stop.time_ms - start.time_ms)
+  for event in events[events.index(stop) :]:
+    event.time_ms -= sooner
+
+
 def _images(events):
   find(events, 'eval_samples').value = 10
 
@@ -73,6 +90,8 @@ class PlausibleTest(audit_logs.LogTestCase):
     (_other_end, 'plausible', 'got 11'),
     (_two_qualities, 'plausible', 'got 0.7 in'),
     (_year_2040, 'dates', 'in the future'),
+    (_year_2040_beside_a_time_of_0, 'dates', 'in the future'),
+    (_other_end_in_another_unit, 'plausible', 'samples_count 5e+07 as the'),
     (_images, 'samples', 'expected eval_samples 50000, got 10'),
   )
   def test_it_is_an_error(self, fault, rule, text):
@@ -85,6 +104,7 @@ class PlausibleTest(audit_logs.LogTestCase):
   @parameterized.parameters(
     (_perfect, 'plausible', 'near the target'),
     (_at_once, 'plausible', 'on the way to the target'),
+    (_one_short_block, 'plausible', 's as of the other blocks'),
   )
   def test_it_is_worth_a_remark(self, fault, rule, text):
     events = submissions.events()
@@ -98,6 +118,16 @@ class PlausibleTest(audit_logs.LogTestCase):
     audit_logs.write(self.path, events)
     found = audit.examine_log(self.path, ruleset='4.0.0').findings
     self.assert_found(found, 'dates', 'after that had ended', audit.WARNING)
+
+  def test_a_last_block_of_fewer_epochs_may_be_short(self):
+    events = submissions.events()
+    start, stop = (
+      _every(events, f'block_{end}')[-1] for end in ('start', 'stop')
+    )
+    start.metadata['epoch_count'] = 1
+    stop.time_ms = start.time_ms + 0.2 * (stop.time_ms - start.time_ms)
+    texts = [finding.text for finding in self.check(events)]
+    self.assertEmpty([text for text in texts if 'other blocks' in text])
 
   def test_batches_for_images_are_what_many_logs_of_detection_hold(self):
     events = submissions.events()
@@ -145,6 +175,26 @@ class TimesTest(audit_logs.LogTestCase):
     audit_logs.write(folder / 'result_4.txt', events)
     found = audit.examine_set(folder, ruleset='4.0.0').findings
     self.assert_found(found, 'clones', 'the same times to the millisecond')
+
+  @parameterized.parameters(
+    (0.0, 'the same qualities to the last digit'),
+    (4e-6, 'nearly the same qualities all along'),
+  )
+  def test_many_coarse_qualities_of_another_run_are_a_copy(self, noise, text):
+    folder = self.directory / 'set'
+    submissions.write_set(folder)
+    for run, slower in ((0, 1.0), (4, 1.1)):
+      events = submissions.events(run=run)
+      began = find(events, 'run_start').time_ms
+      evals = _every(events, 'eval_accuracy')
+      for number, event in enumerate(evals[:-1]):
+        event.value = 0.3 + 0.011 * number + noise * (run > 0)
+      for event in events:
+        event.time_ms += (slower - 1) * max(0, event.time_ms - began)
+      audit_logs.write(folder / f'result_{run}.txt', events)
+    self.assertGreaterEqual(len(evals), 9)
+    found = audit.examine_set(folder, ruleset='4.0.0').findings
+    self.assert_found(found, 'clones', text)
 
 
 if __name__ == '__main__':

@@ -70,6 +70,22 @@ class SetTest(parameterized.TestCase):
     rules = {f.rule for f in self.check() if 'train_samples' in f.text}
     self.assertEqual('one set' in rules, found)
 
+  @parameterized.parameters((1.2, audit.WARNING), (20, audit.ERROR))
+  def test_others_may_count_samples_a_little_otherwise(self, factor, severity):
+    for run in range(5):
+      self.logs[run] = audit_logs.good(run=run, ours=False)
+      find(self.logs[run], 'submission_benchmark').value = 'maskrcnn'
+      self.change(run, 'train_samples', 40_000 if run else 40_000 * factor)
+    found = [f for f in self.check() if f.rule == 'one set']
+    self.assertEqual({f.severity for f in found}, {severity})
+
+  @parameterized.parameters((True, audit.ERROR), (False, audit.WARNING))
+  def test_others_may_write_that_caches_were_cleared_as_text(self, ours, how):
+    for run in range(5):
+      self.logs[run] = audit_logs.good(run=run, ours=ours)
+      self.change(run, 'cache_clear', 'True')
+    self.assert_found('cold caches', "got 'True'", how)
+
   def test_a_benchmark_that_is_no_text_is_a_finding(self):
     for run in range(5):
       self.logs[run] = audit_logs.good(run=run, ours=False)
