@@ -121,7 +121,12 @@ def claim(output: str, settings: dict[str, Any]) -> int:
   """
   files.claim_directory(output)
   path = os.path.join(output, 'set.json')
-  others = [n for n in os.listdir(output) if not locks.is_lock(n)]
+  others = [
+    name
+    for name in os.listdir(output)
+    # Another process may just begin a set here, or was killed as it did.
+    if not locks.is_lock(name) and not files.is_partial(name)
+  ]
   if others and not os.path.exists(path):
     raise ValueError(f'{output} holds other files and no set.json.')
   lock = locks.of_set(output)

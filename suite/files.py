@@ -1,9 +1,10 @@
 """Files of a result: names, whole writes, and one reader for files of others.
 
 A file of somebody else may be a pipe, a device, endless or nested without end;
-`read_bytes`, `read_text` and `read_json` refuse it in bounded time and memory.
+`opened` and what reads by it refuse it in bounded time and memory.
 """
 
+from collections.abc import Iterator
 import contextlib
 import errno
 import json
@@ -13,7 +14,7 @@ import re
 import secrets
 import stat
 import tempfile
-from typing import Any
+from typing import Any, BinaryIO
 
 # The folder that holds our packages, and these.
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -23,10 +24,12 @@ DISK_ERRORS = (
   errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO,
 )  # fmt: skip
 MAX_RECORD = 64 << 20  # bytes; a run of a million steps has less
+MAX_LOG = 1 << 30  # bytes
 MAX_DEPTH = 50  # of values within values
 _NUMBERS = (int, float)
 _TOO_DEEP = f'expected values nested at most {MAX_DEPTH} deep, got deeper ones'
 _LOG = re.compile(r'result_(.*)\.txt', re.DOTALL)
+_PARTIAL = re.compile(r'.+\.[0-9a-f]{16}\.partial', re.DOTALL)
 _NUMBER = re.compile(r'[0-9]{1,6}')
 
 
@@ -107,31 +110,53 @@ def partial_path(path: str | os.PathLike) -> str:
   return f'{os.fspath(path)}.{secrets.token_hex(8)}.partial'
 
 
+def is_partial(name: str) -> bool:
+  """Returns whether a file of this name is one that is being written."""
+  return _PARTIAL.fullmatch(name) is not None
+
+
 def write_json(path: str, value: Any) -> None:
   """Writes `value` as JSON; ValueError for numbers that JSON lacks."""
   write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
 
 
-def read_bytes(
+@contextlib.contextmanager
+def opened(
   path: str | os.PathLike, limit: int, *, links: bool = True
-) -> bytes:
-  """Reads a regular file, through links only where `links` says so.
+) -> Iterator[BinaryIO]:
+  """Opens a regular file to read, through links only where `links` says so.
 
-  OSError if it can't be read, ValueError if it is none or larger than `limit`.
+  OSError if it can't be opened, ValueError if it is none or larger than
+  `limit`, in bytes.
   """
   follow = 0 if links else os.O_NOFOLLOW
   # Without O_NONBLOCK, opening a pipe waits for a writer.
   handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | follow)
   try:
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
       raise ValueError('expected a regular file, got none')
+    if found.st_size > limit:
+      raise ValueError(_too_large(limit))
     with open(handle, 'rb', closefd=False) as file:
-      content = file.read(limit + 1)
+      yield file
   finally:
     os.close(handle)
-  if len(content) > limit:
-    raise ValueError(f'expected at most {limit} bytes, got more')
+
+
+def read_bytes(
+  path: str | os.PathLike, limit: int, *, links: bool = True
+) -> bytes:
+  """Reads the whole of a file; see `opened`."""
+  with opened(path, limit, links=links) as file:
+    content = file.read(limit + 1)
+  if len(content) > limit:  # one that grows, or that tells no size
+    raise ValueError(_too_large(limit))
   return content
+
+
+def _too_large(limit: int) -> str:
+  return f'expected at most {limit} bytes, got more'
 
 
 def read_text(path: str | os.PathLike, limit: int = MAX_RECORD) -> str:

@@ -400,7 +400,7 @@ class _Supervisor:
       return
     try:
       run_log.complete(self._job.log_path, ending.text, before=self._log_before)
-    except OSError as error:
+    except (OSError, ValueError) as error:
       print(f'the log could not be completed: {error}', file=sys.stderr)
 
   def _completes(self, *, first_lost: bool) -> bool:

@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any, BinaryIO
 
-from suite.files import is_number
+from suite import files
 from suite.target import Target
 
 _HEAD = 1 << 16  # bytes in which the first record must stand
@@ -118,8 +118,11 @@ class OldLog:
 
 def round_of(path: str | os.PathLike) -> str | None:
   """'v0.5' or 'v0.6' where the records of a log have that form, else None."""
-  with open(path, 'rb') as stream:
-    head = stream.read(_HEAD)
+  try:
+    with files.opened(path, files.MAX_LOG) as stream:
+      head = stream.read(_HEAD)
+  except (OSError, ValueError):  # the audit says why it cannot be read
+    return None
   if b':::MLLOG' in head:
     return None
   return next((r for r, token in _TOKENS.items() if token in head), None)
@@ -135,7 +138,7 @@ def read(path: str | os.PathLike) -> OldLog:
   if name is None:
     raise ValueError(f'Expected a log of v0.5 or v0.6, got {path}.')
   found = _Found(name)
-  with open(path, 'rb') as stream:
+  with files.opened(path, files.MAX_LOG) as stream:
     for key, milliseconds, value in _records(stream, found):
       found.add(key, milliseconds, value)
   return found.log()
@@ -239,14 +242,14 @@ def _is_short(value: Any) -> bool:
   """Returns whether it is a setting to show; some values are yet to come."""
   if isinstance(value, str):
     return len(value) <= _MAX_TEXT and not value.startswith('DEFERRED')
-  return isinstance(value, bool) or is_number(value)
+  return isinstance(value, bool) or files.is_number(value)
 
 
 def _number(value: Any) -> float | None:
   """A number, which some logs write as a text."""
   if isinstance(value, str) and re.fullmatch(r'[0-9]{1,9}(\.[0-9]+)?', value):
     return float(value)
-  return value if is_number(value) else None
+  return value if files.is_number(value) else None
 
 
 def _quality(value: Any) -> dict[str, float]:

@@ -181,7 +181,7 @@ def complete(
   itself gets this reason, which is the cause of what it saw. One that stood
   there `before` it began, and a success, stay. Half a line, as a killed process
   leaves, is cut off. No reader sees half of it, and two who do this at once
-  leave one end. OSError if it cannot be written.
+  leave one end. OSError if it cannot be written, ValueError if it is no log.
 
   Returns whether the log says `reason` now.
   """
@@ -190,14 +190,15 @@ def complete(
   found = ending(path)
   if found and (found == before or found.get('status') != ABORTED):
     return False
-  with open(path, 'rb') as file:
-    lines = file.read().splitlines(keepends=True)
+  lines = _content(path).splitlines(keepends=True)
   if lines and not lines[-1].endswith(b'\n'):
     lines.pop()
   at = None
   stops = [n for n, line in enumerate(lines) if _STOP in line]
   if found and stops:
-    at = (_record(lines[stops[-1]].decode()) or {}).get('time_ms')
+    at = (_record(lines[stops[-1]].decode(errors='replace')) or {}).get(
+      'time_ms'
+    )
     del lines[stops[-1] :]
   copied = files.partial_path(path)
   try:
@@ -225,17 +226,17 @@ def _end(path: str, reason: str, at: int | None) -> None:
 def ending(path: str) -> Mapping[str, Any] | None:
   """The metadata of a log's run_stop; None if it has none, or is not there."""
   try:
-    with open(path, encoding='utf-8', errors='replace') as file:
-      lines = [line for line in file if _STOP.decode() in line]
-    return json.loads(lines[-1][lines[-1].index('{') :])['metadata']
-  except (OSError, IndexError, ValueError, KeyError):
+    lines = [line for line in _content(path).split(b'\n') if _STOP in line]
+  except ValueError:
     return None
+  record = _record(lines[-1].decode(errors='replace')) if lines else None
+  return record['metadata'] if record else None
 
 
 def resumes(path: str) -> list[Mapping[str, Any]]:
   """Facts about each resumption of a log's run."""
-  with open(path, encoding='utf-8', errors='replace') as file:
-    records = [_record(line) for line in file if RESUMED in line]
+  lines = _content(path).decode(errors='replace').split('\n')
+  records = [_record(line) for line in lines if RESUMED in line]
   return [
     {n: v for n, v in found['metadata'].items() if n not in ('file', 'lineno')}
     for found in records
@@ -251,8 +252,7 @@ def mend(path: str) -> dict[str, str]:
   name: the run did not stop there after all. Returns what was done, in words;
   ValueError if the log says 'success'.
   """
-  with open(path, encoding='utf-8', errors='replace') as file:
-    lines = file.read().splitlines(keepends=True)
+  lines = _content(path).decode(errors='replace').splitlines(keepends=True)
   done = {}
   if lines and not lines[-1].endswith('\n'):
     if _record(lines[-1]):
@@ -269,6 +269,14 @@ def mend(path: str) -> dict[str, str]:
   return done
 
 
+def _content(path: str) -> bytes:
+  """Content of a log; ValueError, which names it, if it is none."""
+  try:
+    return files.read_bytes(path, files.MAX_LOG)
+  except (OSError, ValueError) as error:
+    raise ValueError(f'Cannot read {path}: {error}') from None
+
+
 def _taken_back(path: str, line: str, record: Mapping[str, Any]) -> str:
   if record['metadata'].get('status') != ABORTED:
     raise ValueError(f'Expected a run to resume, got a finished one: {path}.')
@@ -279,6 +287,7 @@ def _taken_back(path: str, line: str, record: Mapping[str, Any]) -> str:
 def _record(line: str) -> Mapping[str, Any] | None:
   try:
     record = json.loads(line[line.index('{') :])
-    return record if {'key', 'metadata'} <= record.keys() else None
-  except (ValueError, AttributeError):
+    whole = 'key' in record and isinstance(record['metadata'], Mapping)
+  except (ValueError, KeyError, RecursionError):
     return None
+  return record if whole else None

@@ -13,6 +13,7 @@ from unittest import mock
 from absl.testing import absltest
 
 from launch import benchmark
+from suite import files
 from tests.launch import digits_data, processes
 
 
@@ -121,6 +122,13 @@ class BenchmarkTest(absltest.TestCase):
     run.kill()
     run.wait()
     os.close(benchmark.claim(self.output, {'runs': 1}))
+
+  def test_a_set_that_was_killed_as_it_began_keeps_nobody_out(self):
+    os.makedirs(self.output)
+    open(files.partial_path(self.path('set.json')), 'x').close()
+    os.close(benchmark.claim(self.output, {'runs': 1}))
+    with open(self.path('set.json'), encoding='utf-8') as file:
+      self.assertEqual(json.load(file), {'runs': 1})
 
   def test_a_run_that_met_its_target_and_lost_its_record_is_not_made_again(
     self,

@@ -12,9 +12,9 @@ import hashlib
 import operator
 import os
 import pathlib
-import stat
 from typing import Any, BinaryIO, NamedTuple
 
+from suite import files
 from suite.results.audit import record as record_lib
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.record import (
@@ -176,10 +176,7 @@ def read(
   path = pathlib.Path(path)
   log = Log(path.name)
   try:
-    # A pipe would block when opened, a device might never end.
-    if not stat.S_ISREG(path.stat().st_mode):
-      return _unreadable(log, 'it is no regular file')
-    with path.open('rb') as stream:
+    with files.opened(path, files.MAX_LOG) as stream:
       _read(stream, log, _Builder(log, ruled, usual or Usual()))
   except (OSError, ValueError) as error:  # ValueError: a NUL in the name
     return _unreadable(log, str(getattr(error, 'strerror', None) or error))

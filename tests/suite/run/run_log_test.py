@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import resource
+import signal
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -124,6 +125,33 @@ class RunLogTest(LogTestCase):
     self.assertIsNone(run_log.ending(self.path))
     self.write(self.log(self.path), _GOOD[:5])
     self.assertIsNone(run_log.ending(self.path))
+
+  @parameterized.parameters('pipe', 'zeros', 'endless')
+  def test_what_is_no_log_is_not_read(self, kind):
+    signal.alarm(60)  # ends a test that waits for a pipe
+    self.addCleanup(signal.alarm, 0)
+    if kind == 'pipe':
+      os.mkfifo(self.path)
+    elif kind == 'zeros':
+      os.symlink('/dev/zero', self.path)
+    else:
+      open(self.path, 'x').close()
+      os.truncate(self.path, 1 << 40)  # no disk has it all
+    self.assertIsNone(run_log.ending(self.path))
+    for read in (
+      run_log.mend,
+      run_log.resumes,
+      lambda path: run_log.complete(path, 'late'),
+    ):
+      with self.assertRaisesRegex(ValueError, f'Cannot read {self.path}'):
+        read(self.path)
+
+  @parameterized.parameters('[' * 100_000, '[]', '1', '{"key": []')
+  def test_an_end_that_says_something_else_is_none(self, value):
+    with open(self.path, 'w', encoding='utf-8') as file:
+      file.write(f':::MLLOG {{"key": "run_stop", "metadata": {value}}}\n')
+    self.assertIsNone(run_log.ending(self.path))
+    self.assertEqual(run_log.mend(self.path), {})
 
 
 class ResumedLogTest(LogTestCase):
