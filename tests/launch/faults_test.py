@@ -1,58 +1,46 @@
-"""Faults at random moments: kills, dead ranks, full disks, Ctrl-C in startup.
+"""Faults at random moments: kills, dead ranks, full disks, Ctrl-C, two at once.
 
 Nothing may be left of them in the losses, in the exit code, or in what the log
-says. TESTS_FAULTS sets how often each is repeated, TESTS_SEED other moments.
+says. See repeated.py for how often.
 """
 
-import contextlib
 import glob
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 from absl.testing import absltest, parameterized
 import pytest
 
 from launch import local
-from launch.cluster import worker
 from suite.run import run_log
-from tests.launch import digits_data, processes
+from tests.launch import digits_data, processes, repeated
 
-_TIMES = int(os.environ.get('TESTS_FAULTS', '4'))
-_LONGEST = 900  # seconds of a wait; the bounds themselves are far lower
+_TIMES = repeated.TIMES
 # From a death to the end of all, in seconds: the longest that a rank may be
 # silent, and what a busy machine adds.
 _BOUND = 90
+_ENDLESS = 100_000  # epochs, which no test sees the end of
 _JOIN = 20  # --join_seconds where ranks do not come
 _NO_SPACE = 'No space left on device|another process|an error elsewhere'
 
 
-class FaultsTestCase(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.random = random.Random(self.id() + os.environ.get('TESTS_SEED', ''))
-    self.folder = self.create_tempdir().full_path
-
-  def path(self, *names):
-    return os.path.join(self.folder, *names)
-
-  def arguments(self, name, *more):
+class FaultsTestCase(repeated.RepeatedTestCase):
+  def arguments(self, name, *more, epochs=2):
     return (
-      *processes.QUICK, '--preflight=false', '--seed=7',
+      *processes.quick(max_epochs=epochs), '--preflight=false', '--seed=7',
       f'--output={self.path(name)}', f'--data_dir={digits_data.data_dir()}',
       '--checkpoint_steps=1', '--progress=json', *more,
     )  # fmt: skip
 
-  def start(self, name, count, *more):
+  def start(self, name, count, *more, **changes):
     """Starts all ranks of a run."""
     started = [
-      _Rank(self.arguments(name, *more), place)
+      repeated.Rank(self.arguments(name, *more, **changes), place)
       for place in local.places(count, 1)
     ]
     for each in started:
@@ -85,95 +73,13 @@ class FaultsTestCase(parameterized.TestCase):
     self.assertEqual(found.stdout, '')
 
 
-class _Rank:
-  """A process of launch.train, and what it prints."""
-
-  def __init__(self, arguments, place):
-    self.began = time.monotonic()
-    self.process = processes.start(
-      'launch.train', *arguments, environment=place
-    )
-    self.lines: list[str] = []
-    self.errors = ''
-    self._threads = [
-      threading.Thread(target=self._read_lines),
-      threading.Thread(target=self._read_errors),
-    ]
-    for each in self._threads:
-      each.start()
-
-  def _read_lines(self):
-    for line in self.process.stdout:
-      self.lines.append(line)
-
-  def _read_errors(self):
-    self.errors = self.process.stderr.read()
-
-  def says(self, text):
-    return any(text in line for line in self.lines)
-
-  def worker(self):
-    """The process id of its worker; its own where it has none."""
-    own = self.process.pid
-    for child in _read(f'/proc/{own}/task/{own}/children').split():
-      # Others are programs that it asks about this machine.
-      if worker.VARIABLE in _read(f'/proc/{child}/environ'):
-        return int(child)
-    return own
-
-  def ended(self):
-    """Its exit code, once it has ended."""
-    code = self.process.wait(_LONGEST)
-    for each in self._threads:
-      each.join()
-    return code
-
-  def end(self):
-    self.process.kill()
-    self.ended()
-
-
-def _read(path):
-  """The content of a file of /proc; '' without one."""
-  try:
-    with open(path, encoding='utf-8', errors='replace') as file:
-      return file.read()
-  except (FileNotFoundError, ProcessLookupError):
-    return ''
-
-
-def _ended(ranks):
-  """Exit codes of all, and the seconds until the last has ended."""
-  began = time.monotonic()
-  return [rank.ended() for rank in ranks], time.monotonic() - began
-
-
-def _until(rank, seconds, happens):
-  """Waits until it happens, the rank ends, or the time is over."""
-  end = time.monotonic() + seconds
-  while (
-    rank.process.poll() is None and time.monotonic() < end and not happens()
-  ):
-    time.sleep(0.001)
-
-
-def _kill(number):
-  with contextlib.suppress(ProcessLookupError):  # it was quicker
-    os.kill(number, signal.SIGKILL)
-
-
 @pytest.mark.slow
 class KillTest(FaultsTestCase):
   """kill -9 at random moments; then the run resumes."""
 
   @parameterized.parameters(1, 2)
   def test_kills_leave_no_trace_in_the_losses(self, count):
-    (first, *_) = whole = self.start('whole', count)
-    # The target is far away.
-    self.assertEqual(
-      [rank.ended() for rank in whole], [1] * count, first.errors
-    )
-    seconds = time.monotonic() - first.began
+    seconds = self.whole('whole', count)
     kills, attempts = 0, 0
     while kills < _TIMES:
       name = f'killed_{attempts}'
@@ -187,6 +93,42 @@ class KillTest(FaultsTestCase):
       self.assertEqual(self.result(name), self.result('whole'))
       shutil.rmtree(self.path(name))
     print(f'{kills} kills of {count} processes, {attempts} runs, all bit-equal')
+
+  def test_one_that_is_killed_in_its_first_checkpoint_resumes(self):
+    anew = 0
+    for number in range(_TIMES):
+      count = 1 + number % 2
+      whole, name = f'whole_{count}', f'killed_{number}'
+      if not os.path.exists(self.path(whole)):
+        self.whole(whole, count)
+      place = self.path(name, 'checkpoints_0')
+      ranks = self.start(name, count)
+      repeated.until(
+        ranks[0], processes.LONGEST, lambda place=place: _unfinished(place)
+      )
+      repeated.until(ranks[0], self.random.uniform(0, 0.05), lambda: False)
+      for rank in ranks:
+        repeated.kill(rank.worker())
+        repeated.kill(rank.process.pid)
+      codes = [rank.ended() for rank in ranks]
+      self.assertEqual(codes, [-signal.SIGKILL] * count)
+      anew += not any(map(str.isdigit, os.listdir(place)))
+      (first, *_) = self.finish(name, count)
+      self.assertEqual(self.result(name), self.result(whole), first.errors)
+      shutil.rmtree(self.path(name))
+    print(
+      f'killed in the first checkpoint: {_TIMES}, all bit-equal; {anew} '
+      'had no whole one'
+    )
+    self.assertGreater(anew, 0)
+
+  def whole(self, name, count):
+    """Makes a run that nothing disturbs; its seconds."""
+    (first, *_) = ranks = self.start(name, count)
+    # The target is far away.
+    codes = [rank.ended() for rank in ranks]
+    self.assertEqual(codes, [1] * count, first.errors)
+    return time.monotonic() - first.began
 
   def killed(self, name, count, seconds):
     """Kills a run at a random moment; False if it ended before."""
@@ -203,7 +145,7 @@ class KillTest(FaultsTestCase):
       ]
     )
     for each in victims:
-      _kill(each)
+      repeated.kill(each)
     codes = [rank.ended() for rank in ranks]
     self.assertContainsSubset(codes, {1, 75, -signal.SIGKILL})
     self.assert_no_process_is_left(name)
@@ -215,19 +157,22 @@ class KillTest(FaultsTestCase):
     place = self.path(name, 'checkpoints_0')
     if kind == 'save':
       before = _unfinished(place)
-      _until(rank, 3 * seconds, lambda: _unfinished(place) - before)
-      _until(rank, self.random.uniform(0, 0.05), lambda: False)
+      repeated.until(rank, 3 * seconds, lambda: _unfinished(place) - before)
+      repeated.until(rank, self.random.uniform(0, 0.05), lambda: False)
     elif kind == 'restore' and os.path.isdir(place):
-      _until(rank, 3 * seconds, lambda: rank.says('restoring'))
-      _until(rank, self.random.uniform(0, 0.3), lambda: False)
+      repeated.until(rank, 3 * seconds, lambda: rank.says('restoring'))
+      repeated.until(rank, self.random.uniform(0, 0.3), lambda: False)
     else:
-      _until(rank, self.random.uniform(0, 1.2 * seconds), lambda: False)
+      repeated.until(rank, self.random.uniform(0, 1.2 * seconds), lambda: False)
 
   def finish(self, name, count):
-    if not os.path.exists(self.path(name, 'run_0.json')):
-      ranks = self.start(name, count, '--resume')
-      codes = [rank.ended() for rank in ranks]
-      self.assertEqual(codes, [1] * count, ranks[0].errors)
+    """The ranks that resume a run to its end; none where it has one."""
+    if os.path.exists(self.path(name, 'run_0.json')):
+      return []
+    ranks = self.start(name, count, '--resume')
+    codes = [rank.ended() for rank in ranks]
+    self.assertEqual(codes, [1] * count, ranks[0].errors)
+    return ranks
 
 
 def _unfinished(place):
@@ -256,13 +201,17 @@ class DeathTest(FaultsTestCase):
     logs, longest = 0, 0.0
     for number in range(_TIMES):
       name = f'run_{number}'
-      ranks = self.start(name, 2, '--hp=max_epochs=100000')
-      _until(ranks[0], _LONGEST, lambda ranks=ranks: ranks[0].says('"stage"'))
+      ranks = self.start(name, 2, epochs=_ENDLESS)
+      repeated.until(
+        ranks[0],
+        processes.LONGEST,
+        lambda ranks=ranks: ranks[0].says('"stage"'),
+      )
       # In startup, in the first steps, in an eval, in a save.
-      _until(ranks[0], self.random.uniform(0, 12), lambda: False)
+      repeated.until(ranks[0], self.random.uniform(0, 12), lambda: False)
       victim = ranks[rank]
-      _kill(victim.worker() if kind == 'worker' else victim.process.pid)
-      found, seconds = _ended(ranks)
+      repeated.kill(victim.worker() if kind == 'worker' else victim.process.pid)
+      found, seconds = repeated.ended(ranks)
       said = [each.errors for each in ranks]
       self.assertEqual(found, codes, said)
       self.assertRegex(said[1 - rank], rf'rank {rank} \(\S+\): {says}')
@@ -293,28 +242,34 @@ class MeetingTest(FaultsTestCase):
       ranks = self.start(name, 3, f'--join_seconds={_JOIN}')
       victim = self.random.randrange(3)
       time.sleep(self.random.uniform(0, seconds))
-      _kill(ranks[victim].process.pid)
-      codes, took = _ended(ranks)
+      connected = ranks[0].connections() == 3
+      repeated.kill(ranks[victim].process.pid)
+      codes, took = repeated.ended(ranks)
       others = [n for n in range(3) if n != victim]
       said = [ranks[n].errors for n in others]
       self.assertEqual([codes[n] for n in others], [75, 75], said)
       for text in said:
         self.assertRegex(text, rf'(?i)rank {victim}\b')
-      self.assertLess(took, _JOIN + _BOUND)
+        if connected:
+          self.assertIn('its connection was closed', text)
+      self.assertLess(took, _BOUND if connected else _JOIN + _BOUND)
       self.assert_no_process_is_left(name)
-      if all('connection was closed' in text for text in said):
+      if connected:
         at_once.append(took)
     print(
-      f'ranks that die before all have met: {_TIMES} of {_TIMES}; '
-      f'{len(at_once)} at once, within {max(at_once, default=0):.1f} s, the '
-      'others after --join_seconds'
+      f'ranks that die before all have met: {_TIMES} of {_TIMES}; the '
+      f'{len(at_once)} after all were connected within '
+      f'{max(at_once, default=0):.1f} s, others after --join_seconds'
     )
+    self.assertNotEmpty(at_once)
 
   def seconds_to_meet(self):
     """Seconds from the start of three ranks to that of their workers."""
     ranks = self.start('whole', 3)
-    _until(
-      ranks[0], _LONGEST, lambda: ranks[0].worker() != ranks[0].process.pid
+    repeated.until(
+      ranks[0],
+      processes.LONGEST,
+      lambda: ranks[0].worker() != ranks[0].process.pid,
     )
     seconds = time.monotonic() - ranks[0].began
     for each in ranks:
@@ -326,11 +281,13 @@ class MeetingTest(FaultsTestCase):
     for number in range(_TIMES):
       (rank,) = self.start(f'run_{number}', 1, '--watchdog_seconds=600')
       own = rank.process.pid
-      _until(rank, _LONGEST, lambda rank=rank, own=own: rank.worker() != own)
+      repeated.until(
+        rank, processes.LONGEST, lambda rank=rank, own=own: rank.worker() != own
+      )
       started = rank.worker()
       self.assertNotEqual(started, own, rank.errors)
       time.sleep(self.random.uniform(0, 4))
-      _kill(own)
+      repeated.kill(own)
       began = time.monotonic()
       while os.path.exists(f'/proc/{started}/exe'):
         self.assertLess(time.monotonic() - began, _BOUND)
@@ -347,11 +304,13 @@ class FullDiskTest(FaultsTestCase):
   """A disk that is full at a random moment: in a save, a log line, a record."""
 
   def test_it_ends_all_ranks_and_is_named(self):
-    failed = 0
+    failed, longest = 0, 0.0
+    whole = self.seconds_of_all('whole', 1 << 20)[1]
     for number in range(_TIMES):
       name = f'run_{number}'
       # Of this model, all that is written takes less than 300 kB.
-      done = self.on_a_disk(name, self.random.randrange(12, 120))
+      kilobytes = self.random.randrange(12, 120)
+      done, seconds = self.seconds_of_all(name, kilobytes)
       if os.path.exists(self.path(name, 'run_0.json')):
         continue  # it had room enough
       failed += 1
@@ -361,8 +320,19 @@ class FullDiskTest(FaultsTestCase):
       end = run_log.ending(self.path(name, 'result_0.txt'))
       if end is not None:  # else its last line had no room
         self.assertRegex(end['reason'], _NO_SPACE)
-    print(f'{failed} of {_TIMES} disks were full')
+      longest = max(longest, seconds)
+    print(
+      f'{failed} of {_TIMES} disks were full; such runs took at most '
+      f'{longest:.0f} s, a whole one {whole:.0f} s'
+    )
     self.assertGreater(failed, 0)
+    self.assertLess(longest, whole + _BOUND)
+
+  def seconds_of_all(self, name, kilobytes):
+    """A run on a disk of that size, and the seconds until it ended."""
+    began = time.monotonic()
+    done = self.on_a_disk(name, kilobytes)
+    return done, time.monotonic() - began
 
   def on_a_disk(self, name, kilobytes):
     """Runs two ranks with their output on a disk of that size."""
@@ -385,7 +355,7 @@ class FullDiskTest(FaultsTestCase):
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
-      timeout=_LONGEST,
+      timeout=processes.LONGEST,
     )  # fmt: skip
     if 'unshare:' in done.stdout or 'mount:' in done.stdout:
       self.skipTest(f'no mount namespace here: {done.stdout.strip()[-100:]}')
@@ -421,7 +391,7 @@ class StartupTest(FaultsTestCase):
       time.sleep(self.random.uniform(0, 1.2 * startup))
       process.send_signal(signal.SIGINT)
       began = time.monotonic()
-      _, errors = process.communicate(timeout=_LONGEST)
+      _, errors = process.communicate(timeout=processes.LONGEST)
       longest = max(longest, time.monotonic() - began)
       self.assertIn(process.returncode, (-signal.SIGINT, 130), errors)
       self.assertNotIn('Traceback', errors)
@@ -432,6 +402,82 @@ class StartupTest(FaultsTestCase):
       shutil.rmtree(self.path('run'), ignore_errors=True)
     print(f'Ctrl-C {_TIMES} times in startup of {command}: {longest:.1f} s')
     self.assertLess(longest, _BOUND)
+
+
+@pytest.mark.slow
+class TwoSetsTest(FaultsTestCase):
+  """Two launch.benchmark in one output, the second at a random moment."""
+
+  def test_one_is_made_and_the_other_refused_until_it_is_gone(self):
+    longest = 0.0
+    for number in range(_TIMES):
+      name = f'set_{number}'
+      first = self.begin(name)
+      time.sleep(self.random.choice([0, self.random.uniform(0, 10)]))
+      made, refused = self.of_two(first, self.begin(name))
+      self.assert_refused(refused, name, made)
+      self.assertIsNone(made.poll())
+      self.assertFalse(os.path.exists(self.path(name, 'interrupted')))
+      self.end_somehow(made, name)
+      # What is left keeps nobody out.
+      began = time.monotonic()
+      last = self.begin(name)
+      self.assertIn('runs of resnet', last.stdout.readline())
+      longest = max(longest, time.monotonic() - began)
+      last.send_signal(signal.SIGINT)
+      _, errors = last.communicate(timeout=processes.LONGEST)
+      self.assertIn(last.returncode, (-signal.SIGINT, 130), errors)
+    print(
+      f'two sets in one output: {_TIMES}, one refused each time; the '
+      f'next could start within {longest:.1f} s'
+    )
+
+  def begin(self, name):
+    process = processes.start(
+      'launch.benchmark', *processes.quick(max_epochs=_ENDLESS), '--runs=2',
+      f'--output={self.path(name)}',
+      f'--data_dir={digits_data.data_dir()}',
+    )  # fmt: skip
+    self.addCleanup(process.communicate)
+    self.addCleanup(process.kill)
+    return process
+
+  def of_two(self, first, second):
+    """The one that goes on, and the one that ends."""
+    end = time.monotonic() + processes.LONGEST
+    while first.poll() is None and second.poll() is None:
+      self.assertLess(time.monotonic(), end)
+      time.sleep(0.01)
+    return (first, second) if first.poll() is None else (second, first)
+
+  def assert_refused(self, process, name, holder):
+    _, errors = process.communicate()
+    self.assertEqual(process.returncode, 2, errors)
+    self.assertRegex(
+      errors,
+      f'nothing runs, got {self.path(name)}: process {holder.pid} on',
+    )
+
+  def end_somehow(self, process, name):
+    """Ends the set by Ctrl-C, or by kill -9 while its run may go on."""
+    if self.random.random() < 0.5:
+      process.send_signal(signal.SIGINT)
+      _, errors = process.communicate(timeout=processes.LONGEST)
+      self.assertIn(process.returncode, (-signal.SIGINT, 130), errors)
+      return
+    own = process.pid
+    runs = repeated.read(f'/proc/{own}/task/{own}/children').split()
+    process.kill()
+    process.wait()
+    runs = [
+      int(n)
+      for n in runs
+      if 'launch.train' in repeated.read(f'/proc/{n}/cmdline')
+    ]
+    if runs:
+      self.assert_refused(self.begin(name), name, process)
+    for each in runs:
+      repeated.kill(each)
 
 
 if __name__ == '__main__':
