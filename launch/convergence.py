@@ -115,7 +115,10 @@ def check(
   failed = 0
   for directory in directories:
     checked = audit.examine_runs(directory, get)
-    found = reached.of(checked.runs)
+    try:
+      found = reached.of(checked.runs)
+    except ValueError as error:
+      raise ValueError(f'{directory}: {error}') from None
     logged = next(iter(checked.runs.values())).claim.ruleset
     points = _points(
       found.benchmark, checked.benchmark, ruleset or logged, rcps

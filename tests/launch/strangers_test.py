@@ -70,13 +70,13 @@ _READERS = (
   ('submit', ('--job={}/job.yaml', '--target=local'), 'job.yaml'),
   ('scaling', ('--jobs={}/job.yaml', '--mode=weak', '--devices=8,16',
                '--batch=512', '--output={}/jobs'), 'job.yaml'),
-  ('scaling', ('--collect={}', '--output={}/page'), 'scaling.json'),
+  ('scaling', ('--collect={}', '--output={}/page'), 'one/run_0.json'),
   ('score', ('{}/set',), 'set/result_0.txt'),
   ('score', ('{}/set',), 'set/result_1.txt'),
   ('check', ('{}/set/result_0.txt',), 'set/result_0.txt'),
   ('check', ('{}/set',), 'set/result_1.txt'),
   ('convergence', ('--runs={}/set', '--ruleset=4.0.0'), 'set/result_0.txt'),
-  ('convergence', ('--runs={}/set', '--rcps={}/points'), 'points'),
+  ('convergence', ('--global_batch_size=512', '--rcps={}/points'), 'points'),
   ('convergence', ('--curves={}/curves.csv', '--make={}/made'), 'curves.csv'),
   ('package', ('--results={}/set', '--system=a', '--output={}/made'),
    'set/result_0.txt'),
@@ -114,7 +114,8 @@ _FLAGS = (
 
 def _fill(folder):
   """Makes a folder of whole files, as those that are read beside one."""
-  (folder / 'set').mkdir(parents=True)
+  for name in ('set', 'one'):
+    (folder / name).mkdir(parents=True)
   results = sample_results.results(2)
   for made in results:
     (folder / f'run_{made["run"]}.json').write_text(json.dumps(made))
@@ -160,13 +161,14 @@ class SpecialFilesTest(repeated.RepeatedTestCase):
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)
     try:
-      _, errors = process.communicate(timeout=_SECONDS)
+      out, errors = process.communicate(timeout=_SECONDS)
     except subprocess.TimeoutExpired:
       self.fail(f'it does not end in {_SECONDS} s')
     seconds = time.monotonic() - began
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
     self.assertIn(process.returncode, (1, 2), errors)
     self.assertNotIn('Traceback', errors)
+    self.assertRegex(out + errors, f'{folder}|{os.path.basename(name)}')
     self.assertLess(used, _BYTES)
     return seconds, used
 
