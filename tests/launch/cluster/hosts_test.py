@@ -65,7 +65,7 @@ class _Ranks(parameterized.TestCase):
 
 
 class TrainTest(_Ranks):
-  def trained(self, count):
+  def trained(self, count, steps):
     """Records of `count` processes and of one with as many devices."""
     codes, said = self.ranks(local.places(count, 1))
     # The target is out of reach, and all agree on that.
@@ -79,11 +79,18 @@ class TrainTest(_Ranks):
       [(r['system']['processes'], r['system']['devices']) for r in records],
       [(count, count), (1, count)],
     )
-    self.assertLen(records[0]['losses'], 8)
+    self.assertLen(records[0]['losses'], steps)
     return records
 
   def test_two_processes_train_as_one_with_two_devices_does(self):
-    several, alone = self.trained(2)
+    self.assert_equal(*self.trained(2, steps=8))
+
+  @pytest.mark.slow
+  def test_so_do_two_that_are_compiled_as_by_default(self):
+    self.arguments = self.by_default()
+    self.assert_equal(*self.trained(2, steps=16))
+
+  def assert_equal(self, several, alone):
     # Two terms have one order of summing, so nothing is left to rounding.
     self.assertEqual(several['losses'], alone['losses'])
     qualities = [[e['quality'] for e in r['evals']] for r in (several, alone)]
@@ -91,11 +98,18 @@ class TrainTest(_Ranks):
 
   @pytest.mark.slow
   def test_four_processes_train_as_one_with_four_devices_does(self):
-    several, alone = self.trained(4)
+    self.arguments = self.by_default()
+    several, alone = self.trained(4, steps=16)
     # Four terms are summed in another order; that is all that differs.
     losses = [np.array(r['losses'])[:, 1] for r in (several, alone)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
     np.testing.assert_allclose(losses[0][:2], losses[1][:2], rtol=1e-5)
+
+  def by_default(self):
+    return (
+      *processes.QUICK, '--preflight=false', '--seed=3',
+      f'--output={self.folder}', f'--data_dir={digits_data.data_dir()}',
+    )  # fmt: skip
 
 
 class FaultTest(_Ranks):
