@@ -70,11 +70,16 @@ class Evidence:
     return max(found, key=rules.order, default=None)
 
   def named(self) -> str | None:
-    """Ruleset that a folder names, of those that have the benchmark."""
-    wanted = self.wanted()
+    """Ruleset that a folder names, of those that have the benchmark.
+
+    A system may be named after a round that had ended when the runs were made.
+    """
+    wanted, dated = self.wanted(), self.dated()
     matches = filter(None, map(_ROUND.fullmatch, self.folders))
-    found = (f'{match[1]}.0' for match in matches)
-    return next((name for name in found if name in wanted), None)
+    found = [f'{match[1]}.0' for match in matches]
+    found = [name for name in found if name in wanted]
+    fresh = (name for name in found if not dated or _later(name, dated))
+    return next(fresh, found[0] if found else None)
 
   def misfits(self) -> dict[str, int]:
     """Ruleset -> keys of its that the logs lack, or hold too early."""
@@ -95,11 +100,12 @@ def choose(found: Evidence) -> Choice | None:
   misfits = found.misfits()
   if not misfits:
     return None
+  dated = found.dated()
   if named := found.named():
-    return Choice(named, NAMED)
+    stale = dated and not _later(named, dated) and _fits(misfits, dated)
+    return Choice(named, NAMED, (dated,) if stale else ())
   least = min(misfits.values())
   fitting = [ruleset for ruleset, count in misfits.items() if count == least]
-  dated = found.dated()
   if dated and not _fits(misfits, dated):
     dated = next((r for r in fitting if _later(r, dated)), None)
   if dated:

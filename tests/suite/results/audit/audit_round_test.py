@@ -82,6 +82,19 @@ class RoundTest(parameterized.TestCase):
     self.folder = self.org / 'results' / 'h8_ngc23.09_jax' / 'resnet'
     self.assertEqual(self.alone(), '3.1.0')
 
+  def test_a_name_of_a_round_that_had_ended_gives_way_to_one_around_it(self):
+    _date(self.folder, '2023-05-01')
+    system = self.org / 'results' / 'h8_v2.1'
+    self.folder.parent.rename(system)
+    self.folder = system / 'resnet'
+    found = runs.examine_set(self.folder)
+    (claim,) = {each.claim.others for each in found.runs.values()}
+    self.assertEqual((found.ruleset, claim), ('2.1.0', ('3.0.0',)))
+    outside = self.root / 'training_results_v3.0'
+    outside.mkdir()
+    self.folder = self.org.rename(outside / 'org') / 'results/h8_v2.1/resnet'
+    self.assertEqual(self.alone(), '3.0.0')
+
   @parameterized.parameters('CUDA 12.4, NCCL 2.23.04', '1.23.09', '23.13', '',
                             'driver 535.23.09', 'jax 0.4', '230.09', '23.091',
                             'image 29.09')  # fmt: skip
