@@ -95,7 +95,7 @@ TINY = dataclasses.replace(
   Hparams(),
   global_batch_size=256,
   base_learning_rate=0.02,
-  whole_table_rows=1000,
+  whole_table_rows=100,
   eval_batch_size=4096,
   tables=_TINY_TABLES,
   lookups=_TINY_LOOKUPS,
@@ -120,7 +120,7 @@ BENCHMARK = Benchmark(
     ),
     'tiny': Size(
       hparams=TINY,
-      target=Target(at_least={'AUC': 0.837}),
+      target=Target(at_least={'AUC': 0.825}),
       ruleset='podium-tiny-1',
       data=DataSet(
         'clicks_multi_hot', train_samples=1000000, eval_samples=60000
