@@ -133,6 +133,12 @@ class PrepareTest(parameterized.TestCase):
       self.assertEqual(ids.dtype, np.int32)
       self.assertEqual(ids[:, 7].tolist(), expected)
 
+  def test_values_of_one_id_alone_are_taken_modulo_before_they_are_numbered(
+    self,
+  ):
+    limits = prepare.ONE_HOT.limit, prepare.MULTI_HOT.limit
+    self.assertEqual(limits, (40_000_000, 2**32))  # of 32 bits: all
+
   def test_sums_are_those_of_the_files_that_the_reference_writes(self):
     version = dataclasses.replace(_SEVERAL, published=_MD5)
     directory = self.build(version)
