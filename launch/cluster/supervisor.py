@@ -115,6 +115,7 @@ class _Supervisor:
     self._stacks = child.unnamed_file()
     self._hosts: list[str] = []  # of the ranks, in their order
     self._log_before: Mapping[str, Any] | None = None  # its end
+    self._log_state: tuple[int, ...] | None = None  # then
     self._tasks: list[asyncio.Task] = []
     self._beat = self._beats.read()
     self._began = self._moved = time.monotonic()
@@ -302,6 +303,7 @@ class _Supervisor:
     self._hosts = message['hosts']
     if self._completes(first_lost=True):
       self._log_before = run_log.ending(self._job.log_path)
+      self._log_state = _state(self._job.log_path)
     environment = {
       **os.environ,
       worker.VARIABLE: f'{self._folder}:{self._stacks}',
@@ -388,7 +390,11 @@ class _Supervisor:
         flush=True,
       )
     beat = self._beats.read()
-    if beat.begun and self._done is None:
+    # Rank 0 may be ahead of the worker here.
+    begun = beat.begun or (
+      ending.first_lost and _state(self._job.log_path) != self._log_state
+    )
+    if begun and self._done is None:
       self._complete(ending)
       if place.process == 0 and not beat.running:
         self._job.set_aside()
@@ -467,6 +473,14 @@ class _Supervisor:
       task.cancel()
     os.close(self._stacks)
     self._holding.close()
+
+
+def _state(path: str) -> tuple[int, ...] | None:
+  """Facts about a file that a write changes; None if it is not there."""
+  with contextlib.suppress(OSError):
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+  return None
 
 
 def _exit_text(code: int) -> str:

@@ -9,11 +9,13 @@ import os
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from launch import local
 from launch.cluster import beats, supervisor, worker
+from launch.cluster import place as clusters
 from launch.cluster.roll import Bounds
 from suite.run import run_log
 from tests.launch import processes
@@ -231,6 +233,30 @@ class ConcludeTest(parameterized.TestCase):
     code = asyncio.run(one._conclude(supervisor._Ending(_LATE)))
     self.assertEqual(code, _LATE)
     self.assertLen(aside, int(moved))
+
+  def test_rank_1_ends_the_log_of_a_rank_0_that_was_ahead_of_its_worker(self):
+    folder = self.create_tempdir().full_path
+    log = os.path.join(folder, 'result_0.txt')
+    place = clusters.Place('test', '127.0.0.1:1', 2, 1)
+    for begun in (False, True):
+      with open(log, 'w', encoding='utf-8') as file:
+        file.write(':::MLLOG {"key": "init_start"}\n')
+      one = supervisor._Supervisor(
+        supervisor.Job(place, Bounds(), dict, folder, log), folder
+      )
+      self.addCleanup(one._arrival.give_up)
+      with mock.patch.object(
+        asyncio, 'create_subprocess_exec', side_effect=InterruptedError
+      ):
+        said = one._said_go({'kind': 'go', 'hosts': ['a', 'a']})
+        self.assertRaises(InterruptedError, asyncio.run, said)
+      if begun:
+        with open(log, 'a', encoding='utf-8') as file:
+          file.write(':::MLLOG {"key": "seed"}\n')
+      ending = one._first_lost('its connection was closed')
+      asyncio.run(one._conclude(ending))
+      end = run_log.ending(log)
+      self.assertEqual(end and end['reason'], ending.text if begun else None)
 
 
 def _read(path):
