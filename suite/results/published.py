@@ -1,11 +1,13 @@
 """Published results of official rounds, for a sense of size and shape alone.
 
 `published.csv` holds facts read from the public result logs of the rounds v0.5
-to v5.0: olympic means of the minutes from run_start to run_stop, in which runs
+to v5.1: olympic means of the minutes from run_start to run_stop, in which runs
 that failed count as the slowest; 3D U-Net drops four runs on each side. They
 are not normalised to the reference's convergence, so official tables may differ
 by a few percent. `runs` counts all runs of a result, failed ones too. Rows of
-v0.5 and v0.6 come from an earlier reading, which left failed runs out.
+v0.5 and v0.6 come from an earlier reading, which left failed runs out. v5.0 and
+v5.1 have all sets of Closed, by `launch.score`, with the accelerators of the
+systems' descriptions.
 
 `published_curves.csv` has two kinds. 'efficiency': by accelerators, the share
 of ideal speed-up in time to train that the systems of one submitter and round
@@ -24,7 +26,7 @@ from suite.results.records import RunRecord
 
 SOURCE = (
   'Computed from the result logs that MLCommons published for MLPerf Training '
-  'v0.5 to v5.0, in the repositories mlcommons/training_results_<round>. '
+  'v0.5 to v5.1, in the repositories mlcommons/training_results_<round>. '
   'Olympic means from run_start to run_stop, in which failed runs count as the '
   'slowest; not normalised, so official tables may differ by a few percent.'
 )
@@ -46,7 +48,7 @@ class Entry:
   round: str
   submitter: str
   system: str
-  accelerators: int | None  # where the name of the system tells
+  accelerators: int | None  # where its name or description tells
   minutes: float
 
 

@@ -25,7 +25,7 @@ from suite.results.audit.record import TIMELINE, Record
 _RULE = 'plausible'
 DATES = 'dates'
 _DAY_MS = 86_400_000.0
-_SAME = 1e-9  # of a quality that is logged twice
+_SAME = 1e-6  # of a quality that is logged twice, once with fewer digits
 _MANY = 3  # blocks or evals that are alike by no chance
 _BLOCKS = 5  # that show how long one takes
 _CLEAR = 0.5  # of the way from the target to perfection

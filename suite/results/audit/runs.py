@@ -358,7 +358,7 @@ def _failed(audit: one.LogAudit) -> bool:
 
 def _excused(audit: one.LogAudit, rule: str) -> bool:
   """Returns whether a run breaks a rule only because it did not converge."""
-  if rule == CONVERGED or rule.endswith(' eval_accuracy'):
+  if rule == CONVERGED or rule.endswith('eval_accuracy'):
     return True
   ends = ('run_stop', 'block_stop', 'epoch_stop', 'eval_start', 'eval_stop')
   official = rule.rpartition(' ')[2] in ends

@@ -4,7 +4,7 @@ import copy
 
 from absl.testing import absltest, parameterized
 
-from suite.results import audit
+from suite.results import audit, published
 from tests.suite.results import submissions
 from tests.suite.results.audit import audit_logs
 from tests.suite.results.audit.audit_logs import find
@@ -119,6 +119,14 @@ class PlausibleTest(audit_logs.LogTestCase):
     found = audit.examine_log(self.path, ruleset='4.0.0').findings
     self.assert_found(found, 'dates', 'after that had ended', audit.WARNING)
 
+  def test_a_quality_may_be_logged_again_with_fewer_digits(self):
+    events = submissions.events()
+    last = _every(events, 'eval_accuracy')[-1]
+    events.insert(events.index(last), copy.deepcopy(last))
+    last.value *= 1 + 1e-8
+    texts = [finding.text for finding in self.check(events)]
+    self.assertEmpty([text for text in texts if 'one quality' in text])
+
   def test_a_last_block_of_fewer_epochs_may_be_short(self):
     events = submissions.events()
     start, stop = (
@@ -158,6 +166,13 @@ class TimesTest(audit_logs.LogTestCase):
   def test_a_set_faster_than_any_published_one_is_an_error(self):
     found = self.examine(*[1e-4] * 5)
     self.assert_found(found, 'plausible', '0.183 is the fastest published')
+
+  def test_the_newest_rounds_are_among_the_published(self):
+    fastest = published.fastest('llama31_8b')
+    self.assertEqual(
+      (fastest.round, fastest.accelerators, fastest.minutes),
+      ('v5.1', 512, 5.164),
+    )
 
   def test_a_run_ten_times_faster_than_its_set_is_an_error(self):
     found = self.examine(1, 1, 0.05, 1, 1)

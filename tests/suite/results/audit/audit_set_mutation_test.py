@@ -175,6 +175,18 @@ class SetMutationTest(absltest.TestCase):
   def test_the_same_of_many_more(self, data):
     self.check(data)
 
+  def test_a_run_that_was_killed_need_not_have_metrics_of_two_kinds(self):
+    """One such run in a set of v5.0's Stable Diffusion passed its review."""
+    (case,) = (
+      case
+      for case in _CASES
+      if (case.benchmark, case.ruleset) == ('stable_diffusion', '5.0.0')
+    )
+    runs = _honest(case)
+    before = self.examine(case, runs)
+    runs[3] = runs[3][: runs[3].index(find(runs[3], 'eval_start'))]
+    self.assertLessEqual(self.examine(case, runs), before)
+
   def test_sets_without_a_fault_have_none_but_that_they_are_short(self):
     """The minimal runs end after one epoch, before any reference's."""
     expected = {'convergence points', 'seed', 'plausible'}
