@@ -59,9 +59,13 @@ _BATCH = flags.DEFINE_integer('batch', 2048, 'Samples of a step that is timed.')
 _FACTOR = flags.DEFINE_integer(
   'table_factor', 1, 'Rows for each that is named.'
 )
+_DENSE_BELOW = flags.DEFINE_integer(
+  'dense_below',
+  256_000_000,
+  'Numbers of a table from which on gradients of the PyTorch side of DLRM stay '
+  'sparse; 0: all are.',
+)
 _CHANGES = flags.DEFINE_multi_string('hp', [], 'Changes, name=value.')
-
-_DENSE_BELOW = 256_000_000  # numbers of a table
 
 
 class Model(torch.nn.Module):
@@ -119,7 +123,7 @@ class Dlrm(Model):
     """Changes gradients before the optimizer gets them."""
     for parameter in self.parameters():
       if parameter.grad.is_sparse:
-        small = parameter.numel() < _DENSE_BELOW
+        small = parameter.numel() < _DENSE_BELOW.value
         gradient = parameter.grad
         parameter.grad = gradient.to_dense() if small else gradient.coalesce()
 
