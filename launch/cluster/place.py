@@ -7,8 +7,10 @@ PODIUM_PROCESSES and PODIUM_PROCESS_ID also correct what another one says.
 
 Which devices of its host a process takes: PODIUM_LOCAL_DEVICES, if it is set
 ('all', '2': so many, '0,1': these). Otherwise all, if it is alone on its host
-or sees no GPU, or just one that its launcher has chosen for it; an equal share,
-if the GPUs it sees can be shared equally. Anything else is refused.
+or sees no GPU, or sees only those that its launcher has bound it to: just one,
+as many as Slurm gives to each task, or fewer than the step has on its host. An
+equal share, if the GPUs it sees can be shared equally. Anything else is
+refused, and so are several MIG devices, of which CUDA shows only the first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,11 @@ Environment = Mapping[str, str]
 _FIRST_PORT, _PAIRS = 61440, 2048
 # The variables that make a place by themselves.
 _OWN = ('PODIUM_COORDINATOR', 'PODIUM_PROCESSES', 'PODIUM_PROCESS_ID')
+# The first that is set holds: for CUDA, and for ROCm.
+_VISIBLE = (
+  'CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES',
+)  # fmt: skip
+_PER_TASK = 'SLURM_GPUS_PER_TASK'  # 2, or with a type: a100:2
 _TPU_PORT = 8482  # as JAX chooses it
 _KUBERNETES_PORT = 55526
 
@@ -40,6 +47,7 @@ class Place:
   local_processes: int | None = None
   local_devices: tuple[int, ...] | None = None  # None: all that it sees
   job: str = ''  # tells this job from others, where the launcher does
+  counted: str = ''  # the variable that tells how many there are, and its value
 
   @property
   def host(self) -> str:
@@ -68,7 +76,7 @@ def find(
     return None
   _check(place)
   return dataclasses.replace(
-    place, local_devices=_local_devices(place, known, gpus)
+    place, local_devices=_local_devices(place, environment, gpus)
   )
 
 
@@ -120,6 +128,7 @@ def _own(known: Environment, place: Place | None) -> Place | None:
       known, 'PODIUM_LOCAL_PROCESSES', place.local_processes
     ),
     job=known.get('PODIUM_JOB', place.job),
+    counted=_said(known, _OWN[1]) or place.counted,
   )
 
 
@@ -154,6 +163,7 @@ def _open_mpi(known: Environment) -> Place | None:
     local_process=local_rank,
     local_processes=local_size,
     job=job,
+    counted=_said(known, 'OMPI_COMM_WORLD_SIZE'),
   )  # fmt: skip
 
 
@@ -192,6 +202,7 @@ def _slurm(known: Environment) -> Place | None:
     local_process=local_rank,
     local_processes=_slurm_tasks(known, size, len(nodes)),
     job=f'{job}.{step}',
+    counted=_said(known, count),
   )
 
 
@@ -298,28 +309,62 @@ def _pod(known: Environment) -> str:
 
 
 def _local_devices(
-  place: Place, known: Environment, gpus: int
+  place: Place, environment: Environment, gpus: int
 ) -> tuple[int, ...] | None:
   """The rule that stands at the top of this file."""
-  wanted = known.get('PODIUM_LOCAL_DEVICES', '')
+  wanted = environment.get('PODIUM_LOCAL_DEVICES', '')
   if wanted == 'all':
     return None
   if ',' in wanted and re.fullmatch(r'\d+(,\d+)*,?', wanted):
     return tuple(int(n) for n in wanted.strip(',').split(','))
   if wanted:
     return _so_many(place, wanted)
-  chosen = known.get('CUDA_VISIBLE_DEVICES', known.get('ROCR_VISIBLE_DEVICES'))
-  seen = len(chosen.split(',')) if chosen is not None else gpus
+  name, chosen = _visible(environment)
+  seen = gpus if chosen is None else len(chosen)
   peers = place.local_processes
-  if not seen or peers == 1 or (chosen is not None and seen == 1):
+  if not seen or peers == 1 or (chosen and _bound(environment, seen)):
     return None
+  sees = f'This process sees {seen} GPUs'
+  if chosen and all(device.startswith('MIG-') for device in chosen):
+    raise ValueError(
+      f'{sees} by {name}, of which CUDA shows it the first MIG device alone: '
+      'give each process one of its own.'
+    )
   if not peers or place.local_process is None or seen % peers:
     raise ValueError(
-      f'This process sees {seen} GPUs and has {peers or "unknown"} processes '
-      'on its host: say with PODIUM_LOCAL_DEVICES which it takes (all, or a '
-      'number, or their ids as 0,1).'
+      f'{sees} and has {peers or "unknown"} processes on its host: say with '
+      'PODIUM_LOCAL_DEVICES which it takes (all, or a number, or their ids as '
+      '0,1).'
     )
   return _share(place.local_process, seen // peers)
+
+
+def _visible(environment: Environment) -> tuple[str, list[str] | None]:
+  """The variable that says which GPUs a process sees, and these.
+
+  None: nothing says it. What is no device ends the list, as for CUDA; an empty
+  one hides all.
+  """
+  for name in _VISIBLE:
+    if name in environment:
+      devices = [each.strip() for each in environment[name].split(',')]
+      is_one = re.compile(r'\d+|(GPU|MIG)-.+').fullmatch
+      return name, list(itertools.takewhile(is_one, devices))
+  return '', None
+
+
+def _bound(environment: Environment, seen: int) -> bool:
+  """Returns whether GPUs that a process sees were chosen for it alone."""
+  if seen == 1:
+    return True
+  each = re.fullmatch(r'(?:.*:)?(\d+)', environment.get(_PER_TASK, ''))
+  each = each or re.search(
+    r'gres/gpu(?::\w+)?[=:](\d+)', environment.get('SLURM_TRES_PER_TASK', '')
+  )
+  if each:
+    return seen == int(each[1])
+  whole = environment.get('SLURM_STEP_GPUS', '')
+  return bool(whole) and seen < len(whole.split(','))
 
 
 def _so_many(place: Place, wanted: str) -> tuple[int, ...]:
@@ -369,9 +414,15 @@ def _port(job: str) -> int:
 def _integers(known: Environment, *names: str) -> list[int]:
   missing = [name for name in names if name not in known]
   if missing:
-    raise ValueError(f'{names[0]} is set, but not {", ".join(missing)}.')
+    given = [name for name in names if name in known]
+    said = f'{" and ".join(given)} set, but not ' if given else ''
+    raise ValueError(f'Expected all or none: {said}{", ".join(missing)}.')
   _numbers_only(known, names)
   return [int(known[name]) for name in names]
+
+
+def _said(known: Environment, name: str) -> str:
+  return f'{name}={known[name]}' if name in known else ''
 
 
 def _optional(known: Environment, name: str, default: int | None):

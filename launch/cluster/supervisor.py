@@ -21,7 +21,7 @@ from typing import Any
 from launch.cluster import arrival, channel, child, hosts, worker
 from launch.cluster import beats as beats_lib
 from launch.cluster import place as clusters
-from launch.cluster.roll import Bounds, Message, Roll
+from launch.cluster.roll import Bounds, Message, Roll, listed
 from launch.support import cli, signals
 from suite import files
 from suite.run import run_log
@@ -124,6 +124,7 @@ class _Supervisor:
     self._holding = contextlib.ExitStack()
     self._lock: int | None = None
     self._told = False  # how the worker ended
+    self._said_waits = False
     self._asked = 0  # the signal that this rank received
     self._signal = 0  # the signal that ends all
     self._deadline = float('inf')
@@ -213,6 +214,8 @@ class _Supervisor:
     now = time.monotonic()
     if self._hub:
       self._hub.pulse()
+    if not self._said_waits and now - self._began > self._job.bounds.join / 30:
+      self._say_waits()
     if self._process and self._link:
       self._report(now)
     if self._refusal and now - self._began > _REFUSED_SECONDS:
@@ -228,6 +231,23 @@ class _Supervisor:
     if self._done is not None and self._hub and self._hub.roll.finished:
       return _Ending(self._done) if self._exited else None
     return None
+
+  def _say_waits(self) -> None:
+    """Says once for whom this rank waits, where it does."""
+    self._said_waits = True
+    place = self._job.place
+    if self._hub and self._hub.roll.missing:
+      late = f'{listed(self._hub.roll.missing)} of {place.processes}'
+    elif not self._hub and self._link is None:
+      late = f'rank 0 at {place.coordinator}'
+    else:
+      return
+    counted = f' ({place.kind}: {place.counted})' if place.counted else ''
+    print(
+      f'waiting for {late}{counted}, at most {self._job.bounds.join:g} s; '
+      'PODIUM_PROCESSES=1 runs a process alone',
+      file=sys.stderr,
+    )
 
   def _is_silent(self, now: float) -> bool:
     """Returns whether the hub is silent, which listens before it can speak."""

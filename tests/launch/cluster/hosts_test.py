@@ -180,7 +180,13 @@ class RefusalTest(_Ranks):
   def test_a_rank_that_does_not_come_is_named(self):
     codes, said = self.ranks(local.places(2, 1)[:1], '--join_seconds=2')
     self.assertEqual(codes, [75])
-    self.assertStartsWith(said[0], 'rank 1 of 2 has not come after 2 s. Rank 0')
+    waiting, ended = said[0].splitlines()[:2]
+    self.assertStartsWith(
+      waiting,
+      'waiting for rank 1 of 2 (PODIUM_* variables: PODIUM_PROCESSES=2), at '
+      'most 2 s; PODIUM_PROCESSES=1 runs',
+    )
+    self.assertStartsWith(ended, 'rank 1 of 2 has not come after 2 s. Rank 0')
     self.assertEmpty(os.listdir(self.folder))
 
   def test_a_run_that_is_being_made_is_refused_by_all_ranks(self):
@@ -195,7 +201,9 @@ class RefusalTest(_Ranks):
     codes, said = self.ranks(local.places(2, 1)[1:], '--join_seconds=2')
     self.assertEqual(codes, [75])
     self.assertRegex(
-      said[0], r'^Rank 0 was not to be reached at 127.0.0.1:\d+ after 2 s'
+      said[0],
+      r'^waiting for rank 0 at 127.0.0.1:\d+ .*, at most 2 s; .*\n'
+      r'Rank 0 was not to be reached at 127.0.0.1:\d+ after 2 s',
     )
 
   def test_a_coordinator_without_an_address_is_named(self):
@@ -242,6 +250,17 @@ class AddressTest(parameterized.TestCase):
   def test_a_loopback_address_is_refused_with_several_hosts(self):
     with self.assertRaisesRegex(ValueError, 'every host itself, .* 2 hosts'):
       hosts.check_coordinator(self.place('127.0.0.1', 1), 1)
+
+  def test_a_host_whose_own_name_is_a_loopback_address_is_that_for_its_ranks(
+    self,
+  ):
+    """As Debian has it: 127.0.1.1 is the name of the host in /etc/hosts."""
+    found = [(None, None, None, '', ('127.0.1.1', 0))]
+    with mock.patch.object(hosts.socket, 'getaddrinfo', return_value=found):
+      beside = f'{hosts.name().partition(".")[0]}.cluster.local'
+      hosts.check_coordinator(self.place(beside, 1), 1)
+      with self.assertRaisesRegex(ValueError, 'every host itself'):
+        hosts.check_coordinator(self.place('other', 1), 1)
 
   def test_rank_0_must_be_where_the_coordinator_is(self):
     elsewhere = self.place('192.0.2.1', 0)  # an address for documentation

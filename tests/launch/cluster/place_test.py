@@ -142,6 +142,10 @@ class ClustersTest(parameterized.TestCase):
     ({**_OWN, 'PODIUM_COORDINATOR': 'a:65535'}, 'HOST:PORT'),
     (_MPI, 'Open MPI 5 .* PODIUM_COORDINATOR'),
     ({'OMPI_COMM_WORLD_SIZE': '4'}, 'not OMPI_COMM_WORLD_RANK'),
+    (
+      {'SLURM_STEP_NODELIST': 'n1', 'SLURM_PROCID': '0', 'SLURM_LOCALID': '0'},
+      'SLURM_PROCID and SLURM_LOCALID set, but not SLURM_NTASKS',
+    ),
     ({'JOB_COMPLETION_INDEX': '0'}, 'PODIUM_PROCESSES'),
     (
       {'JOB_COMPLETION_INDEX': '0', 'PODIUM_PROCESSES': '2'},
@@ -158,6 +162,43 @@ class ClustersTest(parameterized.TestCase):
     ({}, 8, (4, 5, 6, 7)),
     ({'CUDA_VISIBLE_DEVICES': '5'}, 8, None),  # chosen by the launcher
     ({'CUDA_VISIBLE_DEVICES': '4,5,6,7'}, 8, (2, 3)),
+    # Slurm binds each task, with cgroups or by number.
+    ({'CUDA_VISIBLE_DEVICES': '0,1', 'SLURM_GPUS_PER_TASK': '2'}, 8, None),
+    ({'CUDA_VISIBLE_DEVICES': '2,3', 'SLURM_GPUS_PER_TASK': 'h100:2'}, 8, None),
+    (
+      {
+        'CUDA_VISIBLE_DEVICES': '2,3',
+        'SLURM_TRES_PER_TASK': 'cpu=8,gres/gpu:h100=2',
+      },
+      8,
+      None,
+    ),
+    ({'CUDA_VISIBLE_DEVICES': '0,1', 'SLURM_STEP_GPUS': '4,5,6,7'}, 8, None),
+    (
+      {'CUDA_VISIBLE_DEVICES': 'GPU-4e,GPU-5f', 'SLURM_STEP_GPUS': '0,1,2,3'},
+      8,
+      None,
+    ),
+    # It was asked not to: all tasks see all of the step's.
+    (
+      {'CUDA_VISIBLE_DEVICES': '0,1,2,3', 'SLURM_GPUS_PER_TASK': '2'},
+      8,
+      (2, 3),
+    ),
+    ({'CUDA_VISIBLE_DEVICES': '0,1', 'SLURM_GPUS_PER_TASK': '1'}, 8, (1,)),
+    (
+      {'CUDA_VISIBLE_DEVICES': '4,5,6,7', 'SLURM_STEP_GPUS': '4,5,6,7'},
+      8,
+      (2, 3),
+    ),
+    ({'CUDA_VISIBLE_DEVICES': 'GPU-4e,GPU-5f'}, 8, (1,)),
+    ({'ROCR_VISIBLE_DEVICES': '0,1,2,3'}, 0, (2, 3)),
+    ({'CUDA_VISIBLE_DEVICES': 'MIG-4e'}, 8, None),
+    # These hide all, and what follows a device that is none.
+    ({'CUDA_VISIBLE_DEVICES': ''}, 8, None),
+    ({'CUDA_VISIBLE_DEVICES': '-1'}, 8, None),
+    ({'CUDA_VISIBLE_DEVICES': 'NoDevFiles'}, 8, None),
+    ({'CUDA_VISIBLE_DEVICES': '0,1,-1,2'}, 8, (1,)),
     ({'PODIUM_LOCAL_DEVICES': 'all'}, 8, None),
     ({'PODIUM_LOCAL_DEVICES': '3'}, 8, (3, 4, 5)),
     ({'PODIUM_LOCAL_DEVICES': '0,6'}, 8, (0, 6)),
@@ -172,6 +213,8 @@ class ClustersTest(parameterized.TestCase):
   @parameterized.parameters(
     ({}, 3, '3 GPUs and has 2 processes'),
     ({}, 1, '1 GPUs and has 2'),
+    ({'CUDA_VISIBLE_DEVICES': '0,1,2'}, 8, '3 GPUs and has 2 processes'),
+    ({'CUDA_VISIBLE_DEVICES': 'MIG-4e,MIG-5f'}, 8, 'the first MIG device'),
     ({'PODIUM_LOCAL_DEVICES': 'two'}, 8, "not 'two'"),
     ({'PODIUM_LOCAL_DEVICES': '0'}, 8, "not '0'"),
   )
