@@ -234,6 +234,7 @@ def _prepare(request: run_flags.Request) -> Job:
     request.profile.compiler_options,
     spread=FLAGS.spread,
     groups_across_hosts=FLAGS.groups_across_hosts,
+    compiled_at_once=batching.cores(),
   )
   program.check(task, mesh, build)
   directory = dataset.find(FLAGS.data_dir, request.size.data.name)

@@ -14,5 +14,22 @@ STATUSES = {
   'preview': 'Preview',
   'research': 'Research, Development, or Internal (RDI)',
 }
+
 # Says of a run that its benchmark is a draft; others do not hold it.
 DRAFT = 'podium_draft'
+
+
+def is_safe(text: str) -> bool:
+  """Returns whether a text may be a name in a log: printable, and no path.
+
+  What was not UTF-8 on a command line is not printable either.
+  """
+  return text.isprintable() and not is_path(text)
+
+
+def is_path(text: str) -> bool:
+  """Returns whether a text leads out of the folder that it is joined to."""
+  parts = text.replace('\\', '/').split('/')
+  return text.startswith(('/', '\\', '~')) or any(
+    part in ('.', '..') for part in parts
+  )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import math
 import os
+import pathlib
 import shutil
 import sys
 
@@ -234,8 +235,26 @@ def default_threads() -> int:
   return min(cores(), _MOST_THREADS)
 
 
-def cores() -> int:
-  """The cores that this process may use."""
+def cores(proc: str = '/proc', cgroups: str = '/sys/fs/cgroup') -> int:
+  """The cores that this process may use: by its affinity and its cgroups.
+
+  A quota of 2.5 cores counts as 3. `proc` and `cgroups` are where the kernel
+  tells of processes and of groups in their second version.
+  """
+  allowed = os.cpu_count() or 1
   if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0))
+  try:
+    lines = pathlib.Path(proc, 'self', 'cgroup').read_text().splitlines()
+  except OSError:
+    return allowed
+  mine = next((line[3:] for line in lines if line.startswith('0::')), '/')
+  group = pathlib.Path(cgroups, mine.strip('/'))
+  # A group is within the limits of those around it.
+  for each in (group, *group.parents[: mine.strip('/').count('/') + 1]):
+    try:
+      quota, period = (each / 'cpu.max').read_text().split()
+      allowed = min(allowed, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # there is none, or it is 'max'
+      continue
+  return max(allowed, 1)

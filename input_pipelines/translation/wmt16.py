@@ -15,6 +15,7 @@ import dataclasses
 import os
 import subprocess
 
+from input_pipelines.reading import batching
 from input_pipelines.text import bpe, moses
 from input_pipelines.translation import (
   COUNTED_16,
@@ -211,7 +212,7 @@ def _tokenized(paths, tokenizer, language, texts, threads) -> None:
   """The words of some files, one after the other, as Moses cuts them."""
   command = ['perl', tokenizer, '-q', '-l', language]
   if threads != 1:
-    command += ['-threads', str(threads or os.cpu_count())]
+    command += ['-threads', str(threads or batching.cores())]
   with open(paths[0], 'wb') as into:
     for text in texts:
       with open(text, 'rb') as file:

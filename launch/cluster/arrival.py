@@ -6,6 +6,7 @@ imported or read that takes time or may fail. Rank 0 listens as early; its
 supervisor hears those who came once it runs.
 """
 
+from collections.abc import Sequence
 import contextlib
 import hashlib
 import json
@@ -15,6 +16,7 @@ import threading
 
 from launch.cluster import hosts, worker
 from launch.cluster.place import Place
+from launch.cluster.roll import listed
 
 _ATTEMPT_SECONDS = 5.0
 _BETWEEN_ATTEMPTS = 0.2
@@ -124,3 +126,15 @@ def _control_address(place: Place) -> tuple[str, int]:
   if not host or not port.isdigit():
     raise ValueError(f'PODIUM_CONTROL is HOST:PORT, not {given!r}.')
   return host.strip('[]'), int(port)
+
+
+def waiting(place: Place, missing: Sequence[int], seconds: float) -> str:
+  """Says for whom a rank waits: the `missing` ones, or else the first."""
+  late = f'rank 0 at {place.coordinator}'
+  if missing:
+    late = f'{listed(missing)} of {place.processes}'
+  counted = f' ({place.kind}: {place.counted})' if place.counted else ''
+  return (
+    f'waiting for {late}{counted}, at most {seconds:g} s; PODIUM_PROCESSES=1 '
+    'runs a process alone'
+  )

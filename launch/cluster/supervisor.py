@@ -21,7 +21,7 @@ from typing import Any
 from launch.cluster import arrival, channel, child, hosts, worker
 from launch.cluster import beats as beats_lib
 from launch.cluster import place as clusters
-from launch.cluster.roll import Bounds, Message, Roll, listed
+from launch.cluster.roll import Bounds, Message, Roll
 from launch.support import cli, signals
 from suite import files
 from suite.run import run_log
@@ -123,8 +123,7 @@ class _Supervisor:
     self._refusal = ''  # of this rank
     self._holding = contextlib.ExitStack()
     self._lock: int | None = None
-    self._told = False  # how the worker ended
-    self._said_waits = False
+    self._told = self._said_waits = False  # the worker's end; who is late
     self._asked = 0  # the signal that this rank received
     self._signal = 0  # the signal that ends all
     self._deadline = float('inf')
@@ -235,19 +234,10 @@ class _Supervisor:
   def _say_waits(self) -> None:
     """Says once for whom this rank waits, where it does."""
     self._said_waits = True
-    place = self._job.place
-    if self._hub and self._hub.roll.missing:
-      late = f'{listed(self._hub.roll.missing)} of {place.processes}'
-    elif not self._hub and self._link is None:
-      late = f'rank 0 at {place.coordinator}'
-    else:
-      return
-    counted = f' ({place.kind}: {place.counted})' if place.counted else ''
-    print(
-      f'waiting for {late}{counted}, at most {self._job.bounds.join:g} s; '
-      'PODIUM_PROCESSES=1 runs a process alone',
-      file=sys.stderr,
-    )
+    missing = self._hub.roll.missing if self._hub else []
+    if missing or not (self._hub or self._link):
+      bound = self._job.bounds.join
+      print(arrival.waiting(self._job.place, missing, bound), file=sys.stderr)
 
   def _is_silent(self, now: float) -> bool:
     """Returns whether the hub is silent, which listens before it can speak."""

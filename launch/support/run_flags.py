@@ -16,7 +16,7 @@ from suite import benchmark as benchmark_lib
 from suite import hparams as hparams_lib
 from suite import names
 from suite.hparams import Division
-from suite.log_keys import STATUSES
+from suite.log_keys import STATUSES, is_safe
 
 # Those of suite.run.program, which imports JAX; a test holds them together.
 SPREADS = ('none', 'optimizer', 'parameters')
@@ -217,6 +217,12 @@ def _submission() -> None:
     flags.DEFINE_string(
       'submission_platform', '', 'Name of the system; by default its devices.'
     )
+    for name in ('submission_org', 'submission_platform'):
+      flags.register_validator(
+        name,
+        is_safe,
+        'expected a name of printable characters that is no path',
+      )
     flags.DEFINE_enum(
       'submission_status',
       'research',

@@ -14,6 +14,8 @@ from typing import Any
 
 import jax
 
+from input_pipelines.reading import batching
+
 
 def describe(storage: str = '.') -> dict[str, Any]:
   """The system, as one flat table of text and numbers.
@@ -25,6 +27,7 @@ def describe(storage: str = '.') -> dict[str, Any]:
     'host': platform.node(),
     'processor': _processor(),
     'cores': os.cpu_count(),
+    'usable_cores': batching.cores(),  # by this process
     **_sockets(),
     **_frequency(),
     **_caches(),

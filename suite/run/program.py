@@ -44,6 +44,8 @@ class Build:
   spread: str = 'none'
   # Whether rows that belong together may be on several hosts.
   groups_across_hosts: bool = False
+  # Programs, at most; None: one for each core of the machine.
+  compiled_at_once: int | None = None
 
   def __post_init__(self):
     if self.spread not in SPREADS:
@@ -275,7 +277,7 @@ def _compiled(lowered: dict[str, Any], build: Build) -> dict[str, Any]:
     return stage.compile(compiler_options=dict(build.options) or None)
 
   # In the same order on all hosts, which may share what they find out.
-  threads = min(os.cpu_count() or 1, _MOST_COMPILED)
+  threads = min(build.compiled_at_once or os.cpu_count() or 1, _MOST_COMPILED)
   with futures.ThreadPoolExecutor(threads) as pool:
     return jax.tree.unflatten(structure, pool.map(one, stages))
 

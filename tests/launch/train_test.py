@@ -13,6 +13,7 @@ import time
 from typing import ClassVar
 from unittest import mock
 
+from absl import flags
 from absl.testing import absltest, flagsaver, parameterized
 from array_record.python import array_record_module as array_record
 import jax
@@ -138,6 +139,16 @@ class RefusalTest(parameterized.TestCase):
     self.assertEqual((done.returncode, done.stdout), (2, ''))
     self.assertLen(done.stderr.strip().splitlines(), 1)
     self.assertStartsWith(done.stderr, "error: Unknown benchmark 'resnt'")
+
+  @parameterized.parameters('a\x07b', 'a\udcffb', '../acme', '/acme')
+  def test_a_name_that_the_audit_refuses_is_refused_at_its_flag(self, name):
+    with (
+      self.assertRaisesRegex(
+        flags.IllegalFlagValueError, 'submission_org=.* no path'
+      ),
+      flagsaver.flagsaver(),
+    ):
+      train.FLAGS.submission_org = name
 
   def test_an_unknown_flag_is_a_refusal_too(self):
     done = processes.run('launch.train', '--benchmrk=resnet')

@@ -10,7 +10,14 @@ from suite import rounds
 from suite.benchmark import Benchmark, Size
 from suite.files import is_number
 from suite.hparams import Division
-from suite.log_keys import DRAFT, MADE, STATUSES, UNITS
+from suite.log_keys import (
+  DRAFT,
+  MADE,
+  STATUSES,
+  UNITS,
+  is_path,
+  is_safe,
+)
 from suite.results.audit import evidence, official
 from suite.results.audit.findings import ERROR, WARNING, Finding, show
 from suite.results.audit.log import Log
@@ -330,7 +337,7 @@ def _text(log: Log, key: str, claim: Claim) -> Iterator[Finding]:
     yield log.warning(log.line(key), text, 'submission')
   elif not isinstance(value, str) or not value.strip():
     yield _refused(log, key, f'expected a text as {key}', 'submission')
-  elif not value.isprintable() or _is_path(value):
+  elif not is_safe(value):
     text = f'expected {key} without control characters and without paths'
     yield _refused(log, key, text, 'safe text')
 
@@ -344,16 +351,9 @@ def _paths(log: Log) -> Iterator[Finding]:
   if not value.isprintable():
     text = f'expected {key} without control characters'
     yield _refused(log, key, text, 'safe text')
-  elif _is_path(value):
+  elif is_path(value):
     text = f'expected {key} inside the submission, got {show(value)}'
     yield log.warning(log.line(key), text, 'safe text')
-
-
-def _is_path(text: str) -> bool:
-  parts = text.replace('\\', '/').split('/')
-  return text.startswith(('/', '\\', '~')) or any(
-    part in ('.', '..') for part in parts
-  )
 
 
 def _refused(log: Log, key: str, text: str, rule: str) -> Finding:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pathlib
 import shutil
 from unittest import mock
 
@@ -245,6 +246,28 @@ class BatchesTest(parameterized.TestCase):
 
   def test_there_is_a_thread_for_a_core_up_to_a_limit(self):
     self.assertBetween(batching.default_threads(), 1, 16)
+
+
+class CoresTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({}, None),
+    ({'': 'max 100000'}, None),
+    ({'': '100000 100000'}, 1),
+    ({'a/b': '250000 100000', 'a': '150000 100000', '': 'max 100000'}, 2),
+    ({'a/b': '50000 100000'}, 1),
+    ({'a/b': 'nonsense'}, None),
+    ({'a/other': '100000 100000'}, None),
+  )
+  def test_they_are_those_of_affinity_and_groups(self, quotas, least):
+    directory = pathlib.Path(self.create_tempdir().full_path)
+    (directory / 'proc' / 'self').mkdir(parents=True)
+    (directory / 'proc/self/cgroup').write_text('1:cpu:/v1\n0::/a/b\n')
+    for group, quota in quotas.items():
+      (directory / 'groups' / group).mkdir(parents=True, exist_ok=True)
+      (directory / 'groups' / group / 'cpu.max').write_text(quota)
+    with mock.patch.object(os, 'sched_getaffinity', return_value=range(8)):
+      found = batching.cores(str(directory / 'proc'), str(directory / 'groups'))
+    self.assertEqual(found, least or 8)
 
 
 if __name__ == '__main__':
