@@ -10,6 +10,7 @@ checkers of logs and of seeds as well, so that false alarms stand out: what they
 accept and the audit does not is to be a defect that can be named.
 """
 
+from collections.abc import Sequence
 import json
 import logging as python_logging
 import os
@@ -22,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from mlperf_logging.compliance_checker import mlp_compliance
 from mlperf_logging.package_checker import seed_checker
+from mlperf_logging.rcp_checker import rcp_checker
 
 from suite.results import audit
 from suite.results.audit.record import TOKEN
@@ -80,7 +82,8 @@ def _judge(root: pathlib.Path) -> None:
 def _accepted(folder: pathlib.Path, found: audit.SetAudit) -> bool:
   """Whether the official tools accept a set; a traceback is a refusal.
 
-  They allow as many failed runs as are left out as the slowest.
+  They allow as many failed runs as are left out as the slowest, and ask for
+  seeds and for the convergence of the reference in Closed.
   """
   ruleset = found.ruleset or ''
   paths = [str(path) for path in folder.glob('result_*.txt')]
@@ -94,11 +97,26 @@ def _accepted(folder: pathlib.Path, found: audit.SetAudit) -> bool:
       failed += not mlp_compliance.main(path, config, checker)[0]
     except Exception:  # whatever it dies of
       failed += 1
+  name = found.name or ''
+  if failed > store.official_dropped(name):
+    return False
+  if len(paths) != store.official_runs(name):
+    return False
+  closed = all(run.claim.closed for run in found.runs.values())
+  return not closed or _rest_accepted(folder, ruleset, paths)
+
+
+def _rest_accepted(
+  folder: pathlib.Path, ruleset: str, paths: Sequence[str]
+) -> bool:
+  """Whether the checkers of whole sets accept one; a traceback is a refusal."""
   try:
-    seeds = seed_checker.SeedChecker(ruleset).check_seeds(paths)
+    converged, *_ = rcp_checker.check_directory(
+      str(folder), 'training', ruleset, False, False, rcp_pass='pruned_rcps'
+    )
+    return converged and seed_checker.SeedChecker(ruleset).check_seeds(paths)
   except Exception:
-    seeds = False
-  return bool(seeds) and failed <= store.official_dropped(found.name or '')
+    return False
 
 
 def _olympic(folder: pathlib.Path) -> float | None:

@@ -13,7 +13,8 @@ from suite.results.audit.record import Record
 
 _NUMBERS = 'epoch numbers'  # the rule of places, by samples too
 _ONCE = ('init_stop', 'run_start', 'run_stop')
-_ABORTED = ('aborted', 'abort')  # as the official library writes it, and others
+# As the official library writes it, and others.
+_ABORTED = ('aborted', 'abort', 'fail', 'failed')
 # Events from several threads may swap by less than this; a changed clock or
 # unit moves them by more.
 JITTER_MS = 1000.0
@@ -112,6 +113,9 @@ def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
       closes = not claim.ours and key.endswith('_stop')
       after = stopped < number
       harmless = idle or closes if after else _early_eval(log, claim, key)
+      # Others write the records of startup by another program, at any time.
+      apart = key == 'run_start' and log.first(before).line < record.line
+      harmless = harmless or (apart and not claim.ours)
       make = log.warning if harmless else log.error
       yield make(record.line, text, 'order')
       told.add(key)

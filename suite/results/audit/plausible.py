@@ -9,6 +9,7 @@ import itertools
 import math
 import statistics
 import time
+from typing import NamedTuple
 
 from suite import rounds
 from suite.files import is_number
@@ -78,61 +79,74 @@ def _dates(log: Log, claim: Claim) -> Iterator[Finding]:
     yield log.warning(start.line, text, DATES)
 
 
+class _Block(NamedTuple):
+  """A block of training, from its first start to its stop."""
+
+  start: Record
+  stop: Record
+  starts: int  # some log one for each of its epochs
+
+  @property
+  def took(self) -> float:
+    """Returns the milliseconds."""
+    return self.stop.time_ms - self.start.time_ms
+
+
 def _blocks(log: Log) -> Iterator[Finding]:
   """Blocks take time, and follow each other without holes."""
-  spans = list(_spans(resumes.course_of(log, 'block_start', 'block_stop')))
-  if len(spans) >= _MANY and all(a.time_ms == b.time_ms for a, b in spans):
-    text = f'expected blocks that take time, got {len(spans)} of 0 ms'
-    yield log.error(spans[0][0].line, text, _RULE)
-  yield from _short(log, spans)
+  blocks = list(_of(resumes.course_of(log, 'block_start', 'block_stop')))
+  if len(blocks) >= _MANY and not any(block.took for block in blocks):
+    text = f'expected blocks that take time, got {len(blocks)} of 0 ms'
+    yield log.error(blocks[0].start.line, text, _RULE)
+  yield from _short(log, blocks)
   holes = [
-    after
-    for (before, _), (after, _) in itertools.pairwise(spans)
-    if _hole(before.metadata, after.metadata)
+    after.start
+    for before, after in itertools.pairwise(blocks)
+    if _hole(before, after)
   ]
-  if len(holes) >= _MANY and 2 * len(holes) >= len(spans) - 1:
+  if len(holes) >= _MANY and 2 * len(holes) >= len(blocks) - 1:
     text = 'expected blocks that follow each other, got holes between'
-    text += f' {len(holes)} of {len(spans)}'
+    text += f' {len(holes)} of {len(blocks)}'
     yield log.error(holes[0].line, text, _RULE)
 
 
-def _short(
-  log: Log, spans: Sequence[tuple[Record, Record]]
-) -> Iterator[Finding]:
+def _short(log: Log, blocks: Sequence[_Block]) -> Iterator[Finding]:
   """One block took far less time than all others that are as long."""
-  epochs = [show(start.metadata.get('epoch_count')) for start, _ in spans]
-  took = [
-    stop.time_ms - start.time_ms
-    for (start, stop), each in zip(spans, epochs, strict=True)
+  epochs = [show(block.start.metadata.get('epoch_count')) for block in blocks]
+  alike = [
+    block
+    for block, each in zip(blocks, epochs, strict=True)
     if each == statistics.mode(epochs)
   ]
-  if len(took) < _BLOCKS:
+  if len(alike) < _BLOCKS:
     return
-  usual = statistics.median(took)
-  least, *others = sorted(took)
-  if least < _SHORT * usual and others[0] > _STEADY * usual:
-    stop = next(b for a, b in spans if b.time_ms - a.time_ms == least)
+  usual = statistics.median(block.took for block in alike)
+  least, second, *_ = sorted(alike, key=lambda block: block.took)
+  if least.took < _SHORT * usual and second.took > _STEADY * usual:
     text = f'expected about {usual / 1000:.4g} s as of the other blocks'
-    yield log.warning(stop.line, f'{text}, got {least / 1000:.4g} s', _RULE)
+    text += f', got {least.took / 1000:.4g} s'
+    yield log.warning(least.stop.line, text, _RULE)
 
 
-def _spans(course: Sequence[Record]) -> Iterator[tuple[Record, Record]]:
-  start: Record | None = None
+def _of(course: Sequence[Record]) -> Iterator[_Block]:
+  starts: list[Record] = []
   for record in course:
     if record.key == 'block_start':
-      start = record
-    elif record.key == 'block_stop' and start:
-      yield start, record
-      start = None
+      starts.append(record)
+    elif starts:
+      yield _Block(starts[0], record, len(starts))
+      starts = []
 
 
-def _hole(before: Mapping, after: Mapping) -> bool:
+def _hole(before: _Block, after: _Block) -> bool:
   """Returns whether at least half a block is missing between two."""
-  first, count = before.get('first_epoch_num'), before.get('epoch_count')
-  following = after.get('first_epoch_num')
+  said = before.start.metadata
+  first, count = said.get('first_epoch_num'), said.get('epoch_count')
+  following = after.start.metadata.get('first_epoch_num')
   if not all(map(is_number, (first, count, following))) or count <= 0:
     return False
-  return following - first - count >= 0.5 * count
+  whole = count * before.starts
+  return following - first - whole >= 0.5 * whole
 
 
 def _evals_in_blocks(log: Log) -> Iterator[Finding]:

@@ -119,6 +119,15 @@ class PlausibleTest(audit_logs.LogTestCase):
     found = audit.examine_log(self.path, ruleset='4.0.0').findings
     self.assert_found(found, 'dates', 'after that had ended', audit.WARNING)
 
+  def test_a_block_may_be_started_once_for_each_of_its_epochs(self):
+    events = submissions.events()
+    for start in _every(events, 'block_start'):
+      place = events.index(start)
+      count, start.metadata['epoch_count'] = start.metadata['epoch_count'], 1
+      events[place:place] = [copy.deepcopy(start) for _ in range(count - 1)]
+    texts = [finding.text for finding in self.check(events)]
+    self.assertEmpty([text for text in texts if 'holes' in text])
+
   def test_a_quality_may_be_logged_again_with_fewer_digits(self):
     events = submissions.events()
     last = _every(events, 'eval_accuracy')[-1]
@@ -210,6 +219,41 @@ class TimesTest(audit_logs.LogTestCase):
     self.assertGreaterEqual(len(evals), 9)
     found = audit.examine_set(folder, ruleset='4.0.0').findings
     self.assert_found(found, 'clones', text)
+
+
+class OthersTest(audit_logs.LogTestCase):
+  """Sets of others that are untidy, and whose times are sound."""
+
+  def examine(self, change):
+    folder = self.directory / 'set'
+    folder.mkdir()
+    for run in range(5):
+      events = submissions.events(run=run)
+      change(run, events)
+      audit_logs.write(folder / f'result_{run}.txt', events)
+    found = audit.examine_set(folder, ruleset='4.0.0').findings
+    self.assertEmpty([*map(str, audit.errors(found))])
+    return found
+
+  def test_startup_may_be_written_another_day(self):
+    """By a program that adds its records to logs that are there."""
+
+    def change(run, events):
+      for key in ('init_start', 'init_stop'):
+        find(events, key).time_ms += 6 * 86_400_000
+
+    text = 'run_start after init_stop'
+    self.assert_found(self.examine(change), 'order', text, audit.WARNING)
+
+  @parameterized.parameters('abort', 'fail')
+  def test_a_run_that_failed_has_words_of_its_own(self, status):
+    def change(run, events):
+      if run == 2:
+        find(events, 'run_stop').metadata['status'] = status
+        _every(events, 'eval_accuracy')[-1].value = 0.75
+
+    text = 'counts as the slowest'
+    self.assert_found(self.examine(change), 'converged', text, audit.WARNING)
 
 
 if __name__ == '__main__':
