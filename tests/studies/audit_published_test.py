@@ -1,11 +1,12 @@
 """The study of published rounds, on a round that the test writes."""
 
-import contextlib
-import io
+import os
+import subprocess
+import sys
 
-from absl.testing import absltest, flagsaver
+from absl.testing import absltest
 
-from studies import audit_published as study
+from suite import files
 from tests.suite.results import submissions
 from tests.suite.results.audit import audit_logs
 from tests.suite.results.audit.audit_logs import find
@@ -21,13 +22,13 @@ class AuditPublishedTest(absltest.TestCase):
     events = submissions.events(run=0)
     find(events, 'cache_clear').value = False
     audit_logs.write(root / 'second' / 'resnet' / 'result_0.txt', events)
-    out = io.StringIO()
-    with (
-      contextlib.redirect_stdout(out),
-      flagsaver.flagsaver(official=True, ruleset='4.0.0'),
-    ):
-      study.main(['', str(root)])
-    found = out.getvalue()
+    script = os.path.join(files.ROOT, 'studies', 'audit_published.py')
+    found = subprocess.run(
+      [sys.executable, script, '--official', '--ruleset=4.0.0', root],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout
     self.assertIn('second/resnet (officially accepted): error', found)
     self.assertIn('2 sets, 1 with an error (1 officially accepted); ', found)
     self.assertIn('2 scored, 0 otherwise', found)
