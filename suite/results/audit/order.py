@@ -12,8 +12,6 @@ from suite.results.audit.log import Log
 from suite.results.audit.record import Record
 
 _NUMBERS = 'epoch numbers'  # the rule of places, by samples too
-_TRAINS = ('block_', 'epoch_')
-_LATE = 'evals on the clock'  # the rule of evals after training and run_stop
 _ONCE = ('init_stop', 'run_start', 'run_stop')
 # As the official library writes it, and others.
 _ABORTED = ('aborted', 'abort', 'fail', 'failed')
@@ -111,7 +109,7 @@ def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
     if text and key not in told:
       # Others' processes may close or begin a block when the clock has stopped:
       # the time is that of run_stop anyway. An eval would come too late.
-      idle = not claim.ours and key.startswith(_TRAINS)
+      idle = not claim.ours and key.startswith(('block_', 'epoch_'))
       closes = not claim.ours and key.endswith('_stop')
       after = stopped < number
       harmless = idle or closes if after else _early_eval(log, claim, key)
@@ -119,10 +117,7 @@ def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
       apart = key == 'run_start' and log.first(before).line < record.line
       harmless = harmless or (apart and not claim.ours)
       make = log.warning if harmless else log.error
-      # Others' time stands, with a fault: the quality was not known in it.
-      late = after and not claim.ours and key.startswith('eval_')
-      late = late and not any(k.startswith(_TRAINS) for k in keys[stopped:])
-      yield make(record.line, text, _LATE if late else 'order')
+      yield make(record.line, text, 'order')
       told.add(key)
 
 
@@ -145,7 +140,7 @@ def _is_training(key: str, claim: Claim) -> bool:
   if key.startswith('eval_'):
     apart = not claim.ours and claim.name in _SCORED_APART
     return not apart and claim.name not in SCORED_AFTERWARDS
-  return key.startswith((*_TRAINS, 'podium_'))
+  return key.startswith(('block_', 'epoch_', 'podium_'))
 
 
 def _settings(log: Log, claim: Claim) -> Iterator[Finding]:

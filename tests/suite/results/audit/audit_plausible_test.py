@@ -5,7 +5,6 @@ import copy
 from absl.testing import absltest, parameterized
 
 from suite.results import audit, published
-from suite.results.scoring import logs
 from tests.suite.results import submissions
 from tests.suite.results.audit import audit_logs
 from tests.suite.results.audit.audit_logs import find
@@ -245,24 +244,6 @@ class OthersTest(audit_logs.LogTestCase):
 
     text = 'run_start after init_stop'
     self.assert_found(self.examine(change), 'order', text, audit.WARNING)
-
-  def test_evals_after_the_clock_are_a_fault_and_leave_the_time(self):
-    folder = self.directory / 'set'
-    submissions.write_set(folder)
-    score = logs.score(str(folder), ruleset='4.0.0').score_seconds
-    for run in range(5):
-      events = submissions.events(run=run)
-      last = events.index(_every(events, 'eval_start')[-1])
-      stop = find(events, 'run_stop')
-      for number, event in enumerate(events[last:], start=1):
-        if event is not stop:
-          event.time_ms = stop.time_ms + 1000 * number
-      audit_logs.write(folder / f'result_{run}.txt', events)
-    found = audit.examine_set(folder, ruleset='4.0.0').findings
-    self.assert_found(found, 'evals on the clock', 'nothing of the run after')
-    late = logs.score(str(folder), ruleset='4.0.0')
-    self.assertEqual(late.score_seconds, score)
-    self.assertIsNotNone(late.reason)
 
   @parameterized.parameters('abort', 'fail')
   def test_a_run_that_failed_has_words_of_its_own(self, status):
