@@ -12,6 +12,7 @@ from suite.results.audit.log import Log
 from suite.results.audit.record import Record
 
 _NUMBERS = 'epoch numbers'  # the rule of places, by samples too
+_BEGUN = ('block_', 'epoch_', 'eval_start')
 _ONCE = ('init_stop', 'run_start', 'run_stop')
 # As the official library writes it, and others.
 _ABORTED = ('aborted', 'abort', 'fail', 'failed')
@@ -107,9 +108,9 @@ def _sequence(log: Log, claim: Claim) -> Iterator[Finding]:
       late = record.time_ms - log.first('run_stop').time_ms
       text = None if not claim.ours and late <= JITTER_MS else text
     if text and key not in told:
-      # Others' processes may close or begin a block when the clock has stopped:
-      # the time is that of run_stop anyway. An eval would come too late.
-      idle = not claim.ours and key.startswith(('block_', 'epoch_'))
+      # Others' processes may close or begin a block or an eval when the clock
+      # has stopped: the time is that of run_stop anyway. A quality comes late.
+      idle = not claim.ours and key.startswith(_BEGUN)
       closes = not claim.ours and key.endswith('_stop')
       after = stopped < number
       harmless = idle or closes if after else _early_eval(log, claim, key)

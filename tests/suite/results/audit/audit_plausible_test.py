@@ -245,6 +245,20 @@ class OthersTest(audit_logs.LogTestCase):
     text = 'run_start after init_stop'
     self.assert_found(self.examine(change), 'order', text, audit.WARNING)
 
+  def test_training_and_evals_may_go_on_when_the_clock_has_stopped(self):
+    """As on machines that train on while an eval is scored."""
+
+    def change(run, events):
+      after = [find(events, key, -1) for key in ('block_start', 'eval_start')]
+      stop = find(events, 'run_stop')
+      place = events.index(stop) + 1
+      for event in map(copy.deepcopy, after):
+        event.time_ms = stop.time_ms + 2000
+        events.insert(place, event)
+
+    text = 'nothing of the run after run_stop, got'
+    self.assert_found(self.examine(change), 'order', text, audit.WARNING)
+
   @parameterized.parameters('abort', 'fail')
   def test_a_run_that_failed_has_words_of_its_own(self, status):
     def change(run, events):
