@@ -5,9 +5,7 @@ from unittest import mock
 import jax.numpy as jnp
 
 from models import gnmt
-from models.parts import lstm
 from suite.benchmarks import broken as variants
-from suite.benchmarks.gnmt import task
 
 
 def _no_attention():
@@ -16,16 +14,6 @@ def _no_attention():
 
   def broken(self, x, memory, keys, mask):
     return call(self, jnp.zeros_like(x), memory, jnp.zeros_like(keys), mask)
-
-  return mock.patch.object(gnmt.Attention, '__call__', broken)
-
-
-def _no_memory_mask():
-  """Attends to padding as well, in training and in evals."""
-  call = gnmt.Attention.__call__
-
-  def broken(self, x, memory, keys, mask):
-    return call(self, x, memory, keys, jnp.ones_like(mask))
 
   return mock.patch.object(gnmt.Attention, '__call__', broken)
 
@@ -62,36 +50,10 @@ def _no_shift():
   return mock.patch.object(gnmt, 'token_losses', broken)
 
 
-def _no_forget_gate():
-  """Cells forget all: what a place leaves is of that place alone."""
-  activated = lstm._activated
-
-  def broken(gates):
-    i, f, g, o = jnp.split(activated(gates), 4, axis=-1)
-    return jnp.concatenate([i, jnp.zeros_like(f), g, o], axis=-1)
-
-  return mock.patch.object(lstm, '_activated', broken)
-
-
-def _mean_over_tokens():
-  """The loss of a token, not of a sentence."""
-  loss = task.GNMTTask.loss
-
-  def broken(self, params, stats, batch, key):
-    value, rest = loss(self, params, stats, batch, key)
-    tokens = (batch['target'][:, 1:] != gnmt.PAD).sum(axis=1)
-    return value / jnp.maximum(tokens.mean(), 1.0), rest
-
-  return mock.patch.object(task.GNMTTask, 'loss', broken)
-
-
 VARIANTS = {
   **variants.usual('base_learning_rate'),
   'no attention': variants.within(_no_attention),
-  'no memory mask': variants.within(_no_memory_mask),
   'no encoder': variants.within(_no_encoder),
   'memory reversed': variants.within(_memory_reversed),
   'labels not shifted': variants.within(_no_shift),
-  'no forget gate': variants.within(_no_forget_gate),
-  'loss by token': variants.within(_mean_over_tokens),
 }
