@@ -80,7 +80,7 @@ def _judge(root: pathlib.Path) -> None:
 
 
 def _accepted(folder: pathlib.Path, found: audit.SetAudit) -> bool:
-  """Whether the official tools accept a set; a traceback is a refusal.
+  """Returns whether the official tools accept a set; a traceback is a no.
 
   They allow as many failed runs as are left out as the slowest, and ask for
   seeds and for the convergence of the reference in Closed.
@@ -109,7 +109,7 @@ def _accepted(folder: pathlib.Path, found: audit.SetAudit) -> bool:
 def _rest_accepted(
   folder: pathlib.Path, ruleset: str, paths: Sequence[str]
 ) -> bool:
-  """Whether the checkers of whole sets accept one; a traceback is a refusal."""
+  """Asks the checkers of whole sets; a traceback is a refusal."""
   try:
     converged, *_ = rcp_checker.check_directory(
       str(folder), 'training', ruleset, False, False, rcp_pass='pruned_rcps'
@@ -132,7 +132,7 @@ def _olympic(folder: pathlib.Path) -> float | None:
 
 
 def _minutes(path: pathlib.Path) -> float | None:
-  """Of one log, by its first run_start and run_stop; None: it failed."""
+  """Minutes from the first run_start to the first run_stop; None: it failed."""
   ends = {}
   with path.open(errors='replace') as file:
     for line in file:

@@ -204,7 +204,7 @@ def _end(log: Log, claim: Claim, found: Sequence[Eval]) -> Iterator[Finding]:
   if stop is None or not found or claim.name in SCORED_AFTERWARDS:
     return
   last = found[-1]
-  (record,) = (r for r in log.of('eval_accuracy') if r.line == last.line)
+  record = next(r for r in log.of('eval_accuracy') if r.line == last.line)
   for unit in UNITS:
     at, expected = stop.metadata.get(unit), record.metadata.get(unit)
     if not is_number(at) or not is_number(expected):

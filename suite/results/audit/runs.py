@@ -247,7 +247,8 @@ class _Folder:
       elif times and times in courses:
         other, what = courses[times], 'the same times and qualities'
       elif qualities in scored and (
-        max(_fine(qualities), len({*qualities}) - _COURSE + _MANY) >= _MANY
+        _fine(qualities) >= _MANY
+        or len({*qualities}) >= _COURSE
         or several[qualities] == len(self._runs) >= _MANY
       ):
         other = scored[qualities]

@@ -109,7 +109,7 @@ class ClicksSpecTest(spec_table.SpecTest):
     self.assertAlmostEqual(numbers.std(), 3**-0.5, delta=3 * numbers.size**-0.5)
 
   def assert_tables_start_uniform(self, params):
-    """Of a task with `NARROW` tables: one of 3,000 rows, the others of 60."""
+    """Checks `NARROW` tables: one of 3,000 rows, the others of 60."""
     small = params['whole']['small']
     self.assertEqual(small.shape, (25 * 60, 16))
     self.assert_uniform(small, 60**-0.5)

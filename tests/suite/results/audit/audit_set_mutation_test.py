@@ -1,7 +1,7 @@
 """Faults in sets of any official benchmark are found as what they are.
 
-The sets are made of the least that the rules ask for, each with other seeds,
-times and qualities; the faults are in places that are drawn.
+The sets are made of the least that the rules ask for, each run with another
+seed and other times; the faults are in places that are drawn.
 """
 
 import copy
