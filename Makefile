@@ -64,6 +64,16 @@ COMPILE_BERT := $(COMPILE) --benchmark=bert --size=reference \
 	--hp=base_learning_rate=3.5e-3 --hp=training_steps=700 \
 	--hp=beta_1=0.62 --hp=beta_2=0.9 --hp=samples_per_row=8 \
 	--hp=mean_samples_per_row=2.0 --hp=eval_batch_size=1024
+COMPILE_GNMT := $(COMPILE) --benchmark=gnmt --size=reference \
+	--hp=compute_dtype=bfloat16 --hp=global_batch_size=8192 \
+	--hp=base_learning_rate=4e-3 --hp=remain_steps=2259 \
+	--hp=decay_interval=283 --hp=max_sequence_length=75 \
+	--hp=eval_batch_size=3072
+COMPILE_RNNT := $(COMPILE) --benchmark=rnnt --size=reference \
+	--hp=compute_dtype=bfloat16 --hp=global_batch_size=2048 \
+	--hp=joint_block=4 --hp=eval_batch_size=512
+COMPILE_UNET3D := $(COMPILE) --benchmark=unet3d --size=reference \
+	--hp=compute_dtype=bfloat16 --model_axis=8
 COMPILE_MINIGO := $(COMPILE) --benchmark=minigo --size=reference \
 	--hp=compute_dtype=bfloat16
 PODS := v5e-256,v5p-512,v6e-256
@@ -103,6 +113,13 @@ scale-table: $(COMPILE_VENV)/.done ## Compile for pods and clusters into docs/sc
 	$(COMPILE_DLRM) --section=dlrm-dcnv2-gpu --benchmark=dlrm_dcnv2 \
 	  --system=h100-64
 	$(COMPILE_BERT) --section=bert --system=v5e-256,v5p-512,h100-64
+	$(COMPILE_GNMT) --section=gnmt --system=v5e-256,h100-64
+	$(COMPILE_RNNT) --section=rnnt --system=v5e-256,h100-64
+	$(COMPILE_UNET3D) --section=unet3d --system=v5p-512 \
+	  --hp=global_batch_size=64 --hp=last_batch=padded \
+	  --hp=eval_batch_size=256
+	$(COMPILE_UNET3D) --section=unet3d-gpu --system=h100-64 \
+	  --hp=eval_batch_size=64
 	$(COMPILE_MINIGO) --section=minigo-pod --system=v5e-256 \
 	  --hp=concurrent_games=16384 --hp=eval_batch_size=512
 	$(COMPILE_MINIGO) --section=minigo-gpu --system=h100-64 \

