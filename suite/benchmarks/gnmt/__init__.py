@@ -176,7 +176,6 @@ BENCHMARK = Benchmark(
   name='gnmt',
   runs=10,
   dropped=1,
-  draft=True,
   sizes={
     'reference': Size(
       hparams=Hparams(),
