@@ -9,11 +9,12 @@ import re
 
 from absl.testing import absltest, parameterized
 import jax
+import numpy as np
 import pytest
 
 from suite import benchmark as benchmark_lib
 from suite import hparams
-from suite.run import sharding
+from suite.run import drawn, sharding
 from suite.run.program import abstract_state, check
 from tests import benchmark_runs, ids
 
@@ -182,6 +183,47 @@ class BenchmarksTest(parameterized.TestCase):
       benchmark_lib.get('resnet50')
     with self.assertRaisesRegex(ValueError, "did you mean 'tiny'"):
       benchmark_lib.get('resnet').size('tinny')
+
+
+class DrawnTest(parameterized.TestCase):
+  @ids.each_size()
+  def test_values_are_those_of_fields_that_there_are(self, name, size):
+    task = _task(name, size)
+    specs = [*task.train_specs, *task.eval_specs]
+    declared = {field for spec in specs for field in task.values(spec)}
+    self.assertEmpty(declared - {field for spec in specs for field in spec})
+
+  @ids.each(benchmark_lib.names())
+  def test_batches_have_the_shape_and_the_values_that_are_declared(self, name):
+    task = _task(name, 'tiny')
+    for spec in [*task.train_specs, *task.eval_specs]:
+      rows = drawn.draw(task, spec, seed=0)
+      self.assertEqual(
+        {field: (leaf.shape, leaf.dtype) for field, leaf in rows.items()},
+        {field: (leaf.shape, leaf.dtype) for field, leaf in spec.items()},
+      )
+      self.assertTrue(all(np.isfinite(leaf).all() for leaf in rows.values()))
+      self.assertTrue((rows['weight'] > 0).all())
+      for field, values in task.values(spec).items():
+        if field in rows:
+          low, high = np.asarray(values.low), np.asarray(values.high)
+          self.assertTrue((rows[field] >= low).all(), field)
+          reached = rows[field] <= high - (1 if values.whole else 0)
+          self.assertTrue(reached.all(), field)
+      if spec in task.train_specs:
+        (unit, amount), *_ = task.contents(rows).items()
+        self.assertEqual(unit, 'samples')
+        self.assertGreaterEqual(amount, len(rows['weight']))
+
+  def test_hosts_draw_their_shares_of_a_batch(self):
+    task = _task(benchmark_lib.names()[0], 'tiny')
+    (spec, *_) = task.train_specs
+    whole, half, other = (
+      drawn.draw(task, spec, seed=seed, share=share)
+      for seed, share in ((0, 1), (1, 2), (2, 2))
+    )
+    self.assertEqual(len(whole['weight']), 2 * len(half['weight']))
+    self.assertFalse(jax.tree.all(jax.tree.map(np.array_equal, half, other)))
 
 
 if __name__ == '__main__':

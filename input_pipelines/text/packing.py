@@ -112,6 +112,23 @@ def _first_fit(sides: np.ndarray, room: tuple[int, int]) -> np.ndarray:
   return row
 
 
+def shared_evenly(
+  shape: tuple[int, int], sequences: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Rows [R, L] full of so many equal sequences, whatever their tokens are.
+
+  Returns:
+    The number of each token's sequence in its row, from 1, and its place in
+    that sequence, both int32 [R, L].
+  """
+  place = np.arange(shape[1], dtype=np.int32)
+  number, within = np.divmod(place, -(-shape[1] // sequences))
+  return (
+    np.broadcast_to(1 + number, shape).copy(),
+    np.broadcast_to(within, shape).copy(),
+  )
+
+
 def deal(counts: np.ndarray, batches: int, samples: int) -> list[np.ndarray]:
   """Rows with so many samples each -> those of every batch, as many samples.
 

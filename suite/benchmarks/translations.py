@@ -14,6 +14,7 @@ from input_pipelines.translation import read as translation
 from suite.benchmark import DataSet
 from suite.metrics import bleu
 from suite.run import blocks, sharding
+from suite.run.drawn import Values
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.supervised import SupervisedTask
 from suite.run.task import Facts, Spec, batch_spec
@@ -53,6 +54,26 @@ class TranslationTask(SupervisedTask):
       batch_spec(hp.eval_batch_size, source=(np.int32, length), id=np.int32)
       for length in hp.eval_lengths
     ]
+
+  def values(self, spec):
+    """See Task; sentences fill their rows, and words of a text are skewed."""
+    words = Values(1, self._hp.subwords, skewed=True)
+    return {
+      **dict.fromkeys(translation.SIDES, words),
+      'id': Values(0, self._data.eval_samples),
+    }
+
+  def fitted(self, rows):
+    """See Task."""
+    if 'target' not in rows:
+      return rows
+    weight = self.weigh(rows['target']).astype(rows['weight'].dtype)
+    return {**rows, 'weight': weight}
+
+  def contents(self, rows):
+    """See Task."""
+    tokens = sum(int((rows[side] != 0).sum()) for side in translation.SIDES)
+    return {**super().contents(rows), 'tokens': float(tokens)}
 
   def plan(self, lengths: np.ndarray) -> buckets.Plan:
     """Batches of pairs of so many tokens a side, int [N, 2]."""

@@ -13,6 +13,7 @@ import optax
 
 from suite.run import accumulation, held
 from suite.run.blocks import Block
+from suite.run.drawn import Rows, Values
 from suite.run.feed import Data, Feed, Maker
 from suite.run.sharding import Layout
 
@@ -190,6 +191,23 @@ class Task(abc.ABC):
     """
     del directory
     return Facts()
+
+  def values(self, spec: Spec) -> Mapping[str, Values]:
+    """Values of fields of a batch of that spec, where they matter to a step.
+
+    Its speed is measured without data too, on what `drawn.draw` makes of them.
+    Fields that this batch lacks are ignored.
+    """
+    del spec
+    return {}
+
+  def fitted(self, rows: Rows) -> Rows:
+    """Drawn rows, with fields that depend on each other as in data."""
+    return rows
+
+  def contents(self, rows: Rows) -> dict[str, float]:
+    """Amounts that the rows of a training batch hold, 'samples' first."""
+    return {'samples': float((rows['weight'] > 0).sum())}
 
   def shared_by(self, devices: int) -> 'Task':
     """The same task, with batches that so many devices can share.

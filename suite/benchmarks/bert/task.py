@@ -5,9 +5,11 @@ import copy
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from input_pipelines.reading import batching
+from input_pipelines.text import packing
 from input_pipelines.wikipedia import read as wikipedia
 from models import bert
 from models.parts import attention
@@ -16,6 +18,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.bert import METRIC, Hparams, names
 from suite.metrics import mean
 from suite.run import blocks, lamb, optimizers, sharding
+from suite.run.drawn import ONE, Values
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.supervised import SupervisedTask
 from suite.run.task import Batch, Facts, PyTree, State, batch_spec
@@ -75,6 +78,41 @@ class BertTask(SupervisedTask):
     task = copy.copy(self)
     task._share_by(devices)
     return task
+
+  def values(self, spec):
+    """See Task; samples fill their rows, and all predictions are made."""
+    hp = self._hp
+    return {
+      'tokens': Values(1, hp.vocabulary, skewed=True),
+      'types': Values(0, 2),
+      'predicted': Values(0, hp.length),
+      'labels': Values(1, hp.vocabulary, skewed=True),
+      'predicted_weight': ONE,
+      'is_random': Values(0, 2),
+    }
+
+  def fitted(self, rows):
+    """See Task; samples that share a row have equal parts of it."""
+    most = rows['first'].shape[1]
+    share = min(most, max(1, round(self._hp.mean_samples_per_row)))
+    segments, positions = packing.shared_evenly(rows['tokens'].shape, share)
+    number = np.broadcast_to(np.arange(most), rows['first'].shape)
+    first = number * (positions.max() + 1) * (number < share)
+    return {
+      **rows,
+      'segments': segments,
+      'positions': positions,
+      'first': first.astype(np.int32),
+      'sample_weight': (number < share).astype(np.float32),
+      'weight': np.full_like(rows['weight'], share),
+    }
+
+  def contents(self, rows):
+    """See Task."""
+    return {
+      'samples': float(rows['weight'].sum()),
+      'tokens': float((rows['segments'] > 0).sum()),
+    }
 
   def loss(self, params, stats, batch, key):
     """Sum of two mean cross entropies, of tokens and of samples; see Task.

@@ -17,6 +17,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.dlrm import Hparams
 from suite.metrics import auc
 from suite.run import accumulation, blocks, optimizers
+from suite.run.drawn import Values
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.task import Batch, Facts, PyTree, State, Task, batch_spec
 
@@ -81,6 +82,14 @@ class ClicksTask(Task):
       ids=(np.int32, sum(self._lookups)),
       label=np.float32,
     )
+
+  def values(self, spec):
+    """See Task; counts are logarithms, and a few ids make up most clicks."""
+    return {
+      'dense': Values(0.0, 10.0),
+      'ids': Values(0, np.repeat(self._hp.tables, self._lookups), skewed=True),
+      'label': Values(0, 2),
+    }
 
   def _init_optimizer(self, params):
     """A state of each part: only one of them is updated by rows."""

@@ -17,6 +17,7 @@ from suite.benchmarks.minigo import settings as settings_lib
 from suite.benchmarks.minigo.feed import SelfPlayFeed, given_generations
 from suite.benchmarks.minigo.hparams import Hparams
 from suite.run import blocks
+from suite.run.drawn import Values
 from suite.run.feed import Data, Feed, Maker
 from suite.run.sharding import ROWS
 from suite.run.task import (
@@ -60,6 +61,17 @@ class MinigoTask(Task):
     self.rows_set_by = 'train_batch_size'
     self.train_specs = [_positions(hp.train_batch_size, self._settings)]
     self.eval_specs = [batch_spec(hp.eval_batch_size, game=np.int32)]
+
+  def values(self, spec):
+    """See Task."""
+    return {
+      'planes': Values(0, 256),
+      'visits': Values(0, self._hp.num_readouts),
+      'ply': Values(0, self._settings.rules.size**2),
+      'outcome': Values(-1, 2),
+      'symmetry': Values(0, 8),
+      'game': Values(0, self._hp.eval_batch_size),
+    }
 
   def init_model(self, key):
     """See Task; the target is given, so that nothing of it is computed."""

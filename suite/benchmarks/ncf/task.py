@@ -17,6 +17,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.ncf import Hparams
 from suite.metrics import mean
 from suite.run import accumulation, blocks, optimizers
+from suite.run.drawn import Values
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.task import Batch, Facts, PyTree, State, Task, batch_spec
 
@@ -66,6 +67,14 @@ class NcfTask(Task):
         valid=(np.bool_, self._candidates),
       )
     ]
+
+  def values(self, spec):
+    """See Task; of five items four are negatives, which all are as often."""
+    return {
+      'user': Values(0, self._hp.users),
+      'item': Values(0, self._hp.items),
+      'label': Values(0, 2),
+    }
 
   @property
   def _candidates(self) -> int:

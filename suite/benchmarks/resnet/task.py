@@ -15,6 +15,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.resnet import Hparams
 from suite.metrics import mean
 from suite.run import blocks, optimizers
+from suite.run.drawn import Values
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.supervised import SupervisedTask
 from suite.run.task import Batch, Facts, PyTree, State, batch_spec
@@ -45,6 +46,10 @@ class ResNetTask(SupervisedTask):
       [batch_spec(rows, image=image, label=np.int32)]
       for rows in (hp.global_batch_size, hp.eval_batch_size)
     )
+
+  def values(self, spec):
+    """See Task."""
+    return {'image': Values(0, 256), 'label': Values(0, self._hp.classes)}
 
   def loss(self, params, stats, batch, key):
     """Mean cross entropy against smoothed labels, in float32; see Task."""

@@ -22,6 +22,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.rnnt import METRIC, Hparams
 from suite.metrics import wer
 from suite.run import blocks, lamb, sharding
+from suite.run.drawn import Values
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.supervised import SupervisedTask
 from suite.run.task import Batch, Facts, PyTree, State, batch_spec
@@ -101,6 +102,19 @@ class RNNTTask(SupervisedTask):
       )
       for frames in hp.eval_frames
     ]
+
+  def values(self, spec):
+    """See Task; utterances fill the half of their shape, or more."""
+    longest = {'frames': spec['speech'].shape[1]}
+    if 'symbols' in spec:
+      longest['count'] = spec['symbols'].shape[1]
+    return {
+      **{
+        name: Values(-(-most // 2), most + 1) for name, most in longest.items()
+      },
+      'symbols': Values(0, self._hp.pieces),
+      'id': Values(0, self._data.eval_samples),
+    }
 
   def loss(self, params, stats, batch, key):
     """Mean over utterances of minus the log-chance of their texts; see Task.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from input_pipelines.coco import read as coco
@@ -16,6 +17,7 @@ from suite.benchmark import DataSet
 from suite.benchmarks.ssd import EPOCHS, ITERATION, METRIC, Hparams
 from suite.metrics import coco as metric
 from suite.run import blocks
+from suite.run.drawn import Values
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.supervised import SupervisedTask
 from suite.run.task import Batch, Facts, PyTree, State, batch_spec
@@ -78,6 +80,24 @@ class SSDTask(SupervisedTask):
     )
     self.train_specs = [batch_spec(hp.global_batch_size, **how.train_fields)]
     self.eval_specs = [batch_spec(hp.eval_batch_size, **how.eval_fields)]
+
+  def values(self, spec):
+    """See Task."""
+    return {
+      'image': Values(0, 256),
+      'boxes': Values(0.0, 1.0),
+      'labels': Values(0, self._hp.classes),
+      'size': Values(1, 641),
+      'id': Values(0, self._data.eval_samples),
+    }
+
+  def fitted(self, rows):
+    """See Task; the upper left corner of a box is the first one."""
+    if 'boxes' not in rows:
+      return rows
+    corners = rows['boxes'].reshape(*rows['boxes'].shape[:-1], 2, 2)
+    boxes = np.sort(corners, axis=-2).reshape(rows['boxes'].shape)
+    return {**rows, 'boxes': boxes}
 
   def loss(self, params, stats, batch, key):
     """Mean over images of the loss over the matches of each; see Task."""

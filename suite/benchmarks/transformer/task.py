@@ -14,6 +14,7 @@ from suite.benchmarks.transformer import METRIC, Hparams
 from suite.run import optimizers, sharding
 from suite.run.task import Batch, PyTree, State, batch_spec
 
+_PAIRS_PER_ROW = 8  # of WMT in rows of 256 tokens, about
 # Every row of the one matrix moves in every step, so they are the same.
 _OPTIMIZERS = {'adam': optimizers.adam_tf, 'lazy_adam': optimizers.adam_tf}
 
@@ -87,6 +88,24 @@ class TransformerTask(translations.TranslationTask):
     )
     kept = {name: batch[name] for name in ('id', 'weight')}
     return kept | {'tokens': found.tokens[:, 0]}
+
+  def fitted(self, rows):
+    """See Task; where pairs share rows, each fills a part of one."""
+    rows = super().fitted(rows)
+    for side in translation.SIDES:
+      if f'{side}_segment' in rows:
+        segment, position = packing.shared_evenly(
+          rows[side].shape, _PAIRS_PER_ROW
+        )
+        rows |= {f'{side}_segment': segment, f'{side}_position': position}
+    return rows
+
+  def contents(self, rows):
+    """See Task."""
+    found = super().contents(rows)
+    if 'source_segment' in rows:
+      found['samples'] = float(rows['source_segment'].max(axis=1).sum())
+    return found
 
   def plan(self, lengths: np.ndarray) -> buckets.Plan:
     """See TranslationTask."""

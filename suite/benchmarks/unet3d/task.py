@@ -19,6 +19,7 @@ from models.parts.functional import Functional
 from suite.benchmark import DataSet
 from suite.benchmarks.unet3d import METRIC, Hparams
 from suite.run import blocks
+from suite.run.drawn import Values
 from suite.run.feed import Data, Feed, SupervisedFeed
 from suite.run.sharding import DATA, ROWS
 from suite.run.supervised import SupervisedTask
@@ -75,6 +76,15 @@ class UNet3DTask(SupervisedTask):
       )
     ]
     self._share_by(1)
+
+  def values(self, spec):
+    """See Task."""
+    return {
+      'label': Values(0, self._hp.classes),
+      'volume': Values(0, self._data.eval_samples),
+      'slot': Values(0, self._hp.eval_slots),
+      'begins': Values(0, 2),
+    }
 
   def shared_by(self, devices: int) -> 'UNet3DTask':
     """See Task: each place on the data axis has a lane of windows."""
