@@ -27,9 +27,9 @@ from absl import flags as absl_flags
 
 from launch import profiles
 from launch.aot import systems, tables, targets
-from launch.support import cli, run_flags
+from launch.support import chip_batch, cli, run_flags
 from launch.support.live_line import LiveLine
-from suite import files, hparams, names
+from suite import files, names
 from suite.results.report.format import duration
 
 FLAGS = absl_flags.FLAGS
@@ -100,18 +100,13 @@ def main() -> int:
 
 def job(request: run_flags.Request, system: systems.System) -> dict[str, Any]:
   """The worker's job; ValueError for a batch given twice."""
-  hp = names.assignments('hp', FLAGS.hp)
-  if FLAGS.per_chip_batch:
-    name = hparams.batch(request.hparams).name
-    if name in hp:
-      raise ValueError(
-        f'--per_chip_batch and --hp={name} say the same: give one.'
-      )
-    hp[name] = str(FLAGS.per_chip_batch * system.chips)
-  if 'eval_batch_size' not in hp:
-    rows = request.hparams.eval_batch_size
-    ways = max(1, system.devices // FLAGS.model_axis)
-    hp['eval_batch_size'] = str(-(-rows // ways) * ways)
+  hp = chip_batch.changes(
+    names.assignments('hp', FLAGS.hp),
+    request.hparams,
+    FLAGS.per_chip_batch,
+    chips=system.chips,
+    ways=max(1, system.devices // FLAGS.model_axis),
+  )
   return {
     'benchmark': request.benchmark.name,
     'size': request.size_name,

@@ -16,9 +16,9 @@ from absl import flags as absl_flags
 import jax
 
 from input_pipelines.reading import arrays, batching, dataset
-from launch import profiles
 from launch.cluster import (
   attempts,
+  joined,
   ranks,
   resuming,
   supervising,
@@ -208,19 +208,9 @@ def _kept_elsewhere(record: RunRecord, path: str) -> str:
   return f'It is in {kept}; as soon as there is room: {words}'
 
 
-def _join(request: run_flags.Request) -> None:
-  """Joins the other processes, on the platform and with the options asked."""
-  for kept in profiles.apply(request.profile):
-    print(kept, file=sys.stderr)
-  ranks.initialize(supervising.bounds(), FLAGS.expect_devices)
-  ranks.require_platform(FLAGS.platform)
-  _require_options(request.profile.compiler_options)
-  ranks.keep_compiled(FLAGS.compile_cache)
-
-
 def _prepare(request: run_flags.Request) -> Job:
   """Checks all that can be checked; raises ValueError or OSError in words."""
-  _join(request)
+  joined.join(request, supervising.bounds())
   mesh = sharding.make_mesh(FLAGS.model_axis)
   task = request.benchmark.task(
     request.hparams, request.size.data, devices=mesh.shape[sharding.DATA]
@@ -304,19 +294,6 @@ def _checkpoints(
   if position:
     resuming.require_same(position.origin, checkpoints.origin)
   return checkpoints, position is not None
-
-
-def _require_options(options: Mapping[str, Any]) -> None:
-  """ValueError unless the compiler here takes these options."""
-  if not options:
-    return
-  try:
-    jax.jit(lambda: 0).lower().compile(compiler_options=dict(options))
-  except jax.errors.JaxRuntimeError as error:
-    raise ValueError(
-      f'The compiler of {jax.default_backend()} refuses its options: '
-      f'{str(error).partition(": ")[2]}'
-    ) from None
 
 
 def _preflight(job: Job) -> Mapping[str, Any]:

@@ -75,13 +75,17 @@ def memory(parts: Mapping[str, int], system: System) -> Report:
 
   What it takes and gives back in place (donated) is counted once.
   """
-  peak = sum(parts.values()) - 2 * parts['aliased']
-  capacity = system.memory_per_device
+  needed, capacity = peak(parts), system.memory_per_device
   return dict(parts) | {
-    'peak': peak,
+    'peak': needed,
     'capacity': capacity,
-    'fits': peak <= capacity,
+    'fits': needed <= capacity,
   }
+
+
+def peak(parts: Mapping[str, int]) -> int:
+  """Bytes at once, of the parts in `facts`."""
+  return sum(parts.values()) - 2 * parts['aliased']
 
 
 def memory_needed(text: str) -> tuple[float, float] | None:

@@ -106,6 +106,24 @@ def several(text: str) -> list[System]:
   return [get(name) for name in names]
 
 
+def of_devices(device_kind: str, devices: int) -> System | None:
+  """The system of so many devices that JAX calls so; None for unknown ones.
+
+  A part of a slice, or GPUs of which hosts have fewer than all, are none.
+  """
+  for kind, entry in kinds('gpu').items():
+    whole = devices <= GPUS_PER_HOST or not devices % GPUS_PER_HOST
+    if device_kind in entry['device_kinds'] and whole:
+      return get(f'{kind}-{devices}')
+  for kind, entry in kinds('tpu').items():
+    if device_kind in entry['device_kinds']:
+      for size in entry['slices']:
+        system = get(f'{kind}-{size}')
+        if system.devices == devices:
+          return system
+  return None
+
+
 def kinds(platform: str) -> Mapping[str, Mapping]:
   """Kinds of chips of 'tpu' or 'gpu', and what is known of each."""
   return _table()[platform]

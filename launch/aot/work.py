@@ -8,6 +8,7 @@ or between dilated numbers are not counted.
 
 from collections import Counter
 from collections.abc import Sequence
+import dataclasses
 import json
 import math
 import re
@@ -39,6 +40,29 @@ def operations(module: hlo.Module) -> Counter[str]:
   return counted
 
 
+@dataclasses.dataclass
+class Cost:
+  """What one instruction costs in a run, with all that is inside of it."""
+
+  operations: Counter[str]  # by type
+  bytes: int  # of main memory
+
+
+def costs(module: hlo.Module) -> dict[str, Cost]:
+  """Costs of the instructions that a device runs one after another, by name."""
+  found: dict[str, Cost] = {}
+  last = None
+  for each in module.executed():
+    if not each.fused:
+      moved = each.times * _moved(module, each) if _moves(each) else 0
+      last = found.setdefault(each.instruction.name, Cost(Counter(), 0))
+      last.bytes += moved
+    if last and (done := _operations(each)):
+      dtype, number = done
+      last.operations[dtype] += number * each.times
+  return found
+
+
 def traffic(module: hlo.Module) -> int:
   """Bytes of main memory that one run reads and writes on one device.
 
@@ -48,10 +72,14 @@ def traffic(module: hlo.Module) -> int:
   """
   total = 0
   for each in module.executed():
-    opcode = each.instruction.opcode
-    if not each.fused and opcode not in _FREE and not opcode.endswith('-done'):
+    if not each.fused and _moves(each):
       total += each.times * _moved(module, each)
   return total
+
+
+def _moves(each: hlo.Executed) -> bool:
+  opcode = each.instruction.opcode
+  return opcode not in _FREE and not opcode.endswith('-done')
 
 
 def _operations(each: hlo.Executed) -> tuple[str, int] | None:

@@ -132,21 +132,34 @@ def variables(place: Place, kind: str) -> dict[str, str]:
   """Environment variables that give one process the devices of a point."""
   if place.processes > 1:
     return {}  # launch.local shares them out
+  try:
+    return of_devices(place.devices, kind)
+  except NotFromHere as error:
+    raise ValueError(
+      f'{error}: write a job for each point with --jobs=FILE, and read them '
+      'with --collect=DIR.'
+    ) from None
+
+
+class NotFromHere(ValueError):
+  """A process cannot take some of the devices of its host."""
+
+
+def of_devices(devices: int, kind: str) -> dict[str, str]:
+  """Environment variables that give one process so many devices."""
   if kind == 'cpu':
-    return {'JAX_NUM_CPU_DEVICES': str(place.devices)}
-  if kind == 'gpu':
-    mine = os.environ.get('CUDA_VISIBLE_DEVICES')
-    ours = mine.split(',') if mine else [str(i) for i in range(place.devices)]
-    if len(ours) < place.devices:
-      raise ValueError(
-        f'Expected {place.devices} GPUs, CUDA_VISIBLE_DEVICES has {len(ours)}.'
-      )
-    return {'CUDA_VISIBLE_DEVICES': ','.join(ours[: place.devices])}
-  raise ValueError(
-    f'A process cannot take some of the devices of a {kind} host from here: '
-    'write a job for each point with --jobs=FILE, and read them with '
-    '--collect=DIR.'
-  )
+    return {'JAX_NUM_CPU_DEVICES': str(devices)}
+  if kind != 'gpu':
+    raise NotFromHere(
+      f'A process cannot take some of the devices of a {kind} host from here'
+    )
+  mine = os.environ.get('CUDA_VISIBLE_DEVICES')
+  ours = mine.split(',') if mine else [str(i) for i in range(devices)]
+  if len(ours) < devices:
+    raise ValueError(
+      f'Expected {devices} GPUs, CUDA_VISIBLE_DEVICES has {len(ours)}.'
+    )
+  return {'CUDA_VISIBLE_DEVICES': ','.join(ours[:devices])}
 
 
 def _spots(asked: Asked, size: Size) -> Iterator[tuple[int, int, int]]:

@@ -9,6 +9,9 @@ v0.5 and v0.6 come from an earlier reading, which left failed runs out. v5.0 and
 v5.1 have all sets of Closed, by `launch.score`, with the accelerators of the
 systems' descriptions.
 
+`published_rates.csv` has what runs of single machines logged as throughput,
+which for some counts evals as training; no such logs are of TPUs.
+
 `published_curves.csv` has two kinds. 'efficiency': by accelerators, the share
 of ideal speed-up in time to train that the systems of one submitter and round
 kept, against the smallest of the row. 'epochs': by global batch, how long the
@@ -37,6 +40,11 @@ CURVES_SOURCE = (
   'normalised. Epochs: the means of the reference convergence points in '
   'mlcommons/logging, some from logs.'
 )
+RATES_SOURCE = (
+  'Published, unlike this measurement, which is unverified: the throughput in '
+  'logs of one machine, in mlcommons/training_results_<round>, with the '
+  'batch, number formats and data of that result, and for some with the evals.'
+)
 EFFICIENCY, EPOCHS = 'efficiency', 'epochs'  # kinds of curves
 _SHOWN = 8
 
@@ -50,6 +58,21 @@ class Entry:
   system: str
   accelerators: int | None  # where its name or description tells
   minutes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+  """Throughput of one published result."""
+
+  round: str
+  system: str
+  accelerators: int
+  samples_per_second: float  # of all
+
+  @property
+  def each(self) -> float:
+    """Samples a second and accelerator."""
+    return self.samples_per_second / self.accelerators
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +119,20 @@ def fastest(benchmark: str) -> Entry | None:
   """The fastest published result of a benchmark; None where there is none."""
   found = _results().get(benchmark, ())
   return min(found, key=lambda entry: entry.minutes, default=None)
+
+
+def rates(benchmark: str) -> Sequence[Rate]:
+  """The published rates of a benchmark; () where there are none."""
+  return [
+    Rate(
+      row['round'],
+      row['system'],
+      int(row['accelerators']),
+      float(row['samples_per_second']),
+    )
+    for row in _rows('published_rates.csv')
+    if row['benchmark'] == benchmark
+  ]
 
 
 def curves(benchmark: str, kind: str) -> Sequence[Curve]:

@@ -21,6 +21,24 @@ class SystemsTest(parameterized.TestCase):
       self.assertTrue(system.sources[field], field)
 
   @parameterized.parameters(
+    ('NVIDIA H100 80GB HBM3', 1, 'h100-1'),
+    ('NVIDIA H200', 8, 'h200-8'),
+    ('NVIDIA B200', 64, 'b200-64'),
+    ('TPU v5 lite', 4, 'v5e-4'),
+    ('TPU v5', 4, 'v5p-8'),
+    ('TPU v3', 8, 'v3-8'),
+    ('TPU7x', 128, 'tpu7x-128'),
+  )
+  def test_devices_are_known_by_what_jax_calls_them(self, kind, devices, name):
+    self.assertEqual(systems.of_devices(kind, devices), systems.get(name))
+
+  @parameterized.parameters(
+    ('cpu', 8), ('NVIDIA H100 80GB HBM3', 12), ('TPU v4', 3)
+  )
+  def test_others_and_parts_of_systems_are_none(self, kind, devices):
+    self.assertIsNone(systems.of_devices(kind, devices))
+
+  @parameterized.parameters(
     ('v5e-256', 256, 256, 64, '16x16'),
     ('v5e-8', 8, 8, 1, '2x4'),
     ('v5e-1', 1, 1, 1, '1x1'),

@@ -93,6 +93,20 @@ class OperationsTest(absltest.TestCase):
     self.assertEqual(work.operations(module)['f32'], asked['f32'])
 
 
+class CostsTest(absltest.TestCase):
+  def test_costs_of_instructions_add_up_to_those_of_the_program(self):
+    def loss(x, w):
+      return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, length=5)[0]
+
+    _, module = _compiled(loss, (4, 8), (8, 8))
+    costs = work.costs(module)
+    operations = sum(cost.operations.total() for cost in costs.values())
+    self.assertEqual(operations, work.operations(module).total())
+    moved = sum(cost.bytes for cost in costs.values())
+    self.assertEqual(moved, work.traffic(module))
+    self.assertGreater(sum(cost.bytes > 0 for cost in costs.values()), 1)
+
+
 class TrafficTest(parameterized.TestCase):
   @parameterized.named_parameters(
     # What a gather gives is read and written; and its four indices are read.

@@ -1,0 +1,1 @@
+"""Speed of programs on the devices that are here, measured without training."""
