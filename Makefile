@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-clusters test-gnugo test-tensorflow scale-table \
+.PHONY: help run test test-slow test-clusters test-gnugo test-tensorflow scale-table speed \
 	lint format programs clean
 
 help: ## Say what each target does
@@ -19,6 +19,9 @@ help: ## Say what each target does
 run: $(VENV)/.run ## Install; make a result of the tiny benchmark; report it
 	$(BIN)/python -m launch.prepare_data --dataset=digits
 	$(BIN)/python -m launch.benchmark --benchmark=resnet --size=tiny
+
+speed: $(VENV)/.run ## Measure how fast this machine runs every benchmark, without data
+	$(BIN)/python -m launch.speed --all --size=tiny --json=results/speed.json
 
 test: $(VENV)/.test ## Run the tests, all but those with a target of their own
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile \

@@ -111,7 +111,7 @@ def main() -> int:
     files.claim_directory(os.path.dirname(os.path.abspath(path)))
   spots = asked.spots()
   if spots is not None:
-    return _told(asked.measured(spots), before)
+    return _told(asked.measured(spots, _keep), before)
   request = run_flags.request()
   # Here, so that whoever only asks does not wait for JAX.
   from launch.speeds import one
@@ -130,11 +130,9 @@ def _told(points: Sequence[Point], before: Sequence[Sequence[Point]]) -> int:
   changes = speed.compare(points, before[-1]) if before else []
   if changes:
     print('\n'.join(['', *fmt.columns(report.changed(changes))]))
-  command = ['python', '-m', 'launch.speed', *sys.argv[1:]]
-  if FLAGS.json:
-    speed.write(FLAGS.json, points, command)
+  _keep(points)
   if FLAGS.page:
-    html = report.page(points, before, changes, command)
+    html = report.page(points, before, changes, _command())
     files.write_text(FLAGS.page, html)
   failed = any(point['failed'] for point in points)
   worse = [change for change in changes if change.is_worse]
@@ -142,6 +140,15 @@ def _told(points: Sequence[Point], before: Sequence[Sequence[Point]]) -> int:
     slower = ', '.join(change.name for change in worse)
     print(f'SLOWER: {slower}')
   return 1 if failed or worse else 0
+
+
+def _keep(points: Sequence[Point]) -> None:
+  if FLAGS.json:
+    speed.write(FLAGS.json, points, _command())
+
+
+def _command() -> list[str]:
+  return ['python', '-m', 'launch.speed', *sys.argv[1:]]
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """The points that flags of `launch.speed` ask for, where they are several."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
 import sys
 from typing import Any
@@ -44,16 +44,20 @@ def spots() -> list[Spot] | None:
   ]
 
 
-def measured(asked: Sequence[Spot]) -> list[Point]:
-  """Measures points and tells each as it comes."""
+def measured(
+  asked: Sequence[Spot], keep: Callable[[Sequence[Point]], None]
+) -> list[Point]:
+  """Measures points, tells each as it comes, and keeps those so far."""
   line, found = LiveLine(sys.stdout), []
-  for number, point in enumerate(points.measured(asked, FLAGS.limit)):
-    if number + 1 < len(asked):
-      line.keep(report.short(point))
-      line.show(f'{speed.title(asked[number + 1].about)} ...')
-    else:
-      line.keep(report.short(point))
+  waiting = [f'{speed.title(spot.about)} ...' for spot in asked]
+  line.show(waiting[0])
+  for point, following in zip(
+    points.measured(asked, FLAGS.limit), [*waiting[1:], ''], strict=True
+  ):
     found.append(point)
+    keep(found)
+    line.keep(report.short(point))
+    line.show(following)
   return found
 
 
@@ -101,7 +105,10 @@ def _spot(benchmark: str, swept: Sequence[str], devices: int | None) -> Spot:
   size = benchmark_lib.get(benchmark).size(FLAGS.size)
   batch = hparams.batch(size.hparams)
   given = names.assignments('hp', FLAGS.hp)
-  has_batch = batch.name in given or any(PER_CHIP in each for each in swept)
+  names_batch = f'--{PER_CHIP}=', f'--hp={batch.name}='
+  has_batch = batch.name in given or any(
+    each.startswith(names_batch) for each in swept
+  )
   arguments = [*_shared(), f'--benchmark={benchmark}', *swept]
   environment: Mapping[str, str] = {}
   per_chip = FLAGS.per_chip_batch

@@ -105,6 +105,7 @@ def measure(
     # Between rounds the steps under way end unseen; so the next ones tell
     # nothing, unless they are so slow that the time between is nothing.
     skipped = IN_FLIGHT + 1 if several or size > _SHORT else 0
+    size = max(size, skipped)
     more = 1
     while more:
       rounds.append([*itertools.islice(stream, skipped, skipped + size)])

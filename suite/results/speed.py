@@ -151,6 +151,8 @@ def compare(now: Sequence[Point], before: Sequence[Point]) -> list[Change]:
       changes.append(Change(title(point), None, None, 0.0, 'new'))
     elif point.get('failed'):
       changes.append(Change(title(point), None, None, 0.0, 'failed'))
+    elif _settings(point) != _settings(old):
+      changes.append(Change(title(point), None, None, 0.0, 'other settings'))
     else:
       changes += _changes(point, old)
   for old in earlier.values():
@@ -160,6 +162,12 @@ def compare(now: Sequence[Point], before: Sequence[Point]) -> list[Change]:
 
 def _key(point: Point) -> tuple[Any, ...]:
   names = ('benchmark', 'size', 'label', 'devices', 'processes', 'input')
+  return tuple(point.get(name) for name in names)
+
+
+def _settings(point: Point) -> tuple[Any, ...]:
+  """What a point was measured with; another point does not compare."""
+  names = ('batch', 'hyperparameters', 'spread', 'profile', 'compiler_options')
   return tuple(point.get(name) for name in names)
 
 

@@ -50,6 +50,12 @@ class CompareTest(parameterized.TestCase):
     )
     self.assertEqual([c.name for c in changes if c.is_worse], ['resnet tiny'])
 
+  def test_another_batch_or_other_settings_do_not_compare(self):
+    for more in ({'batch': 32}, {'hyperparameters': {'remat': True}}):
+      self.assertEqual(
+        _words([point(**more)], [point()]), {'resnet tiny': 'other settings'}
+      )
+
   def test_points_of_other_devices_do_not_compare(self):
     self.assertEqual(
       _words([point(devices=2)], [point()]),
