@@ -1,7 +1,9 @@
 """Orbax's manager of checkpoints, as runs need it."""
 
+from collections.abc import Callable
 import logging
 import os
+import sys
 import threading
 
 import jax
@@ -17,8 +19,11 @@ class Manager(ocp.CheckpointManager):
   def __init__(self, *args, **kwargs):
     self._ended = threading.Event()  # the last write, well or not
     self._ended.set()
-    self._failure: Exception | None = None
+    self._failure: BaseException | None = None
     super().__init__(*args, **kwargs)
+    self._save_progress_tracker = _Telling(
+      self._save_progress_tracker, self._fail
+    )
 
   @property
   def active(self) -> bool:
@@ -34,7 +39,7 @@ class Manager(ocp.CheckpointManager):
       self._ended.set()
       raise
 
-  def written(self, seconds: float) -> Exception | None:
+  def written(self, seconds: float) -> BaseException | None:
     """The error of the last write, after at most `seconds` of waiting."""
     # Should Orbax no longer call `_finalize`, its own words count.
     if self._ended.wait(seconds) or not self.is_saving_in_progress():
@@ -51,21 +56,36 @@ class Manager(ocp.CheckpointManager):
     del step
     return False
 
-  def _wait_for_checkpointers(self) -> None:
-    # Here, in Orbax's thread, before it waits for those of other hosts: when
-    # one of them has failed, those never come.
-    try:
-      super()._wait_for_checkpointers()
-    except Exception as error:
-      self._failure = error
-      self._ended.set()
-      raise
+  def _fail(self, error: BaseException) -> None:
+    self._failure = error
+    self._ended.set()
 
   def _finalize(self, *args, **kwargs) -> None:
     try:
       super()._finalize(*args, **kwargs)
     finally:
       self._ended.set()
+
+
+class _Telling:
+  """Orbax's flag of a save in progress, which tells of an error first.
+
+  Orbax's thread lowers the flag at its end, even if it failed, and there waits
+  for those of other hosts. When one of them has failed, those never come.
+  """
+
+  def __init__(self, flag, tell: Callable[[BaseException], None]):
+    self._flag, self._tell = flag, tell
+
+  def get(self) -> bool:
+    """See Orbax."""
+    return self._flag.get()
+
+  def set(self, value: bool) -> None:
+    """See Orbax; waits for all hosts."""
+    if (error := sys.exception()) is not None:
+      self._tell(error)
+    self._flag.set(value)
 
 
 def state_handler() -> ocp.PyTreeCheckpointHandler:

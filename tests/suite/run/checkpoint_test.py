@@ -317,18 +317,25 @@ class CheckpointsTest(parameterized.TestCase):
       checkpoints.remove()
       self.assertEqual(os.path.exists(self.directory), keep)
 
-  def test_a_failed_write_is_known_while_orbax_waits_for_other_hosts(self):
+  @parameterized.parameters(
+    ('_checkpointer', 'wait_until_finished'),
+    ('_non_blocking_metadata_store', 'wait_until_finished'),
+    ('_checkpoint_deleter', 'delete_steps'),
+  )
+  def test_a_failed_write_is_known_while_orbax_waits_for_other_hosts(
+    self, part, method
+  ):
     checkpoints = self.opened()
     manager = checkpoints._opened
     others_came = threading.Event()
     self.addCleanup(others_came.set)
 
-    def fails():
+    def fails(*_):
       if threading.current_thread() is not threading.main_thread():
         raise OSError(errno.ENOSPC, 'full')
 
     with (
-      mock.patch.object(manager._checkpointer, 'wait_until_finished', fails),
+      mock.patch.object(getattr(manager, part), method, fails),
       mock.patch.object(
         manager._save_progress_tracker,
         'set',
