@@ -337,7 +337,7 @@ class CheckpointsTest(parameterized.TestCase):
     with (
       mock.patch.object(getattr(manager, part), method, fails),
       mock.patch.object(
-        manager._save_progress_tracker,
+        manager._save_progress_tracker._flag,
         'set',
         lambda on: on or others_came.wait(),
       ),
