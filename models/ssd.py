@@ -274,7 +274,7 @@ def row_losses(
     wanted = boxes_lib.encode(
       boxes_lib.centred(boxes)[found.index], anchors, how.scale
     )
-    of_places = smooth_l1(codes - wanted).sum(axis=-1)
+    of_places = boxes_lib.smooth_l1(codes - wanted).sum(axis=-1)
     log_shares = jax.nn.log_softmax(logits)
     of_classes = -jnp.take_along_axis(log_shares, target[:, None], axis=1)[:, 0]
     count = positive.sum()
@@ -284,14 +284,6 @@ def row_losses(
     return total / jnp.maximum(count, 1)
 
   return jax.vmap(each)(codes, logits, boxes, labels)
-
-
-def smooth_l1(difference: jax.Array) -> jax.Array:
-  """Half of the square up to 1, then a line."""
-  size = jnp.abs(difference)
-  # The square of a large difference might overflow, and its gradient with it.
-  square = 0.5 * jnp.square(jnp.minimum(size, 1.0))
-  return square + jnp.maximum(size - 1.0, 0.0)
 
 
 def hard_negatives(

@@ -89,6 +89,14 @@ def decode(
   )
 
 
+def smooth_l1(difference: jax.Array, *, beta: float = 1.0) -> jax.Array:
+  """A square up to `beta`, then a line of slope 1."""
+  size = jnp.abs(difference)
+  # The square of a large difference might overflow, and its gradient with it.
+  square = 0.5 / beta * jnp.square(jnp.minimum(size, beta))
+  return square + jnp.maximum(size - beta, 0.0)
+
+
 def nms(
   boxes: jax.Array,
   valid: jax.Array,
