@@ -4,6 +4,7 @@ Every test sees 8 CPU devices, 2 threads, and no silent rank promotion.
 """
 
 import collections
+import gc
 import hashlib
 from importlib import metadata
 import os
@@ -26,6 +27,10 @@ _COMPILED_BYTES = 2 * 2**30
 # With nothing compiled before, MiniGo, the dearest by far, took 313, and 492
 # on a slower machine; a third of that has gone to `make test-slow` since.
 _BUDGET = 500.0
+
+# Tracing makes many objects that stay: by default a tenth of a session's time
+# goes into looking for garbage among them.
+gc.set_threshold(100_000, 50, 100)
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUM_CPU_DEVICES'] = '8'
