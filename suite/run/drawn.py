@@ -30,18 +30,23 @@ class Values:
     return all(np.issubdtype(each.dtype, np.integer) for each in bounds)
 
   def draw(
-    self, generator: np.random.Generator, shape: tuple[int, ...]
+    self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any
   ) -> np.ndarray:
     """An array of these values; ValueError where there are none."""
     low, high = np.asarray(self.low), np.asarray(self.high)
     if not (low < high if self.whole else low <= high).all():
       raise ValueError(f'Expected values between bounds, got {self}.')
     if not self.whole:
-      return generator.uniform(low, high, shape)
-    if not self.skewed:
-      return generator.integers(low, high, shape)
-    share = generator.random(shape)
-    return low - 1 + np.floor((high - low + 1.0) ** share).astype(np.int64)
+      found = generator.uniform(low, high, shape)
+    elif self.skewed:
+      share = generator.random(shape)
+      found = low - 1 + np.floor((high - low + 1.0) ** share)
+    else:
+      # Images of a large batch would be gigabytes in another type.
+      is_number = np.issubdtype(dtype, np.floating)
+      kind = np.int64 if is_number else dtype
+      found = generator.integers(low, high, shape, kind)
+    return found.astype(dtype, copy=False)
 
 
 ONE = Values(1.0, 1.0)
@@ -61,10 +66,10 @@ def draw(
   for name, leaf in spec.items():
     shape = (leaf.shape[0] // share, *leaf.shape[1:])
     if name in values:
-      found = values[name].draw(generator, shape)
+      rows[name] = values[name].draw(generator, shape, leaf.dtype)
     elif np.issubdtype(leaf.dtype, np.floating):
-      found = generator.standard_normal(shape)
+      noise = generator.standard_normal(shape, np.float32)
+      rows[name] = noise.astype(leaf.dtype, copy=False)
     else:
-      found = np.full(shape, leaf.dtype == np.bool_)
-    rows[name] = found.astype(leaf.dtype)
+      rows[name] = np.full(shape, leaf.dtype == np.bool_, leaf.dtype)
   return task.fitted(rows)
