@@ -44,6 +44,7 @@ def operations(module: hlo.Module) -> Counter[str]:
 class Cost:
   """What one instruction costs in a run, with all that is inside of it."""
 
+  opcode: str
   operations: Counter[str]  # by type
   bytes: int  # of main memory
 
@@ -55,7 +56,8 @@ def costs(module: hlo.Module) -> dict[str, Cost]:
   for each in module.executed():
     if not each.fused:
       moved = each.times * _moved(module, each) if _moves(each) else 0
-      last = found.setdefault(each.instruction.name, Cost(Counter(), 0))
+      cost = Cost(each.instruction.opcode, Counter(), 0)
+      last = found.setdefault(each.instruction.name, cost)
       last.bytes += moved
     if last and (done := _operations(each)):
       dtype, number = done

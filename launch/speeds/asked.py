@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
+import os
 import sys
 from typing import Any
 
@@ -15,6 +16,7 @@ from launch.support.live_line import LiveLine
 from suite import benchmark as benchmark_lib
 from suite import hparams, names
 from suite.results import speed
+from suite.results.report import format as fmt
 from suite.results.report import speed as report
 from suite.results.speed import Point
 
@@ -31,8 +33,6 @@ def spots() -> list[Spot] | None:
   """
   if not (FLAGS.all or FLAGS.sweep or FLAGS.devices):
     return None
-  if FLAGS.trace:
-    raise ValueError('--trace is of one point: give it without the others.')
   if hosts.place():
     raise ValueError(
       'Expected one process for several points, which have processes of their '
@@ -129,6 +129,9 @@ def _spot(benchmark: str, swept: Sequence[str], devices: int | None) -> Spot:
   label = ' '.join(
     each.removeprefix('--').removeprefix('hp=') for each in swept
   )
+  if FLAGS.trace:
+    place = fmt.slug(f'{benchmark} {label} {devices or ""}')
+    arguments.append(f'--trace={os.path.join(FLAGS.trace, place)}')
   smaller = []
   if not (has_batch or per_chip):
     smaller = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from launch.aot import hlo, roofline, work
+from launch.aot import collectives, hlo, roofline, work
 from launch.speeds.measured import Meter
 from launch.speeds.rates import Machine
 
@@ -24,7 +24,7 @@ def of(meter: Meter, folder: str) -> dict[str, Any]:
   Operations are told by the names that XLA gave them; what devices or threads
   do at the same time is added up.
   """
-  (compiled, *_), state = meter.program.train_step.programs, None
+  compiled = meter.program.train_step.programs[0]
   state = meter.program.fresh_state(0)
   stream = meter.source.train(0, lambda: state)
   for _ in range(_WARM):
@@ -43,9 +43,15 @@ def of(meter: Meter, folder: str) -> dict[str, Any]:
   note = f'The profile is in {folder}; xprof or Perfetto show it.'
   if not whole:
     note += ' It tells no operations that could be read here.'
+  sent = sum(
+    seconds
+    for name, seconds in found.items()
+    if costs[name].opcode.startswith(collectives.KINDS)
+  )
   return {
     'folder': folder,
     'note': note,
+    'in_collectives': sent / whole if whole else None,
     'operations': [
       _operation(name, seconds, whole, costs[name], meter.machine)
       for name, seconds in found.most_common(_SHOWN)

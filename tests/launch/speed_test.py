@@ -57,7 +57,6 @@ class FlagsTest(parameterized.TestCase):
     (('--sweep=per_chip_batch=8', '--per_chip_batch=8'), 'got both'),
     (('--devices=two',), 'Expected numbers'),
     (('--devices=1', '--hp=global_batch_size=8'), 'give --per_chip_batch'),
-    (('--trace=there', '--all'), 'of one point'),
     (('--against=/nowhere.json',), 'Cannot read /nowhere.json'),
     (('--json=/proc/no/speed.json',), 'Cannot write'),
   )
@@ -128,6 +127,16 @@ class FlagsTest(parameterized.TestCase):
       if each.startswith('--per_chip_batch=')
     }
     self.assertLen(batches, 1)
+
+  def test_each_point_has_a_profile_of_its_own(self):
+    _, spots = _asked('--sweep=per_chip_batch=8,16', '--trace=there')
+    folders = {
+      each
+      for spot in spots
+      for each in spot.arguments
+      if each.startswith('--trace=there/')
+    }
+    self.assertLen(folders, 2)
 
 
 class AgainstTest(parameterized.TestCase):

@@ -46,7 +46,7 @@ def overview(points: Sequence[Point]) -> Table:
   rows: Table = [
     ('benchmark', 'devices', 'batch', 'samples/s', 'a device', 'efficiency',
      'step', 'spread', 'CPU s', 'FLOP/s', 'of measured peak', 'of published',
-     'memory', 'compile', 'at best')
+     'memory', 'compile', 'at best', 'in collectives')
   ]  # fmt: skip
   by_first = speed.efficiencies(points)
   several = len({point.get('devices') for point in points}) > 1
@@ -72,6 +72,7 @@ def overview(points: Sequence[Point]) -> Table:
       _bytes(found.memory),
       compiled(point),
       fmt.percent(found.best),
+      fmt.percent((point['trace'] or {}).get('in_collectives')),
     ))  # fmt: skip
   return rows
 
