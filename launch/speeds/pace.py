@@ -24,7 +24,6 @@ PRECISE = 0.01
 STEADY = 0.02
 _ROUNDS = 20  # that the time given is cut into
 _LEAST = 1e-9  # seconds: no timer tells less
-_FIRST = 2  # steps, that tell how long a round is
 _SHORT = 10  # steps of a round
 _FEWEST = 5  # rounds of a precise measurement
 _PARTS = 5  # of a measurement, by whose medians its spread is told
@@ -95,17 +94,18 @@ def measure(
   timers = timers or Timers()
   began = timers.wall()
   several, agree = agree is not None, agree or (lambda number: number)
+  wait(dispatch())  # what it takes tells how long a round is
+  first = max(timers.wall() - began, _LEAST)
+  size = agree(max(1, int(seconds / _ROUNDS / first)))
+  # Slow steps are waited for one by one: what the host does then is nothing.
+  ahead = IN_FLIGHT if size > 1 else 0
+  # Between rounds the steps under way end unseen; so the next ones tell
+  # nothing, unless there are few and the time between is short.
+  skipped = ahead + 1 if ahead and (several or size > _SHORT) else 0
+  size = max(size, skipped)
   rounds: list[list[Step]] = []
   told: list[list[float]] = []  # the same
-  with contextlib.closing(_steps(dispatch, wait, timers)) as stream:
-    first = statistics.fmean(
-      step.seconds for step in itertools.islice(stream, _FIRST)
-    )
-    size = agree(max(1, int(seconds / _ROUNDS / max(first, _LEAST))))
-    # Between rounds the steps under way end unseen; so the next ones tell
-    # nothing, unless they are so slow that the time between is nothing.
-    skipped = IN_FLIGHT + 1 if several or size > _SHORT else 0
-    size = max(size, skipped)
+  with contextlib.closing(_steps(dispatch, wait, timers, ahead)) as stream:
     more = 1
     while more:
       rounds.append([*itertools.islice(stream, skipped, skipped + size)])
@@ -195,24 +195,26 @@ def _percentile(times: Sequence[float], share: float) -> float:
 
 
 def _steps(
-  dispatch: Callable[[], Any], wait: Callable[[Any], None], timers: Timers
+  dispatch: Callable[[], Any],
+  wait: Callable[[Any], None],
+  timers: Timers,
+  ahead: int,
 ) -> Iterator[Step]:
   """Dispatches steps without end, and times those that have ended."""
   under_way: collections.deque[tuple[Any, float]] = collections.deque()
-  ended = worked = None
+  ended = timers.wall(), timers.processor()
   try:
     while True:
-      began = timers.wall()
+      began = timers.wall(), timers.processor()
       step = dispatch()
-      under_way.append((step, timers.wall() - began))
-      if len(under_way) <= IN_FLIGHT:
+      under_way.append((step, timers.wall() - began[0]))
+      if len(under_way) <= ahead:
         continue
       step, host = under_way.popleft()
       wait(step)
-      now, processor = timers.wall(), timers.processor()
-      if ended is not None:
-        yield Step(now - ended, host, processor - worked)
-      ended, worked = now, processor
+      since = ended if ahead else began
+      ended = timers.wall(), timers.processor()
+      yield Step(ended[0] - since[0], host, ended[1] - since[1])
   finally:
     while under_way:
       wait(under_way.popleft()[0])

@@ -96,11 +96,18 @@ class MeasureTest(parameterized.TestCase):
     self.assertAlmostEqual(found.median, 60.0)
     self.assertIsNone(found.interval)
 
+  def test_slow_steps_are_dispatched_one_by_one(self):
+    machine = Machine(itertools.repeat(3.0), host=0.5)
+    found = machine.measured()
+    self.assertEqual(machine.most_under_way, 1)
+    self.assertLess(machine.dispatched, 6)
+    self.assertAlmostEqual(found.median, 3.5)
+
   def test_hosts_that_must_agree_dispatch_as_many_steps(self):
     counts = []
     for host in (0.001, 0.002):
       machine = Machine(itertools.repeat(0.01), host=host)
-      machine.measured(agree=lambda number: max(number, int(number > 1) * 40))
+      machine.measured(agree=lambda number: 50 if number > 1 else number)
       counts.append(machine.dispatched)
     self.assertEqual(*counts)
 
