@@ -94,9 +94,11 @@ def measure(
   timers = timers or Timers()
   began = timers.wall()
   several, agree = agree is not None, agree or (lambda number: number)
-  wait(dispatch())  # what it takes tells how long a round is
-  first = max(timers.wall() - began, _LEAST)
-  size = agree(max(1, int(seconds / _ROUNDS / first)))
+  first = next(_steps(dispatch, wait, timers, ahead=0))
+  if agree(int(first.seconds > seconds)):
+    return summary([first], telling, steady=False)
+  size = int(seconds / _ROUNDS / max(first.seconds, _LEAST))
+  size = agree(max(1, size))
   # Slow steps are waited for one by one: what the host does then is nothing.
   ahead = IN_FLIGHT if size > 1 else 0
   # Between rounds the steps under way end unseen; so the next ones tell

@@ -92,7 +92,9 @@ class MeasureTest(parameterized.TestCase):
     self.assertGreater(found.mean, 0.02)
 
   def test_a_step_longer_than_the_time_given_is_measured(self):
-    found = Machine(itertools.repeat(60.0)).measured(seconds=10.0)
+    machine = Machine(itertools.repeat(60.0))
+    found = machine.measured(seconds=10.0)
+    self.assertEqual(machine.dispatched, 1)
     self.assertAlmostEqual(found.median, 60.0)
     self.assertIsNone(found.interval)
 
