@@ -21,6 +21,16 @@ def leave(code: int) -> NoReturn:
   os._exit(code)
 
 
+def show_all() -> None:
+  """Has characters that the terminal's encoding lacks printed as escapes.
+
+  Names of files and of others may hold any.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
+
+
 def protect() -> None:
   """Makes this process run on when what it prints is lost.
 

@@ -64,6 +64,8 @@ def run(
   signals.by_default(signal.SIG_DFL if measures else signal.default_int_handler)
   if measures:
     accessory.protect()
+  else:
+    accessory.show_all()
   first()
   before = set(flags.FLAGS)
   define()

@@ -1,11 +1,14 @@
 """Tests of programs that run on when what they print is lost."""
 
+import io
 import os
 import subprocess
 import sys
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from launch.support import accessory
 from tests.launch import processes
 
 _PROGRAM = """
@@ -74,6 +77,41 @@ class LostTest(parameterized.TestCase):
     out = process.communicate()[0]
     self.assert_whole(process.returncode)
     self.assertStartsWith(out, b'step 0 \\u2026\n')
+
+
+class EncodingTest(parameterized.TestCase):
+  @parameterized.parameters('ascii', 'latin-1', 'cp1252', 'koi8-r', 'utf-8')
+  def test_what_is_printed_is_what_the_terminal_can_show(self, encoding):
+    every = ''.join(map(chr, [*range(32, 0x3000), *range(0xD800, 0xE000),
+                              0xFFFD, 0x1F600]))  # fmt: skip
+    screen = io.BytesIO()
+    with mock.patch.object(
+      sys, 'stdout', io.TextIOWrapper(screen, encoding, 'strict')
+    ):
+      accessory.show_all()
+      print(every, end='', flush=True)
+      shown = screen.getvalue().decode(encoding)
+      lost = set(every) - set(shown)
+      for character in (c for c in every if c in lost):
+        escape = character.encode('ascii', 'backslashreplace').decode()
+        self.assertIn(escape, shown)
+
+  @parameterized.parameters(
+    ('launch.check', 'ascii', 1), ('launch.score', 'latin-1', 2)
+  )
+  def test_a_command_shows_any_name_of_a_file(self, command, encoding, code):
+    folder = self.create_tempdir().full_path
+    name = os.path.join(os.fsencode(folder), b'\xff\xe2\x82\xac\xc3\xa9')
+    os.mkdir(name)
+    done = subprocess.run(
+      [sys.executable, '-m', command, name],
+      cwd=processes.ROOT,
+      env={**os.environ, 'PYTHONIOENCODING': encoding},
+      capture_output=True,
+    )
+    self.assertEqual(done.returncode, code, done.stderr)
+    self.assertNotIn(b'Traceback', done.stderr)
+    self.assertIn(rb'\udcff\u20ac', done.stdout + done.stderr)
 
 
 if __name__ == '__main__':
