@@ -23,6 +23,7 @@ Environment = Mapping[str, str]
 
 # Above the ports that Linux hands out by itself; pairs, for JAX and for us.
 _FIRST_PORT, _PAIRS = 61440, 2048
+_BETWEEN_STEPS = 977  # shares no factor with the number of pairs
 # The variables that make a place by themselves.
 _OWN = ('PODIUM_COORDINATOR', 'PODIUM_PROCESSES', 'PODIUM_PROCESS_ID')
 # The first that is set holds: for CUDA, and for ROCm.
@@ -195,7 +196,7 @@ def _slurm(known: Environment) -> Place | None:
   step = known.get('SLURM_STEP_ID', '')
   return Place(
     'Slurm',
-    f'{nodes[0]}:{_port(job)}',
+    f'{nodes[0]}:{_port(_numbered(job, step))}',
     size,
     rank,
     hosts=len(nodes),
@@ -204,6 +205,16 @@ def _slurm(known: Environment) -> Place | None:
     job=f'{job}.{step}',
     counted=_said(known, count),
   )
+
+
+def _numbered(job: str, step: str) -> str:
+  """A number for a step, of those that may be on one node at a time.
+
+  Jobs of an array have numbers that follow each other.
+  """
+  if job.isdigit() and step.isdigit():
+    return str(int(job) + _BETWEEN_STEPS * int(step))
+  return job
 
 
 def _slurm_tasks(known: Environment, size: int, nodes: int) -> int | None:

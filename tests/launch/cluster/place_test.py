@@ -133,6 +133,59 @@ class ClustersTest(parameterized.TestCase):
     self.assertEmpty({port + 1 for port in ports} & ports)
     self.assertBetween(min(ports), 61000, 65533)
 
+  def test_steps_and_array_jobs_of_one_node_get_ports_of_their_own(self):
+    ports = [
+      clusters.find({**_SLURM, 'SLURM_JOB_ID': str(job),
+                     'SLURM_STEP_ID': str(step),
+                     'SLURM_ARRAY_JOB_ID': '5000',
+                     'SLURM_ARRAY_TASK_ID': str(job - 5000)}).port
+      for job in range(5000, 5064) for step in range(8)
+    ]  # fmt: skip
+    self.assertLen(set(ports), len(ports))
+
+  def test_jobs_of_an_array_are_told_apart(self):
+    jobs = {
+      clusters.find({**_SLURM, 'SLURM_JOB_ID': str(n)}).job for n in (1, 2)
+    }
+    self.assertLen(jobs, 2)
+
+  @parameterized.parameters(
+    # Two nodes of one task, then one of four, which has the GPUs.
+    ('n[1-2],m1', '1(x2),4', [(0, 0, 0, 1), (1, 1, 0, 1), (5, 2, 3, 4)]),
+    ('m1,n[1-2]', '4,1(x2)', [(3, 0, 3, 4), (4, 1, 0, 1), (5, 2, 0, 1)]),
+    ('a,b', '3(x2)', [(0, 0, 0, 3), (5, 1, 2, 3)]),
+    # Of which Slurm does not say how they are dealt out.
+    ('a,b', '', [(0, 0, 0, 3), (5, 1, 2, 3)]),
+  )
+  def test_components_of_a_heterogeneous_step_are_one_job(
+    self, nodes, tasks, places
+  ):
+    names = clusters.expand(nodes)
+    for rank, node, local, peers in places:
+      # Of a step over components Slurm counts nodes and tasks of all of them.
+      place = clusters.find({
+        'SLURM_HET_SIZE': '2', 'SLURM_JOB_ID': '4711', 'SLURM_STEP_ID': '0',
+        'SLURM_STEP_NODELIST': nodes, 'SLURM_STEP_NUM_TASKS': '6',
+        'SLURM_STEP_TASKS_PER_NODE': tasks, 'SLURM_NODEID': str(node),
+        'SLURM_PROCID': str(rank), 'SLURM_LOCALID': str(local),
+        'SLURM_NTASKS': '1', 'PODIUM_LOCAL_DEVICES': 'all',
+      })  # fmt: skip
+      self.assertEqual(_numbers(place), (f'{names[0]}:62670', 6, rank))
+      self.assertEqual(
+        (place.hosts, place.local_process, place.local_processes),
+        (len(names), local, peers),
+      )
+
+  def test_a_component_alone_is_a_job_of_its_own(self):
+    part = {
+      **_SLURM, 'SLURM_HET_SIZE': '2', 'SLURM_STEP_NODELIST': 'm1',
+      'SLURM_STEP_NUM_TASKS': '2', 'SLURM_STEP_TASKS_PER_NODE': '2',
+      'SLURM_NODEID': '0', 'SLURM_PROCID': '1',
+      'SLURM_JOB_NODELIST_HET_GROUP_0': 'n[1-2]',
+    }  # fmt: skip
+    place = clusters.find(part)
+    self.assertEqual((place.host, place.processes, place.hosts), ('m1', 2, 1))
+
   @parameterized.parameters(
     ({'PODIUM_PROCESSES': '2'}, 'PODIUM_COORDINATOR, PODIUM_PROCESS_ID'),
     ({**_OWN, 'PODIUM_PROCESS_ID': 'first'}, "numbers, not '4' and 'first'"),
