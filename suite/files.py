@@ -7,6 +7,8 @@ A file of somebody else may be a pipe, a device, endless or nested without end;
 from collections.abc import Iterator
 import contextlib
 import errno
+import gzip
+import io
 import json
 import os
 import pathlib
@@ -15,6 +17,7 @@ import secrets
 import stat
 import tempfile
 from typing import Any, BinaryIO
+import zlib
 
 # The folder that holds our packages, and these.
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -28,8 +31,11 @@ MAX_LOG = 1 << 30  # bytes
 MAX_DEPTH = 50  # of values within values
 _NUMBERS = (int, float)
 _TOO_DEEP = f'expected values nested at most {MAX_DEPTH} deep, got deeper ones'
+# A log as checkers name it, and as people keep it: compressed, in other case.
 _LOG = re.compile(r'result_(.*)\.txt', re.DOTALL)
+_KEPT_LOG = re.compile(r'result_(.*)\.txt(\.gz)?', re.DOTALL | re.IGNORECASE)
 _PARTIAL = re.compile(r'.+\.[0-9a-f]{16}\.partial', re.DOTALL)
+_GZIP = b'\x1f\x8b'
 _NUMBER = re.compile(r'[0-9]{1,6}')
 
 
@@ -39,6 +45,11 @@ def log_path(directory: str, run: int) -> str:
 
 
 def is_log(name: str) -> bool:
+  """Returns whether a file of this name is read as the log of a run."""
+  return _KEPT_LOG.fullmatch(name) is not None
+
+
+def is_named_as_log(name: str) -> bool:
   """Returns whether checkers take a file of this name for the log of a run."""
   return _LOG.fullmatch(name) is not None
 
@@ -47,15 +58,26 @@ def logs(directory: str | os.PathLike) -> tuple[dict[int, pathlib.Path], bool]:
   """The logs in a folder by number, and whether their names hold it.
 
   Where names hold other things than numbers, or two the same one, logs are
-  numbered from 0 in the order of their names.
+  numbered from 0 in the order of their names. Of a log that is kept in two
+  ways, under its usual name and another, the usual one counts.
   """
   paths = [p for p in pathlib.Path(directory).iterdir() if is_log(p.name)]
-  texts = {path: _LOG.fullmatch(path.name)[1] for path in paths}
+  usual = {_number(p.name) for p in paths if is_named_as_log(p.name)}
+  paths = [
+    path
+    for path in paths
+    if is_named_as_log(path.name) or _number(path.name) not in usual
+  ]
+  texts = {path: _number(path.name) for path in paths}
   named = all(map(_NUMBER.fullmatch, texts.values()))
   numbers = [int(text) for text in texts.values()] if named else []
   if named and len(set(numbers)) == len(numbers):
     return dict(sorted(zip(numbers, paths, strict=True))), True
   return dict(enumerate(sorted(paths))), False
+
+
+def _number(name: str) -> str:
+  return _KEPT_LOG.fullmatch(name)[1]
 
 
 def record_path(directory: str, run: int) -> str:
@@ -142,6 +164,48 @@ def opened(
       yield file
   finally:
     os.close(handle)
+
+
+@contextlib.contextmanager
+def opened_log(
+  path: str | os.PathLike, limit: int = MAX_LOG
+) -> Iterator[BinaryIO]:
+  """Opens a log to read, decompressed where it is compressed by gzip.
+
+  See `opened`. A compressed one is read up to `limit` bytes of text; reading
+  further, or what is no gzip, raises ValueError.
+  """
+  with opened(path, limit) as file:
+    if file.peek(2)[:2] != _GZIP:
+      yield file
+      return
+    with gzip.GzipFile(fileobj=file) as text:
+      yield io.BufferedReader(_Limited(text, limit))
+
+
+class _Limited(io.RawIOBase):
+  """Reads from a decompressor, in bounded memory and time."""
+
+  def __init__(self, source: BinaryIO, limit: int):
+    self._source = source
+    self._limit = limit
+    self._left = limit
+
+  def readable(self) -> bool:
+    """See RawIOBase."""
+    return True
+
+  def readinto(self, buffer) -> int:
+    """See RawIOBase."""
+    try:
+      found = self._source.read1(min(len(buffer), self._left + 1))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+      raise ValueError(f'expected a whole file of gzip, got {error}') from None
+    self._left -= len(found)
+    if self._left < 0:
+      raise ValueError(_too_large(self._limit))
+    buffer[: len(found)] = found
+    return len(found)
 
 
 def read_bytes(

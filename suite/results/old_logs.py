@@ -119,7 +119,7 @@ class OldLog:
 def round_of(path: str | os.PathLike) -> str | None:
   """'v0.5' or 'v0.6' where the records of a log have that form, else None."""
   try:
-    with files.opened(path, files.MAX_LOG) as stream:
+    with files.opened_log(path) as stream:
       head = stream.read(_HEAD)
   except (OSError, ValueError):  # the audit says why it cannot be read
     return None
@@ -138,7 +138,7 @@ def read(path: str | os.PathLike) -> OldLog:
   if name is None:
     raise ValueError(f'Expected a log of v0.5 or v0.6, got {path}.')
   found = _Found(name)
-  with files.opened(path, files.MAX_LOG) as stream:
+  with files.opened_log(path) as stream:
     for key, milliseconds, value in _records(stream, found):
       found.add(key, milliseconds, value)
   return found.log()

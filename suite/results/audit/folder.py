@@ -39,6 +39,7 @@ LOG, SET, SETS = 'log', 'set', 'sets'
 SUBMISSION, DESCRIPTION = 'submission', 'description'
 
 _LOGS = re.compile(r'result.*\.(txt|log)', re.DOTALL)
+_KEPT = re.compile(r'result.*\.(txt|log)(\.gz)?', re.DOTALL | re.IGNORECASE)
 _PARTS = ('systems', 'results', 'benchmarks')
 _SCALINGS = ('strong', 'weak')
 _PARAMS = 'package_checker_params'
@@ -80,7 +81,7 @@ def examine(
     return FolderAudit(one.examine_log(path, get, ruleset).findings, ())
   if what == SET:
     checked = runs.examine_set(path, get, ruleset=ruleset, tell=tell)
-    return FolderAudit(checked.findings, (note(checked, path.name),))
+    return FolderAudit(checked.findings, (note(checked, _shown(path)),))
   return _sets(path, get, ruleset, tell)
 
 
@@ -95,6 +96,11 @@ def kind(path: str | os.PathLike) -> str:
   if _is_organisation(path) or any(map(_is_organisation, inside)):
     return SUBMISSION
   return SETS if any(map(_holds_logs, inside)) else SET
+
+
+def _shown(path: pathlib.Path) -> str:
+  """The name of a folder, also where it is given as '.' or '..'."""
+  return path.name if path.name not in ('', '..') else path.resolve().name
 
 
 def _submission(root, get, ruleset, tell) -> FolderAudit:
@@ -159,7 +165,7 @@ def _is_organisation(path: pathlib.Path) -> bool:
 
 
 def _holds_logs(path: pathlib.Path) -> bool:
-  return any(_LOGS.fullmatch(child.name) for child in _children(path))
+  return any(_KEPT.fullmatch(child.name) for child in _children(path))
 
 
 class _Audit:

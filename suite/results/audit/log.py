@@ -12,6 +12,7 @@ import hashlib
 import operator
 import os
 import pathlib
+import re
 from typing import Any, BinaryIO, NamedTuple
 
 from suite import files
@@ -31,9 +32,15 @@ _MAX_SETTINGS = 4_096  # different keys
 _MAX_RULED = 20_000  # records of keys that official rules name
 _MAX_FINDINGS = 50  # per file, of reading alone
 _MAX_BACKWARDS = 5
+_HEAD = 1 << 16  # bytes that tell what a file is
 # 2001 to 2286: what milliseconds since 1970 look like, and no other unit.
 _EARLIEST_MS, _LATEST_MS = 1e12, 1e13
 _START = TOKEN + b' '
+# What terminals are told by, such as colours; in a record it is no JSON.
+_CODES = re.compile(
+  rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]{0,200}(?:\x07|\x1b\\)'
+  rb'|[()][0-9A-Z]|[=>78])'
+)
 _new = tuple.__new__  # several times as fast as that of a NamedTuple
 
 
@@ -176,7 +183,7 @@ def read(
   path = pathlib.Path(path)
   log = Log(path.name)
   try:
-    with files.opened(path, files.MAX_LOG) as stream:
+    with files.opened_log(path) as stream:
       _read(stream, log, _Builder(log, ruled, usual or Usual()))
   except (OSError, ValueError) as error:  # ValueError: a NUL in the name
     return _unreadable(log, str(getattr(error, 'strerror', None) or error))
@@ -185,15 +192,33 @@ def read(
   return log
 
 
+def holds_records(path: str | os.PathLike) -> bool:
+  """Returns whether a file begins like a log of any round."""
+  try:
+    with files.opened_log(path) as stream:
+      return b':::ML' in stream.read(_HEAD)
+  except (OSError, ValueError):
+    return False
+
+
 def _read(stream: BinaryIO, log: Log, builder: '_Builder') -> None:
   digest = hashlib.sha256()
+  coloured = False
   for number, block, cut in _blocks(stream, digest):
+    if b'\x1b' in block:
+      plain = _CODES.sub(b'', block)
+      coloured |= plain != block
+      block = plain
     if cut:
       builder.add_line(number, block, cut)
     else:
       builder.add_block(number, block)
   log.digest = digest.hexdigest()
   builder.finish()
+  if coloured:
+    text = 'expected a log as it was written, got one with the colour codes of '
+    text += 'a terminal, which were left out'
+    log.findings.append(log.warning(None, text, 'text'))
 
 
 def _blocks(stream: BinaryIO, digest) -> Iterator[tuple[int, bytes, bool]]:
@@ -398,8 +423,8 @@ def _unreadable(log: Log, why: str) -> Log:
 
 
 def _no_records(log: Log, path: pathlib.Path) -> Finding:
-  with path.open('rb') as stream:
-    start = stream.read(1 << 16)
+  with files.opened_log(path) as stream:
+    start = stream.read(_HEAD)
   why = 'the file has none'
   if not start:
     why = 'the file is empty'

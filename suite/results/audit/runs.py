@@ -4,11 +4,12 @@ Where convergence points of the reference are known, the set is held to them.
 """
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 from typing import Any
 
 from suite import benchmark as benchmark_lib
@@ -50,6 +51,9 @@ _DECIDE = ('submission_benchmark', 'submission_division')
 COUNT = 'number of runs'  # the rule of it
 NAMES = 'names of logs'
 _MOST = 1000  # runs that are read
+_LIKE_A_LOG = re.compile(
+  r'result.*\.(txt|log)(\.gz)?', re.DOTALL | re.IGNORECASE
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,19 +136,18 @@ def listed(
   findings = []
   try:
     logs, named = files.logs(directory)
-    others = sorted(
-      path.name
-      for path in directory.iterdir()
-      if path.name.startswith('result')
-      and path.suffix in ('.txt', '.log')
-      and not files.is_log(path.name)
-    )
+    others = unread(directory, {path.name for path in logs.values()})
   except OSError as error:
     text = f'cannot be read: {error.strerror}'
     return {}, [Finding(ERROR, directory.name, None, text, 'readable')]
   for name in others:
     text = 'expected the name result_<number>.txt, got another: it was not read'
     findings.append(Finding(ERROR, name, None, text, NAMES))
+  for path in logs.values():
+    if not files.is_named_as_log(path.name):
+      text = 'expected the name result_<number>.txt, got another: it was read, '
+      text += 'but official checkers do not'
+      findings.append(Finding(WARNING, path.name, None, text, NAMES))
   if not named:
     text = 'expected a number in the name of each log; they were numbered in'
     text += f' the order of their names: {logs[0].name} is run 0'
@@ -157,6 +160,20 @@ def listed(
     text = f'expected at most {_MOST} runs, got {len(found)}: not all were read'
     findings.append(Finding(ERROR, directory.name, None, text, NAMES))
   return dict(list(found.items())[:_MOST]), findings
+
+
+def unread(directory: pathlib.Path, read: Set[str] = frozenset()) -> list[str]:
+  """Names of files beside those that are read which are logs, too.
+
+  They are named like one; or, where none is read, hold the records of one.
+  """
+  names = sorted(p.name for p in directory.iterdir() if p.name not in read)
+  return [
+    name
+    for name in names[:_MOST]
+    if _LIKE_A_LOG.fullmatch(name)
+    or (not read and log_lib.holds_records(directory / name))
+  ]
 
 
 class _Folder:

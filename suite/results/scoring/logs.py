@@ -13,8 +13,9 @@ from suite.results import audit, old_logs
 from suite.results.audit import compared
 from suite.results.audit.claim import Lookup
 from suite.results.audit.compared import Compared
+from suite.results.audit.findings import show
 from suite.results.audit.quality import CONVERGED
-from suite.results.audit.runs import COUNT
+from suite.results.audit.runs import COUNT, unread
 from suite.results.records import Convergence, Reference, Score, Split, Value
 from suite.results.scoring.olympic import CONFIDENCE, Olympic, olympic
 from suite.results.scoring.rounds import Convention, convention
@@ -116,8 +117,10 @@ def logs_in(directory: str) -> dict[int, pathlib.Path]:
 def _read(directory: str, get: Lookup, ruleset: str = '') -> _Set:
   found = logs_in(directory)
   if not found:
+    others = ', '.join(map(show, unread(pathlib.Path(directory))[:5]))
+    beside = f'; named otherwise: {others}' if others else ''
     raise ValueError(
-      f'Expected result_<number>.txt in {directory!r}, got none.'
+      f'Expected result_<number>.txt in {directory!r}, got none{beside}.'
     )
   old = old_logs.round_of(next(iter(found.values())))
   if old:
