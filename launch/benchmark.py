@@ -299,6 +299,8 @@ class Runner:
       elif event['event'] == 'resumed':
         text = progress.resumed_text(event['step'], event['lost'])
         self._line.keep(f'{self._head(run)} {text}')
+      elif event['event'] == 'warning':
+        self._line.keep(f'{self._head(run)} warning: {event["text"]}')
       elif event['event'] == 'quality':
         quality = (
           f'{where(event["at"])}: '

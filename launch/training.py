@@ -88,7 +88,7 @@ def run(request: run_flags.Request) -> int:
 
 def _train(request: run_flags.Request, clock: Clock, me: worker.Worker) -> int:
   with clock.spent_on('build'):
-    job = _prepare(request)
+    job = _prepare(request, clock)
   if preflight.is_wanted(job.mesh, FLAGS.preflight):
     with clock.spent_on('preflight'):
       job = dataclasses.replace(job, preflight=_preflight(job))
@@ -208,7 +208,7 @@ def _kept_elsewhere(record: RunRecord, path: str) -> str:
   return f'It is in {kept}; as soon as there is room: {words}'
 
 
-def _prepare(request: run_flags.Request) -> Job:
+def _prepare(request: run_flags.Request, clock: Clock) -> Job:
   """Checks all that can be checked; raises ValueError or OSError in words."""
   joined.join(request, supervising.bounds())
   mesh = sharding.make_mesh(FLAGS.model_axis)
@@ -234,7 +234,7 @@ def _prepare(request: run_flags.Request) -> Job:
   log_path = files.log_path(FLAGS.output, FLAGS.run)
   record_path = files.record_path(FLAGS.output, FLAGS.run)
   checkpoints, resumed = _checkpoints(
-    request, directory, start.described(request.size, weights)
+    request, directory, start.described(request.size, weights), clock
   )
   if ranks.is_primary() and not resumed and not FLAGS.rehearse:
     files.claim_directory(FLAGS.output)
@@ -266,7 +266,10 @@ def _require_free(*paths: str) -> None:
 
 
 def _checkpoints(
-  request: run_flags.Request, directory: str, started: Mapping[str, Any]
+  request: run_flags.Request,
+  directory: str,
+  started: Mapping[str, Any],
+  clock: Clock,
 ) -> tuple[Checkpoints, bool]:
   """Those of this run, and whether it resumes from them."""
   checkpoints = Checkpoints(
@@ -274,6 +277,7 @@ def _checkpoints(
     minutes=FLAGS.checkpoint_minutes,
     steps=FLAGS.checkpoint_steps,
     keep=FLAGS.keep_checkpoints,
+    strict=FLAGS.checkpoint_strict,
   )
   seed = FLAGS.seed
   if seed is None:
@@ -293,6 +297,9 @@ def _checkpoints(
   checkpoints.origin = {**origin, **started}
   if position:
     resuming.require_same(position.origin, checkpoints.origin)
+    warning = resuming.require_time(position.clock.at, clock.now())
+    if warning and ranks.is_primary():
+      print(warning, file=sys.stderr, flush=True)
   return checkpoints, position is not None
 
 

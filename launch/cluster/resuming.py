@@ -9,9 +9,11 @@ from launch.cluster import alike, attempts, ranks
 from launch.support import run_flags
 from suite import files
 from suite.hparams import Division
+from suite.results.report.format import duration
 from suite.run import run_log
 from suite.run.checkpoint import Checkpoints, Position
 
+LONG = 7 * 86400.0  # seconds without a process that are rarely meant
 # State of a run's files; process 0 looks, and all act on what it found.
 _NEW, _LEFT, _FINISHED, _NO_RECORD, _NO_LOG = range(5)
 
@@ -96,6 +98,26 @@ def require_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
       f'--resume: expected the run as it was started, got another: '
       f'{"; ".join(changed)}.'
     )
+
+
+def require_time(saved_at: float, now: float) -> str:
+  """Warning of a clock that seems wrong, or ''; times in seconds since 1970.
+
+  ValueError for one that shows a time before that of the checkpoint.
+  """
+  lost = now - saved_at
+  if lost < 0:
+    raise ValueError(
+      f'--resume: expected a time after that of the checkpoint, got one '
+      f'{duration(-lost)} before it: set the clock of this machine.'
+    )
+  if lost < LONG:
+    return ''
+  return (
+    f'warning: by the clock of this machine the checkpoint is '
+    f'{lost / 86400:.0f} days old, all of which counts as time of the run. If '
+    'that is not so, end this now, set the clock, and resume again.'
+  )
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

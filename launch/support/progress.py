@@ -52,6 +52,10 @@ class RunWatcher(loop.Watcher):
     del text
     self.starting()
 
+  def warned(self, text):
+    """See loop.Watcher."""
+    print(f'warning: {text}', file=sys.stderr, flush=True)
+
   def result(self, record: RunRecord) -> None:
     """The run is over and this is its record."""
 
@@ -73,6 +77,10 @@ class JsonWatcher(RunWatcher):
   def resumed(self, step, lost, notes):
     """See loop.Watcher."""
     self._tell(event='resumed', step=step, lost=lost, notes=list(notes))
+
+  def warned(self, text):
+    """See loop.Watcher."""
+    self._tell(event='warning', text=text)
 
   def stage(self, text):
     """See loop.Watcher."""
@@ -112,6 +120,11 @@ class TextWatcher(RunWatcher):
     for note in notes:
       self._line.keep(f'a checkpoint was passed over: {note}')
     self._line.keep(resumed_text(step, lost))
+
+  def warned(self, text):
+    """See loop.Watcher."""
+    self._line.clear()
+    super().warned(text)
 
   def stage(self, text):
     """See loop.Watcher."""

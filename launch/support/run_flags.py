@@ -102,6 +102,12 @@ def _checkpoints() -> None:
       lower_bound=0,
     )
     flags.DEFINE_bool(
+      'checkpoint_strict',
+      False,
+      'Ends a run whose checkpoint cannot be written; by default it warns, and '
+      'tries the next one when it is due.',
+    )
+    flags.DEFINE_bool(
       'keep_checkpoints',
       False,
       'Keeps the last two checkpoints when the run has come to its end.',

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from typing import Any
 
 import jax
@@ -21,14 +22,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from suite import files
-from suite.clock import Clock, Moment
+from suite.clock import Moment
 from suite.run import manager
 from suite.run.fingerprint import fingerprint
 
 KEPT = 2  # the newest may turn out to be unreadable
 
 # A wait for a write is cut into parts, after each of which the hosts vote.
-_WAIT_SECONDS = 1.0
+WAIT_SECONDS = 1.0
+_PROBE = 1 << 16  # bytes, as a disk must take to be worth trying
 
 
 class Failed(OSError):
@@ -103,6 +105,7 @@ class Checkpoints:
     minutes: float = 10.0,
     steps: int = 0,
     keep: bool = False,
+    strict: bool = False,
     origin: Mapping[str, Any] | None = None,
   ):
     """Touches nothing on disk.
@@ -112,12 +115,14 @@ class Checkpoints:
       minutes: from one to the next at the end of a block; 0: none there.
       steps: from one to the next, in the middle of a block too; 0: none there.
       keep: False removes them when the run has ended by itself.
+      strict: a run ends where one cannot be written.
       origin: goes into every `Position`.
     """
     self.directory = os.path.abspath(directory)
     self.minutes = minutes
     self.steps = steps
     self.keep = keep
+    self.strict = strict
     self.origin = dict(origin or {})
     self._opened: manager.Manager | None = None
     self._spec: Any = None
@@ -152,6 +157,34 @@ class Checkpoints:
     self._fingerprint = lowered.compile()
     if self.saves:
       self._manager()
+
+  def shortage(self) -> str:
+    """Warning of a disk with too little room for those that will lie there."""
+    sizes = [
+      leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._spec)
+    ]
+    # The oldest goes when the newest is written.
+    needed = (KEPT + 1 - self.count()) * sum(sizes)
+    free = _free(self.directory)
+    if free is None or needed <= free:
+      return ''
+    return (
+      f'Checkpoints of {_megabytes(sum(sizes))}, of which {KEPT} are kept '
+      f'while another is written, may not fit into {self.directory}, where '
+      f'{_megabytes(free)} are free.'
+    )
+
+  def unwritable(self) -> OSError | None:
+    """The error that a small file meets in the directory."""
+    try:
+      os.makedirs(self.directory, exist_ok=True)
+      with tempfile.TemporaryFile(dir=self.directory, buffering=0) as file:
+        file.write(bytes(_PROBE))
+        os.fsync(file.fileno())
+    except OSError as error:
+      self._error = self._error or error
+      return error
+    return None
 
   def started(self, now: float) -> None:
     """The run starts or resumes at `now`, in seconds."""
@@ -188,7 +221,7 @@ class Checkpoints:
 
   def finish(self) -> bool:
     """Waits until nothing is being written here; True if that went well."""
-    while (state := self.written(_WAIT_SECONDS)) == Write.ACTIVE:
+    while (state := self.written(WAIT_SECONDS)) == Write.ACTIVE:
       pass
     return state == Write.DONE
 
@@ -205,6 +238,18 @@ class Checkpoints:
       f'Expected to write a checkpoint into {self.directory}, got {got} '
       f'({last}).'
     )
+
+  def set_back(self) -> Failed:
+    """Forgets a write that failed here or elsewhere -> `error`.
+
+    All processes call it. The next one is tried anew: threads of this one may
+    wait for those of other hosts for ever, and are left to do so.
+    """
+    error = self.error()
+    kept = self._steps()
+    self._latest = kept[-1] if kept else None
+    self._opened = self._error = None
+    return error
 
   def save(self, state: Any, position: Position) -> None:
     """Starts to write; returns when the state may be changed.
@@ -359,110 +404,18 @@ class Checkpoints:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class Verdict(enum.IntEnum):
-  """Decision at the end of a block; the largest vote counts for all hosts."""
+def _free(path: str) -> int | None:
+  """Bytes free where a folder lies, or will; None where that is not known."""
+  while not os.path.exists(path) and os.path.dirname(path) != path:
+    path = os.path.dirname(path)
+  try:
+    return shutil.disk_usage(path).free
+  except OSError:
+    return None
 
-  CONTINUE = 0
-  SAVE = 1
-  FAILED = 2  # a checkpoint could not be written
-  MET = 3
 
-
-class Saver:
-  """Saves and restores a run at the moments that its hosts agree on.
-
-  Without `checkpoints` it saves nothing, and hosts agree on the target alone.
-  """
-
-  def __init__(
-    self,
-    checkpoints: Checkpoints | None,
-    most: Callable[[int], int],
-    clock: Clock,
-  ):
-    """`most` gives every host the largest number that any of them has."""
-    self._checkpoints = checkpoints
-    self._most = most
-    self._clock = clock
-
-  @property
-  def saves(self) -> bool:
-    """True if any checkpoints are to be saved."""
-    return bool(self._checkpoints and self._checkpoints.saves)
-
-  def prepare(self, spec: Any) -> None:
-    """Compiles what is needed for states of `spec`; see Checkpoints."""
-    with self._clock.spent_on('compile'):
-      self._checkpoints.prepare(spec)
-
-  def started(self, now: float) -> None:
-    """The run starts or resumes at `now`, in seconds."""
-    if self._checkpoints:
-      self._checkpoints.started(now)
-
-  def restore(self) -> Restored:
-    """Restores the newest good checkpoint, the same on all hosts."""
-    with self._clock.spent_on('restore'):
-      return self._checkpoints.restore(self._most)
-
-  def due_at(self, step: int) -> bool:
-    """True if training step `step`, counted from 1, is followed by one."""
-    return bool(self._checkpoints and self._checkpoints.due_at(step))
-
-  def agree(self, *, met: bool, last: bool) -> Verdict:
-    """Agrees on what follows a block; raises `Failed` if a write failed.
-
-    Args:
-      met: this host found the target met.
-      last: no block follows.
-    """
-    wish = Verdict.CONTINUE
-    if met:
-      wish = Verdict.MET
-    elif self._checkpoints and not last:
-      if self._checkpoints.failed():
-        wish = Verdict.FAILED
-      elif self._checkpoints.due(self._clock.now()):
-        wish = Verdict.SAVE
-    verdict = Verdict(self._most(wish))
-    if verdict == Verdict.FAILED:
-      raise self._checkpoints.error()
-    return verdict
-
-  def save(self, state: Any, position: Position) -> None:
-    """Starts to write a checkpoint, when the previous one is done."""
-    with self._clock.spent_on('checkpoint'):
-      if not self._all_written():
-        raise self._checkpoints.error()
-      origin = self._checkpoints.origin
-      self._checkpoints.save(
-        state, dataclasses.replace(position, origin=origin)
-      )
-
-  def leave(self, state: Any, position: Position) -> int:
-    """Writes a last checkpoint -> its steps; raises `Failed`."""
-    self.save(state, position)
-    with self._clock.spent_on('checkpoint'):
-      if not self._all_written():
-        raise self._checkpoints.error()
-    return position.steps
-
-  def remove(self) -> None:
-    """Removes the checkpoints of a finished run; see Checkpoints."""
-    if self._checkpoints:
-      self._all_written()
-      self._checkpoints.remove()
-
-  def _all_written(self) -> bool:
-    """Waits until no host writes, or one has failed; True if none has.
-
-    No host waits alone: one that failed never comes to where Orbax's threads
-    wait for each other.
-    """
-    state = Write.ACTIVE
-    while state == Write.ACTIVE:
-      state = Write(self._most(self._checkpoints.written(_WAIT_SECONDS)))
-    return state == Write.DONE
+def _megabytes(number: int) -> str:
+  return f'{number / 1e6:,.1f} MB'
 
 
 def processes() -> dict[str, int]:

@@ -17,13 +17,12 @@ from suite.run.checkpoint import (
   Failed,
   Position,
   Restored,
-  Saver,
-  Verdict,
   processes,
 )
 from suite.run.feed import Data, Feed, Maker
 from suite.run.program import Build, Program, host_rows, rows_of
 from suite.run.run_log import ABORTED, SUCCESS, RunLog
+from suite.run.saver import Saver, Verdict
 from suite.run.task import Facts, State, Task
 from suite.target import Eval, Target
 
@@ -85,6 +84,9 @@ class Watcher:
     `notes` say which newer checkpoints were not restored, and why.
     """
 
+  def warned(self, text: str) -> None:
+    """Something is wrong on this host that does not end the run."""
+
   def at(self, place: str, tick: int) -> None:
     """The run is now in `place`: 'input', 'compute', 'eval' or 'checkpoint'.
 
@@ -134,7 +136,8 @@ def run(
     progress.watcher.stage('compiling')
     program = Program.build(task, mesh, clock, build)
     maker = _Maker(program, progress)
-    saver = Saver(checkpoints, program.most, clock)
+    warn = progress.watcher.warned
+    saver = Saver(checkpoints, program.most, clock, warn)
     if checkpoints:
       saver.prepare(program.state)
     progress.watcher.stage('warming up')

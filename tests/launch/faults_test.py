@@ -18,6 +18,7 @@ from absl.testing import absltest, parameterized
 import pytest
 
 from launch import benchmark, local
+from suite import files
 from suite.run import run_log
 from tests.launch import digits_data, processes, repeated
 
@@ -27,6 +28,8 @@ _TIMES = repeated.TIMES
 _BOUND = 90
 _ENDLESS = 100_000  # epochs, which no test sees the end of
 _JOIN = 20  # --join_seconds where ranks do not come
+# Kilobytes for a log and a record, and not for a checkpoint.
+_NO_CHECKPOINT = 64
 _NO_SPACE = 'No space left on device|another process|an error elsewhere'
 
 
@@ -311,7 +314,8 @@ class FullDiskTest(FaultsTestCase):
       name = f'run_{number}'
       # Of this model, all that is written takes less than 300 kB.
       kilobytes = self.random.randrange(12, 120)
-      done, seconds = self.seconds_of_all(name, kilobytes)
+      strict = '--checkpoint_strict'
+      done, seconds = self.seconds_of_all(name, kilobytes, strict)
       if os.path.exists(self.path(name, 'run_0.json')):
         continue  # it had room enough
       failed += 1
@@ -329,13 +333,24 @@ class FullDiskTest(FaultsTestCase):
     self.assertGreater(failed, 0)
     self.assertLess(longest, whole + _BOUND)
 
-  def seconds_of_all(self, name, kilobytes):
+  def test_a_checkpoint_without_room_does_not_end_a_run(self):
+    self.on_a_disk('whole', 1 << 20)
+    done = self.on_a_disk('full', _NO_CHECKPOINT)
+    self.assertRegex(done.stdout, 'No space left on device.*Training goes on')
+    self.assertEqual(done.returncode, 1, done.stdout)  # the target is far away
+    whole, full = (
+      files.read_json(self.path(name, 'run_0.json'))
+      for name in ('whole', 'full')
+    )
+    self.assertEqual(full['losses'], whole['losses'])
+
+  def seconds_of_all(self, name, kilobytes, *more):
     """A run on a disk of that size, and the seconds until it ended."""
     began = time.monotonic()
-    done = self.on_a_disk(name, kilobytes)
+    done = self.on_a_disk(name, kilobytes, *more)
     return done, time.monotonic() - began
 
-  def on_a_disk(self, name, kilobytes):
+  def on_a_disk(self, name, kilobytes, *more):
     """Runs two ranks with their output on a disk of that size."""
     os.mkdir(self.path(name))
     os.makedirs(self.path('disk'), exist_ok=True)
@@ -345,7 +360,8 @@ class FullDiskTest(FaultsTestCase):
     )
     command = [
       sys.executable, '-m', 'launch.local', '--processes=2', '--devices=1',
-      '--', 'launch.train', *self.arguments('disk', '--watchdog_seconds=300'),
+      '--', 'launch.train',
+      *self.arguments('disk', '--watchdog_seconds=300', *more),
     ]  # fmt: skip
     done = subprocess.run(
       [

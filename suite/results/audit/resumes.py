@@ -15,6 +15,8 @@ from suite.results.audit.record import Record
 
 RULE = 'resumed'
 _MOST = 100  # times that a run is resumed; a log is untrusted
+_LONG = 7 * 86400.0  # seconds; no run lasts as long
+_ROUNDED_MS = 1000.0
 _UNITS = ('first_epoch_num', 'samples_count', 'step_num')
 
 
@@ -76,6 +78,15 @@ def _fields(log: Log, record: Record) -> Iterator[Finding]:
   if not is_number(lost) or lost < 0:
     text = f'lost_seconds of 0 or more in {RESUMED}'
     yield _error(log, record, text, show(lost))
+    return
+  start = log.first('run_start')
+  if start and lost * 1000.0 > record.time_ms - start.time_ms + _ROUNDED_MS:
+    text = 'lost_seconds of at most the time since run_start'
+    yield _error(log, record, text, show(lost))
+  elif lost > _LONG:
+    text = f'expected a run to be resumed within {_LONG / 86400:g} days, got '
+    text += f'{lost / 86400:.1f}: was the clock of the machine right?'
+    yield log.warning(record.line, text, RULE)
 
 
 def _cut(kept: Sequence[Record], resumed: Record) -> int:

@@ -22,6 +22,7 @@ import pytest
 
 from suite.clock import Clock, Moment
 from suite.run import checkpoint, sharding
+from suite.run import saver as saver_lib
 from suite.run.checkpoint import Checkpoints, Position, Write
 from suite.run.fingerprint import fingerprint
 from suite.run.task import State
@@ -357,9 +358,9 @@ class CheckpointsTest(parameterized.TestCase):
     ([Write.ACTIVE, Write.FAILED], False),
   )
   def test_hosts_wait_for_the_writes_of_others_in_votes(self, others, well):
-    checkpoints = self.opened()
-    votes = iter(others)
-    saver = checkpoint.Saver(
+    checkpoints = self.opened(strict=True)
+    votes = iter([*others, 0])  # the last one on whether the disk takes more
+    saver = saver_lib.Saver(
       checkpoints, lambda mine: max(mine, next(votes)), Clock()
     )
     if well:
@@ -369,7 +370,82 @@ class CheckpointsTest(parameterized.TestCase):
         checkpoint.FailedElsewhere, 'an error elsewhere'
       ):
         saver.save(_state(self.shardings), _position(3))
+      self.assertEqual(next(votes), 0)
     self.assertIsNone(next(votes, None))
+
+  def saver(self, checkpoints, most=lambda mine: mine):
+    """A saver, and the warnings that it gives."""
+    warnings = []
+    return saver_lib.Saver(
+      checkpoints, most, Clock(), warnings.append
+    ), warnings
+
+  @parameterized.parameters('begins', 'ends', 'elsewhere')
+  def test_one_that_cannot_be_written_is_tried_again_later(self, fails):
+    checkpoints = self.opened(origin={'seed': 7})
+    votes = []  # of another host, which has failed
+    saver, warnings = self.saver(
+      checkpoints, lambda mine: max(mine, votes.pop() if votes else 0)
+    )
+    self.assertIsNone(saver.save(_state(self.shardings, 1), _position(1)))
+    checkpoints.finish()
+    if fails == 'begins':  # a folder that takes no file
+      with mock.patch.object(
+        checkpoint.tempfile, 'TemporaryFile',
+        side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+      ):  # fmt: skip
+        saver.save(_state(self.shardings, 2), _position(2))
+    elif fails == 'ends':
+
+      def full():
+        if threading.current_thread() is not threading.main_thread():
+          raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+      with mock.patch.object(
+        checkpoints._opened._checkpointer, 'wait_until_finished', full
+      ):
+        saver.save(_state(self.shardings, 2), _position(2))
+        self.assertFalse(checkpoints.finish())
+        verdict = saver.agree(met=False, last=False)
+      self.assertEqual(verdict, saver_lib.Verdict.CONTINUE)
+    else:
+      votes.append(Write.FAILED)
+      self.assertIsNone(saver.save(_state(self.shardings, 2), _position(2)))
+      checkpoints.finish()
+    (warning,) = warnings
+    told = 'an error elsewhere' if fails == 'elsewhere' else 'No space left'
+    self.assertRegex(warning, f'{told}.*Training goes on')
+    self.assertIsNone(saver.save(_state(self.shardings, 3), _position(3)))
+    self.assertTrue(checkpoints.finish())
+    checkpoints.close()
+    self.assert_same(self.restore(), 3)
+
+  def test_a_run_that_is_left_says_that_it_left_nothing(self):
+    checkpoints = self.opened()
+    saver, _ = self.saver(checkpoints)
+    with (
+      mock.patch.object(
+        checkpoint.tempfile, 'TemporaryFile', side_effect=OSError(28, 'full')
+      ),
+      self.assertRaisesRegex(checkpoint.Failed, 'full'),
+    ):
+      saver.leave(_state(self.shardings, 2), _position(2))
+
+  @parameterized.parameters((True, 0), (False, 1))
+  def test_room_is_looked_for_before_any_is_written(self, strict, warned):
+    checkpoints = Checkpoints(self.directory, strict=strict)
+    spec = _spec_of(_state(self.shardings))
+    saver, warnings = self.saver(checkpoints)
+    needed = 3 * (64 * 96 * 4 + 10 + 4 + 2 + 1 + 4 + 16)
+    for free, short in ((needed, False), (needed - 1, True)):
+      with mock.patch.object(checkpoint, '_free', return_value=free):
+        if short and strict:
+          with self.assertRaisesRegex(checkpoint.Failed, 'may not fit'):
+            saver.prepare(spec)
+        else:
+          saver.prepare(spec)
+    self.assertLen(warnings, warned)
+    checkpoints.close()
 
   def test_they_are_due_by_minutes_and_by_steps(self):
     checkpoints = Checkpoints(self.directory, minutes=10, steps=4)

@@ -198,16 +198,40 @@ class LoopResumeTest(parameterized.TestCase):
       'input', 'compute', 'eval',
     })  # fmt: skip
 
-  def test_a_checkpoint_that_cannot_be_written_ends_the_run(self):
+  def unwritable(self, times):
+    """Lets the disk be full when a checkpoint is begun, so many times."""
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    save, left = ocp.CheckpointManager.save, iter([full] * times)
+
+    def fails(*args, **kwargs):
+      if error := next(left, None):
+        raise error
+      return save(*args, **kwargs)
+
+    return mock.patch.object(ocp.CheckpointManager, 'save', fails)
+
+  def test_a_checkpoint_that_cannot_be_written_ends_a_strict_run(self):
     with (
-      mock.patch.object(ocp.CheckpointManager, 'save', side_effect=full),
+      self.unwritable(1),
       self.assertRaisesRegex(checkpoint.Failed, f'{self.saved}, got No space'),
     ):
-      self.run_loop(steps=2)
+      self.run_loop(steps=2, strict=True)
     last = self.records()[-1]
     self.assertEqual(last['metadata']['status'], 'aborted')
     self.assertIn('Failed: Expected to write', last['metadata']['reason'])
+
+  @parameterized.parameters((1, ['6', '8']), (3, ['8']), (99, []))
+  def test_others_go_on_as_if_none_had_been_due_and_warn(self, times, kept):
+    whole = self.undisturbed()
+    warned = []
+    watcher = loop.Watcher()
+    watcher.warned = warned.append
+    with self.unwritable(times):
+      result = self.run_loop(steps=2, keep=True, watcher=watcher)
+    self.assert_alike(result, whole)
+    self.assertLen(warned, min(times, 4))  # of steps 2, 4, 6, 8
+    self.assertRegex(warned[0], 'No space left.*Training goes on')
+    self.assertCountEqual(os.listdir(self.saved), kept)
 
   def test_a_start_that_fails_leaves_the_log_as_it_was(self):
     with self.assertRaises(loop.Interrupted):
