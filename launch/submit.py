@@ -3,9 +3,11 @@ r"""Writes a job for a launcher, and submits it when asked to.
 python -m launch.submit --job=job.yaml --target=slurm
 python -m launch.submit --job=job.yaml --target=slurm --set=hosts=16 --submit
 
-Without --submit nothing runs: the file is printed, or with --write=PATH written
-there. With it the file is written (by default beside the working directory's
-others, as NAME.sbatch) and handed to its program: bash, sbatch, kubectl or sky.
+The task is built for the devices of the job, so that a job that cannot run is
+refused with all of its faults. Without --submit nothing runs: the file is
+printed, or with --write=PATH written there. With it the file is written (by
+default beside the working directory's others, as NAME.sbatch) and handed to its
+program: bash, sbatch, kubectl or sky.
 Exit code: 0 done, 2 refused, else that of the program.
 """
 
@@ -17,9 +19,9 @@ import sys
 
 from absl import flags as absl_flags
 
-from launch import jobs
-from launch.jobs import description
-from launch.support import cli
+from launch import jobs, train
+from launch.jobs import description, faults
+from launch.support import cli, feasible
 from suite import files
 
 FLAGS = absl_flags.FLAGS
@@ -41,11 +43,15 @@ def define_flags() -> None:
 
 def main() -> int:
   """Prints, writes or submits; see the module."""
-  job = description.read(FLAGS.job, FLAGS.set)
+  draft = description.examined(description.read_fields(FLAGS.job, FLAGS.set))
+  try:
+    job = feasible.require(draft, FLAGS.target, train.define_flags)
+  except faults.Faults as error:
+    raise ValueError(f'{FLAGS.job}: {error}') from None
   target = jobs.TARGETS[FLAGS.target]
   text = target.write(job)
   if not FLAGS.submit and not FLAGS.write:
-    print(text, end='')
+    _print(text)
     return 0
   if FLAGS.submit:
     _require_programs(target)
@@ -53,6 +59,19 @@ def main() -> int:
   files.write_text(path, text)
   print(f'wrote {path}', file=sys.stderr)
   return _submit(target, path) if FLAGS.submit else 0
+
+
+def _print(text: str) -> None:
+  """Prints a file to the letter; ValueError where stdout lacks characters."""
+  encoding = sys.stdout.encoding or 'utf-8'
+  try:
+    text.encode(encoding)
+  except UnicodeEncodeError as error:
+    raise ValueError(
+      f'Expected text that {encoding}, the encoding of stdout, has, got '
+      f'{text[error.start]!a}; --write=PATH writes UTF-8.'
+    ) from None
+  print(text, end='')
 
 
 def _require_programs(target: jobs.Target) -> None:

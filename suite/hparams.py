@@ -308,15 +308,20 @@ def override(
 ) -> Any:
   """The reference's hyperparameters with `changes` ({name: text}) applied.
 
-  Raises ValueError for an unknown name (naming the nearest), a text that is no
-  value of the field's type, a value that makes no sense, and, in Closed, for
-  what the rules do not allow.
+  Raises ValueError for unknown names (naming the nearest) and texts that are no
+  values of their field's type, all at once, for a value that makes no sense,
+  and, in Closed, for what the rules do not allow.
   """
   types = typing.get_type_hints(type(reference))
-  values = {}
+  values, wrong = {}, []
   for name, text in changes.items():
-    names.require('hyperparameter', name, types)
-    values[name] = _parse(name, text, types[name])
+    try:
+      names.require('hyperparameter', name, types)
+      values[name] = _parse(name, text, types[name])
+    except ValueError as error:
+      wrong.append(str(error))
+  if wrong:
+    raise ValueError(' '.join(wrong))
   hparams = dataclasses.replace(reference, **values)
   require_valid(hparams)
   found = closed_faults(hparams, reference)

@@ -95,6 +95,20 @@ def get(name: str) -> System:
   return _slice(name, kind, size, slices)
 
 
+def of_chips(kind: str, chips: int, slices: int = 1) -> System:
+  """The TPU system whose slices have so many chips; ValueError if none has."""
+  entry = _table()['tpu'][kind]
+  by_chips = {_chips(shape): size for size, shape in entry['slices'].items()}
+  if chips not in by_chips:
+    near = sorted(sorted(by_chips, key=lambda n: abs(math.log(n / chips)))[:2])
+    known = ' and '.join(f'{kind}-{by_chips[n]} of {n} chips' for n in near)
+    raise ValueError(
+      f'There is no slice of {chips} chips of {kind}; the nearest are {known}.'
+    )
+  more = f'x{slices}' if slices > 1 else ''
+  return get(f'{kind}-{by_chips[chips]}{more}')
+
+
 def several(text: str) -> list[System]:
   """The systems of 'v5e-8,v5e-16'; ValueError if there is none or one twice."""
   names = [name.strip() for name in text.split(',') if name.strip()]
@@ -129,6 +143,11 @@ def kinds(platform: str) -> Mapping[str, Mapping]:
   return _table()[platform]
 
 
+def devices_per_chip(kind: str) -> int:
+  """Devices that JAX has on a chip of a kind; 1 of GPUs and CPUs."""
+  return _table()['tpu'].get(kind, {}).get('devices_per_chip', 1)
+
+
 def published() -> list[str]:
   """Every single slice by name, and clusters of GPUs up to 64 hosts."""
   slices = [
@@ -142,6 +161,10 @@ def published() -> list[str]:
     for power in range(7)
   ]
   return slices + clusters
+
+
+def _chips(shape: str) -> int:
+  return math.prod(int(axis) for axis in shape.split('x'))
 
 
 def _slice(name: str, kind: str, size: int, slices: int) -> System:

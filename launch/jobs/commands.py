@@ -64,7 +64,7 @@ def environment(job: Job) -> dict[str, str]:
   alone = job.processes_per_host == 1
   found = {
     'PODIUM_PROCESSES': str(job.processes),
-    'PODIUM_DEVICES': str(job.processes * job.chips_per_process),
+    'PODIUM_DEVICES': str(job.devices),
     'PODIUM_LOCAL_DEVICES': 'all' if alone else str(job.chips_per_process),
   }
   if job.backend == 'cpu':

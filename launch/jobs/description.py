@@ -1,8 +1,8 @@
 """Job description, from which every launcher's file is made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import math
+import functools
 import re
 import types
 import typing
@@ -12,14 +12,13 @@ import yaml
 
 from launch import profiles
 from launch.aot import systems
+from launch.jobs import faults, placing
+from launch.jobs.placing import GPUS, TPUS
 from suite import benchmark as benchmark_lib
 from suite import files, names
 from suite import hparams as hparams_lib
 from suite.hparams import Division
 from suite.log_keys import STATUSES
-
-GPUS, TPUS = tuple(systems.kinds('gpu')), tuple(systems.kinds('tpu'))
-HARDWARE = ('cpu', *GPUS, *TPUS)
 
 _MAX_BYTES = 256 << 10  # of a file
 _NAME = re.compile(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?')
@@ -86,16 +85,20 @@ class Sky:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A set of runs, where it runs and with what."""
+  """A set of runs, where it runs and with what.
+
+  Made by `job`, it has the fields that follow from others.
+  """
 
   benchmark: str
-  hardware: str  # kind of chip, one of HARDWARE
-  data: str  # directory of the data sets, on every host
+  data: str  # directory of the data sets, on every host; or a bucket
   output: str  # directory of the result; of all hosts where they share disks
-  chips_per_host: int
-  hosts: int = 1  # in all
-  slices: int = 1  # of TPUs; the hosts are shared out evenly
-  topology: str = ''  # of a slice: 16x16
+  system: str = ''  # as launch.compile takes it: v5p-512, v5e-256x2, h100-64
+  hardware: str = ''  # kind of chip, one of HARDWARE; follows from system
+  chips_per_host: int | None = None  # follows from system
+  hosts: int | None = None  # in all; follows from system, else 1
+  slices: int | None = None  # of TPUs; the hosts are shared out evenly
+  topology: str = ''  # of a slice: 16x16; follows from its chips
   processes_per_host: int = 1
   name: str = ''  # by default benchmark and size
   size: str = 'reference'
@@ -133,6 +136,16 @@ class Job:
     return self.chips_per_host // self.processes_per_host
 
   @property
+  def devices_per_chip(self) -> int:
+    """Devices that JAX has on each chip."""
+    return systems.devices_per_chip(self.hardware)
+
+  @property
+  def devices(self) -> int:
+    """Devices that JAX has on all hosts."""
+    return self.hosts * self.chips_per_host * self.devices_per_chip
+
+  @property
   def backend(self) -> str:
     """JAX's name of the platform."""
     if self.hardware in TPUS:
@@ -148,21 +161,19 @@ class Job:
 
 
 def read(path: str, changes: Sequence[str] = ()) -> Job:
-  """The job of a YAML file, with changes as name=value; ValueError if wrong.
-
-  A name inside a section has a dot: slurm.partition.
-  """
-  values = read_fields(path)
-  for change in changes:
-    _change(values, change)
+  """The job of a YAML file with changes; ValueError if it is wrong."""
   try:
-    return job(values)
-  except ValueError as error:
+    return job(read_fields(path, changes))
+  except faults.Faults as error:
     raise ValueError(f'{path}: {error}') from None
 
 
-def read_fields(path: str) -> dict[str, Any]:
-  """The fields of a YAML file, not checked; ValueError where it has none."""
+def read_fields(path: str, changes: Sequence[str] = ()) -> dict[str, Any]:
+  """The fields of a YAML file, not checked; ValueError where it has none.
+
+  Changes are given as name=value; a name inside a section has a dot:
+  slurm.partition.
+  """
   text = files.read_text(path, _MAX_BYTES)
   try:
     values = _parse(text)
@@ -170,26 +181,65 @@ def read_fields(path: str) -> dict[str, Any]:
     raise ValueError(f'{path} is no YAML: {error}') from None
   if not isinstance(values, dict):
     raise ValueError(f'{path}: expected a job, fields with values.')
+  for change in changes:
+    _change(values, change)
   return values
 
 
 def job(values: Mapping[str, Any]) -> Job:
-  """The job of a description, checked; ValueError for the first fault."""
-  made = _make(Job, values, '')
-  _check(made)
-  benchmark = benchmark_lib.get(made.benchmark)
-  hparams_lib.override(
-    benchmark.size(made.size).hparams,
-    hyperparameters(made),
-    Division(made.division),
+  """The job of a description, checked; Faults, which are all that it has."""
+  draft = examined(values)
+  faults.require_none(draft.faults)
+  return draft.job
+
+
+@dataclasses.dataclass
+class Draft:
+  """A job, its faults, and the fields that have any; these are not to be read.
+
+  A field without a value, as it is missing or of another type, has its default
+  or is empty.
+  """
+
+  job: Job
+  faults: list[str] = dataclasses.field(default_factory=list)
+  wrong: set[str] = dataclasses.field(default_factory=set)
+
+  def check(
+    self, fields: Sequence[str], check: Callable[..., Any], *arguments: Any
+  ) -> Any:
+    """Result of a check; None where it fails, or a field it reads is wrong."""
+    if self.wrong.intersection(fields):
+      return None
+    made: list[Any] = []
+    found = faults.of(lambda: made.append(check(*arguments)))
+    self.faults += found
+    if found:
+      self.wrong.update(fields)
+    return made[0] if made else None
+
+
+def examined(values: Mapping[str, Any]) -> Draft:
+  """The job of a description with its faults."""
+  draft = _typed_fields(values)
+  given = draft.job
+  found = draft.check(
+    placing.FIELDS,
+    placing.resolved,
+    placing.Placing(**{n: getattr(given, n) for n in placing.FIELDS}),
   )
-  name = made.name or f'{made.benchmark}-{made.size}'.replace('_', '-')
-  if not _NAME.fullmatch(name):
-    raise ValueError(
-      'name is of small letters, digits and dashes, 40 at most and a letter '
-      f'first, not {name!r}.'
+  if found:
+    draft.job = dataclasses.replace(given, **vars(found))
+  for fields, check in _checks(draft.job):
+    draft.check(fields, check)
+  if not draft.wrong.intersection(('benchmark', 'size')):
+    name = f'{given.benchmark}-{given.size}'.replace('_', '-')
+    draft.job = dataclasses.replace(
+      draft.job,
+      name=given.name or name,
+      runs=given.runs or benchmark_lib.get(given.benchmark).runs,
     )
-  return dataclasses.replace(made, runs=made.runs or benchmark.runs, name=name)
+  return draft
 
 
 def hyperparameters(made: Job) -> dict[str, str]:
@@ -206,26 +256,48 @@ def _batch_name(made: Job) -> str:
   return hparams_lib.batch(size.hparams).name
 
 
-def _make(kind: type, values: Mapping[str, Any], place: str) -> Any:
-  """A dataclass of the values, each of its field's type."""
-  fields = {field.name: field for field in dataclasses.fields(kind)}
-  hints = typing.get_type_hints(kind)
-  made = {}
+def _typed_fields(values: Mapping[str, Any]) -> Draft:
+  """The fields, each of its type, with the faults of those that are not."""
+  fields = {field.name: field for field in dataclasses.fields(Job)}
+  hints = typing.get_type_hints(Job)
+  # These stand for what is missing, which is a fault and so is never read.
+  draft = Draft(Job(benchmark='', data='', output=''))
   for name, value in values.items():
-    what = f'field of {place.rstrip(".")}' if place else 'field'
-    names.require(what, str(name), fields)
-    made[name] = _typed(f'{place}{name}', value, hints[name])
+    names_of = list(fields)
+    draft.check((), names.require, 'field', str(name), names_of)
+    if name in fields:
+      made = draft.check((name,), _typed, name, value, hints[name])
+      if name not in draft.wrong:
+        draft.job = dataclasses.replace(draft.job, **{name: made})
   for name, field in fields.items():
     no_default = field.default is field.default_factory is dataclasses.MISSING
-    if no_default and name not in made:
-      raise ValueError(f'{place}{name} is needed.')
+    if no_default and name not in values:
+      draft.faults.append(f'{name} is needed.')
+      draft.wrong.add(name)
+  return draft
+
+
+def _section(kind: type, values: Mapping[str, Any], place: str) -> Any:
+  """A section of the values, each of its field's type; Faults, all it has."""
+  hints = typing.get_type_hints(kind)
+  made, found = {}, []
+  for name, value in values.items():
+    what = f'field of {place}'
+    if wrong := faults.of(names.require, what, str(name), hints):
+      found += wrong
+      continue
+    try:
+      made[name] = _typed(f'{place}.{name}', value, hints[name])
+    except ValueError as error:
+      found.append(str(error))
+  faults.require_none(found)
   return kind(**made)
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
   if dataclasses.is_dataclass(hint):
     _require(isinstance(value, dict), name, 'fields with values', value)
-    return _make(hint, value, f'{name}.')
+    return _section(hint, value, name)
   if isinstance(hint, types.UnionType):
     hint = next(t for t in typing.get_args(hint) if t is not type(None))
   origin = typing.get_origin(hint)
@@ -246,9 +318,12 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     _require(whole and value >= least, name, expected, value)
     return value
   if name == 'time_limit' and isinstance(value, int):
-    # YAML reads 4:00:00 as a number to the base of 60.
-    minutes, seconds = divmod(value, 60)
-    value = f'{minutes // 60}:{minutes % 60:02}:{seconds:02}'
+    raise ValueError(
+      f'time_limit is [days-]hours:minutes:seconds, not {value}, which has no '
+      f"unit: '{value // 60}:{value % 60:02}:00' for {value} minutes, "
+      f"'{value // 3600}:{value // 60 % 60:02}:{value % 60:02}' for {value} "
+      'seconds.'
+    )
   return _line(name, 'a text', value)
 
 
@@ -264,67 +339,111 @@ def _line(name: str, expected: str, value: Any) -> str:
   return value
 
 
-def _check(made: Job) -> None:
-  """Checks the constraints that types do not express."""
-  names.require('hardware', made.hardware, HARDWARE)
-  names.require('division', made.division, [each.value for each in Division])
-  names.require('status', made.status, STATUSES)
+def _checks(made: Job) -> Iterator[tuple[Sequence[str], Callable[[], Any]]]:
+  """Checks of what types do not express, each with the fields that it reads."""
+  divisions = [each.value for each in Division]
+  yield (
+    ('division',),
+    lambda: names.require('division', made.division, divisions),
+  )
+  yield ('status',), lambda: names.require('status', made.status, STATUSES)
+  yield ('time_limit',), lambda: _check_time(made)
+  yield ('processes_per_host', *placing.FIELDS), lambda: _check_shares(made)
+  for name in ('data', 'output', 'code', 'python'):
+    path = getattr(made, name)
+    yield (name,), functools.partial(_check_path, name, path)
+  yield ('gcloud',), lambda: _check_tpu_name(made)
+  yield ('name',), lambda: _check_name(made.name)
+  yield (
+    ('profile', 'compiler_options'),
+    lambda: profiles.with_options(
+      profiles.load(made.profile),
+      [
+        f'{name}={hparams_lib.as_text(v)}'
+        for name, v in made.compiler_options.items()
+      ],
+    ),
+  )
+  yield ('environment',), lambda: _check_variables(made.environment)
+  yield ('benchmark',), lambda: benchmark_lib.get(made.benchmark)
+  yield ('benchmark', 'size'), lambda: _size(made)
+  trained = ('benchmark', 'size', 'division', 'batch', 'hparams')
+  yield trained, lambda: _check_hparams(made)
+  yield ('flags',), lambda: _check_flags(made.flags)
+
+
+def _size(made: Job) -> benchmark_lib.Size:
+  return benchmark_lib.get(made.benchmark).size(made.size)
+
+
+def _check_hparams(made: Job) -> None:
+  if made.batch is not None and (name := _batch_name(made)) in made.hparams:
+    raise ValueError(f'batch and hparams.{name} are the same: one.')
+  hparams_lib.override(
+    _size(made).hparams, hyperparameters(made), Division(made.division)
+  )
+
+
+def _check_time(made: Job) -> None:
   if not _TIME.fullmatch(made.time_limit) or not made.seconds:
     raise ValueError(
       f'time_limit is [days-]hours:minutes:seconds, not {made.time_limit!r}.'
     )
-  if made.topology and not re.fullmatch(r'\d+(x\d+){1,2}', made.topology):
-    raise ValueError(f'topology is like 16x16, not {made.topology!r}.')
-  _shares(made)
-  for path in (made.data, made.output, made.code, made.python):
-    if path.startswith(('~', '-')) or not path:
-      raise ValueError(f'A path begins with / or a name, not as {path!r}.')
-  if made.gcloud.tpu and not _NAME.fullmatch(made.gcloud.tpu):
-    raise ValueError(f'gcloud.tpu is a name, not {made.gcloud.tpu!r}.')
-  if made.batch is not None and (name := _batch_name(made)) in made.hparams:
-    raise ValueError(f'batch and hparams.{name} are the same: one.')
-  profiles.with_options(
-    profiles.load(made.profile),
-    [
-      f'{name}={hparams_lib.as_text(v)}'
-      for name, v in made.compiler_options.items()
-    ],
-  )
-  for name in made.environment:
-    if not _VARIABLE.fullmatch(name):
-      raise ValueError(f'environment has no variable {name!r}.')
-  for text in made.flags:
-    found = re.fullmatch('--([a-z_]+)(=.*)?', text, re.DOTALL)
-    if not found:
-      raise ValueError(f'flags are like --watchdog_seconds=300, not {text!r}.')
-    if found[1] in _OWN_FLAGS:
-      raise ValueError(f'flags must not hold --{found[1]}: it follows.')
 
 
-def _shares(made: Job) -> None:
+def _check_shares(made: Job) -> None:
+  found = []
+  if made.hardware in TPUS and made.processes_per_host != 1:
+    found.append('A host of TPUs has one process: processes_per_host is 1.')
   if made.chips_per_host % made.processes_per_host:
-    raise ValueError(
+    found.append(
       f'{made.chips_per_host} chips per host are not to be shared evenly by '
       f'{made.processes_per_host} processes per host.'
     )
-  if made.hosts % made.slices:
+  faults.require_none(found)
+
+
+def _check_path(name: str, path: str) -> None:
+  if path.startswith(('~', '-')) or not path:
+    raise ValueError(f'{name} begins with / or a name, not as {path!r}.')
+  if name != 'data' and '://' in path:
     raise ValueError(
-      f'hosts are those of all slices: {made.hosts} are not to be shared '
-      f'evenly by {made.slices}.'
+      f'{name} is a path on a disk, not {path!r}: only data may be in a bucket.'
     )
-  if made.hardware not in TPUS and (made.slices > 1 or made.topology):
-    raise ValueError(f'{made.hardware} has no slices and no topology.')
-  if made.hardware in TPUS and made.processes_per_host != 1:
-    raise ValueError('A host of TPUs has one process: processes_per_host is 1.')
-  if made.topology:
-    chips = math.prod(int(side) for side in made.topology.split('x'))
-    have = made.hosts // made.slices * made.chips_per_host
-    if chips != have:
-      raise ValueError(
-        f'A slice of topology {made.topology} has {chips} chips, but '
-        f'{made.hosts // made.slices} hosts of {made.chips_per_host} chips '
-        f'have {have}.'
-      )
+
+
+def _check_tpu_name(made: Job) -> None:
+  if made.gcloud.tpu and not _NAME.fullmatch(made.gcloud.tpu):
+    raise ValueError(f'gcloud.tpu is a name, not {made.gcloud.tpu!r}.')
+
+
+def _check_name(name: str) -> None:
+  if name and not _NAME.fullmatch(name):
+    raise ValueError(
+      'name is of small letters, digits and dashes, 40 at most and a letter '
+      f'first, not {name!r}.'
+    )
+
+
+def _check_variables(given: Mapping[str, Any]) -> None:
+  faults.require_none(
+    [
+      f'environment has no variable {name!r}.'
+      for name in given
+      if not _VARIABLE.fullmatch(name)
+    ]
+  )
+
+
+def _check_flags(texts: Sequence[str]) -> None:
+  found = []
+  for text in texts:
+    match = re.fullmatch('--([a-z_]+)(=.*)?', text, re.DOTALL)
+    if not match:
+      found.append(f'flags are like --watchdog_seconds=300, not {text!r}.')
+    elif match[1] in _OWN_FLAGS:
+      found.append(f'flags must not hold --{match[1]}: it follows.')
+  faults.require_none(found)
 
 
 def _change(values: dict[str, Any], text: str) -> None:
@@ -338,6 +457,22 @@ def _change(values: dict[str, Any], text: str) -> None:
     values[field] = _parse(value) if value else ''
   except ValueError as error:
     raise ValueError(f'--set={text}: {error}') from None
+
+
+class _Loader(yaml.SafeLoader):
+  """Reads 4:00:00 as a text; YAML 1.1 has it as a number to the base of 60."""
+
+  def construct_number(self, node: yaml.Node) -> int | float | str:
+    """A number, or the text of one with colons."""
+    if ':' in node.value:
+      return node.value
+    return yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+
+
+for _kind in ('int', 'float'):
+  _Loader.add_constructor(
+    f'tag:yaml.org,2002:{_kind}', _Loader.construct_number
+  )
 
 
 def _parse(text: str) -> Any:
@@ -356,6 +491,6 @@ def _parse(text: str) -> Any:
         raise ValueError(
           f'expected values at most {files.MAX_DEPTH} deep, got deeper ones'
         )
-    return yaml.safe_load(text)
+    return yaml.load(text, _Loader)
   except yaml.YAMLError as error:
     raise ValueError(' '.join(str(error).split())) from None

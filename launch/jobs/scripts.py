@@ -1,5 +1,6 @@
 """Shell scripts that launch a job: here, Slurm, Open MPI and TPU VMs."""
 
+from collections.abc import Iterator, Sequence
 import functools
 import pathlib
 import posixpath
@@ -9,6 +10,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from launch.aot import systems
 from launch.jobs import commands
 from launch.jobs.description import Job
 
@@ -19,9 +21,6 @@ _SAVING_SECONDS = 150
 
 def local(job: Job) -> str:
   """For the processes of this machine."""
-  _require_no_container(job, 'local')
-  if job.hosts > 1:
-    raise ValueError(f'Target local is one host; the job has {job.hosts}.')
   start = (
     job.python, '-m', 'launch.local', f'--processes={job.processes}',
     f'--devices={job.chips_per_process}', '--',
@@ -31,54 +30,88 @@ def local(job: Job) -> str:
   )
 
 
+def local_faults(job: Job) -> Iterator[str]:
+  """Reasons why `local` cannot launch the job."""
+  yield from _container_faults(job, 'local')
+  if job.hosts > 1:
+    yield f'Target local is one host; the job has {job.hosts}.'
+
+
 def slurm(job: Job) -> str:
   """For sbatch: plain, or with pyxis where there is a container."""
-  require_no_tpu(job, 'slurm')
-  named = {'partition': job.slurm.partition, 'account': job.slurm.account}
-  options = [f'--{name}={value}' for name, value in named.items() if value]
-  for option in (*options, *job.slurm.options):
-    if not option.startswith('--') or any(c in option for c in ' "\'\\'):
-      raise ValueError(
-        f'An option of sbatch is one word like --qos=high, not {option!r}.'
-      )
   days, rest = divmod(job.seconds, 24 * 3600)
   hours, minutes = divmod(-(-rest // 60), 60)
   return fill(
     'slurm.sh.j2',
     job,
     slurm_time=f'{days}-{hours:02}:{minutes:02}:00',
-    slurm_options=(*options, *job.slurm.options),
+    slurm_options=_slurm_options(job),
     last_start=job.seconds - min(_SAVING_SECONDS, job.seconds // 4),
   )
 
 
+def slurm_faults(job: Job) -> Iterator[str]:
+  """Reasons why `slurm` cannot launch the job."""
+  yield from tpu_faults(job, 'slurm')
+  for option in _slurm_options(job):
+    if not option.startswith('--') or any(c in option for c in ' "\'\\'):
+      yield f'An option of sbatch is one word like --qos=high, not {option!r}.'
+
+
+def _slurm_options(job: Job) -> Sequence[str]:
+  named = {'partition': job.slurm.partition, 'account': job.slurm.account}
+  options = [f'--{name}={value}' for name, value in named.items() if value]
+  return (*options, *job.slurm.options)
+
+
 def mpirun(job: Job) -> str:
   """For Open MPI's mpirun."""
-  _require_no_container(job, 'mpirun')
-  require_no_tpu(job, 'mpirun')
-  if job.hosts > 1 and not job.mpirun.hostfile:
-    raise ValueError('Several hosts need mpirun.hostfile: a host a line.')
   return fill('mpirun.sh.j2', job)
+
+
+def mpirun_faults(job: Job) -> Iterator[str]:
+  """Reasons why `mpirun` cannot launch the job."""
+  yield from _container_faults(job, 'mpirun')
+  yield from tpu_faults(job, 'mpirun')
+  if job.hosts > 1 and not job.mpirun.hostfile:
+    yield 'Several hosts need mpirun.hostfile: a host a line.'
 
 
 def tpu_vm(job: Job) -> str:
   """For a TPU VM with one or more hosts, by gcloud from another machine."""
-  _require_no_container(job, 'tpu_vm')
-  if job.backend != 'tpu' or job.slices > 1:
-    raise ValueError(
-      'Target tpu_vm is for one slice of TPUs; several slices go with '
-      'jobset_tpu.'
-    )
-  if not job.gcloud.tpu or not job.gcloud.zone:
-    raise ValueError('Target tpu_vm needs gcloud.tpu, its name, and its zone.')
   named = {'project': job.gcloud.project, 'zone': job.gcloud.zone}
   return fill(
     'tpu_vm.sh.j2',
     job,
+    accelerator_type=_accelerator_type(job),
     place=[f'--{name}={value}' for name, value in named.items() if value],
     output=posixpath.normpath(posixpath.join(job.code, job.output)),
     results=posixpath.join(job.output, 'run_'),
   )
+
+
+def tpu_vm_faults(job: Job) -> Iterator[str]:
+  """Reasons why `tpu_vm` cannot launch the job."""
+  yield from _container_faults(job, 'tpu_vm')
+  if job.backend != 'tpu' or job.slices > 1:
+    yield (
+      'Target tpu_vm is for one slice of TPUs; several slices go with '
+      'jobset_tpu.'
+    )
+  if not job.gcloud.tpu or not job.gcloud.zone:
+    yield 'Target tpu_vm needs gcloud.tpu, its name, and its zone.'
+  given = job.gcloud.accelerator_type
+  if job.backend == 'tpu' and given not in ('', _accelerator_type(job)):
+    yield (
+      f'gcloud.accelerator_type is {given}, but system {job.system} is '
+      f'{_accelerator_type(job)}.'
+    )
+
+
+def _accelerator_type(job: Job) -> str:
+  """Cloud TPU's name of a slice: 'v5litepod-256' of v5e-256."""
+  kind, _, size = job.system.partition('-')
+  return f'{systems.kinds("tpu")[kind].get("vm_name", kind)}-{size}'
 
 
 def fill(name: str, job: Job, **values: Any) -> str:
@@ -100,10 +133,10 @@ def fill(name: str, job: Job, **values: Any) -> str:
   )
 
 
-def require_no_tpu(job: Job, target: str) -> None:
-  """ValueError for a job of TPUs."""
+def tpu_faults(job: Job, target: str) -> Iterator[str]:
+  """A fault of a job of TPUs."""
   if job.backend == 'tpu':
-    raise ValueError(
+    yield (
       f'Target {target} is for CPUs and GPUs; for {job.hardware} there are '
       'tpu_vm and jobset_tpu.'
     )
@@ -141,8 +174,8 @@ def _yaml(value: Any) -> str:
   return text.removesuffix('...\n').strip()  # the mark after a single text
 
 
-def _require_no_container(job: Job, target: str) -> None:
+def _container_faults(job: Job, target: str) -> Iterator[str]:
   if job.container or job.mounts:
-    raise ValueError(
+    yield (
       f'Target {target} starts no container: leave container and mounts away.'
     )

@@ -70,6 +70,17 @@ def names() -> Sequence[str]:
   return sorted(_files())
 
 
+def require_platform(name: str, platform: str) -> None:
+  """ValueError unless all profiles of the name are of 'cpu', 'gpu' or 'tpu'."""
+  for each in filter(None, name.split(',')):
+    made_for = _files()[each.strip()].stem.partition('_')[0]
+    if made_for != platform:
+      raise ValueError(
+        f'Profile {each.strip()} is for {made_for.upper()}s, not for '
+        f'{platform.upper()}s.'
+      )
+
+
 def known_options() -> set[str]:
   """Names of the compiler options that any profile sets."""
   return {key for name in names() for key in load(name).compiler_options}

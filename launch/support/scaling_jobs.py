@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from launch.jobs import description
+from launch.aot import systems
+from launch.jobs import description, placing
 from launch.support.scaling_plan import Place
 
 _FLAGS = ('benchmark', 'size', 'division')
@@ -15,8 +16,8 @@ _FLAGS = ('benchmark', 'size', 'division')
 
 def placed(place: Place, path: str) -> Place:
   """The point with as many processes as the description gives its hosts."""
-  hosts = _hosts(place, description.read(path))
-  processes = hosts['hosts'] * hosts['processes_per_host']
+  where = _where(place, description.read(path))
+  processes = where['hosts'] * where['processes_per_host']
   return dataclasses.replace(place, processes=processes)
 
 
@@ -31,9 +32,10 @@ def job(place: Place, path: str, runs: int) -> dict[str, Any]:
         f'{getattr(base, name)}.'
       )
   values = description.read_fields(path)
-  values.pop('batch', None)
+  for name in ('batch', *placing.FIELDS):
+    values.pop(name, None)
   values |= {
-    **_hosts(place, base),
+    **_where(place, base),
     'name': f'{base.name}-{place.name}'.replace('_', '-'),
     'output': os.path.join(base.output, place.name),
     'runs': runs,
@@ -48,17 +50,35 @@ def text(values: Mapping[str, Any]) -> str:
   return yaml.safe_dump(dict(values), sort_keys=False)
 
 
-def _hosts(place: Place, base: description.Job) -> dict[str, int]:
-  """Whole hosts, or a part of one; processes as the description has them."""
+def _where(place: Place, base: description.Job) -> dict[str, Any]:
+  """The fields of a job that place it on the devices of a point.
+
+  TPUs are as many slices as the description has; others are whole hosts, or a
+  part of one. Processes are as the description has them.
+  """
+  if base.backend == 'tpu':
+    return {**_slices(place, base), 'processes_per_host': 1}
   chips = min(place.devices, base.chips_per_host)
   if place.devices % chips:
     raise ValueError(
       f'Expected devices that fill hosts of {base.chips_per_host} chips, got '
       f'{place.devices}.'
     )
-  processes = min(base.processes_per_host, chips)
   return {
+    'hardware': base.hardware,
     'hosts': place.devices // chips,
     'chips_per_host': chips,
-    'processes_per_host': processes,
+    'processes_per_host': min(base.processes_per_host, chips),
   }
+
+
+def _slices(place: Place, base: description.Job) -> dict[str, Any]:
+  each = base.slices * base.devices_per_chip
+  if place.devices % each:
+    raise ValueError(
+      f'Expected devices that fill {base.slices} slices of {base.hardware}, '
+      f'got {place.devices}.'
+    )
+  system = systems.of_chips(base.hardware, place.devices // each, base.slices)
+  found = placing.resolved(placing.Placing(system.name))
+  return {'system': found.system, 'hosts': found.hosts}

@@ -1,6 +1,6 @@
 """All compilation, ahead of time and from shapes; and the warm-up on zeros."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 import dataclasses
 import functools
@@ -199,24 +199,41 @@ class Program:
 
 def check(task: Task, mesh: Mesh, build: Build | None = None) -> None:
   """ValueError if the task can't be split over the mesh as `build` wants it."""
-  build = build or Build()
+  if found := list(faults(task, mesh, build or Build())):
+    raise ValueError(' '.join(found))
+
+
+def faults(task: Task, mesh: Mesh, build: Build) -> Iterator[str]:
+  """Reasons why a task can't be split over the mesh as `build` wants it."""
+  for check in _checks(task, mesh, build):
+    try:
+      check()
+    except ValueError as error:
+      yield str(error)
+
+
+def _checks(
+  task: Task, mesh: Mesh, build: Build
+) -> Iterator[Callable[[], Any]]:
+  whole = functools.partial(sharding.check_batch, mesh=mesh)
   for spec in task.eval_specs:
-    sharding.check_batch('The eval batch', rows_of(spec), mesh)
+    yield functools.partial(whole, 'The eval batch', rows_of(spec))
   for name, staged in task.staged().items():
     if staged.argument == sharding.ROWS:
-      for rows in sorted(
-        {leaf.shape[0] for leaf in jax.tree.leaves(staged.spec)}
-      ):
-        sharding.check_batch(f'What {name!r} takes', rows, mesh)
+      for n in sorted({leaf.shape[0] for leaf in jax.tree.leaves(staged.spec)}):
+        yield functools.partial(whole, f'What {name!r} takes', n)
   for spec in task.train_specs:
-    rows = rows_of(spec)
-    set_by = f' (see {task.rows_set_by})' if task.rows_set_by else ''
-    sharding.check_batch(f'The train batch{set_by}', rows, mesh)
-    _check_parts(task, rows, mesh)
-    if not build.groups_across_hosts:
-      sharding.check_groups('The train batch', rows, task.row_group, mesh)
+    yield functools.partial(_check_train, task, rows_of(spec), mesh, build)
   if build.spread != 'none':
-    layout(task, mesh, build)
+    yield functools.partial(layout, task, mesh, build)
+
+
+def _check_train(task: Task, rows: int, mesh: Mesh, build: Build) -> None:
+  set_by = f' (see {task.rows_set_by})' if task.rows_set_by else ''
+  sharding.check_batch(f'The train batch{set_by}', rows, mesh)
+  sharding.check_parts(rows, task.parts, task.row_group, mesh)
+  if not build.groups_across_hosts:
+    sharding.check_groups('The train batch', rows, task.row_group, mesh)
 
 
 def host_rows(tree: Any) -> Any:
@@ -280,22 +297,6 @@ def _compiled(lowered: dict[str, Any], build: Build) -> dict[str, Any]:
   threads = min(build.compiled_at_once or os.cpu_count() or 1, _MOST_COMPILED)
   with futures.ThreadPoolExecutor(threads) as pool:
     return jax.tree.unflatten(structure, pool.map(one, stages))
-
-
-def _check_parts(task: Task, rows: int, mesh: Mesh) -> None:
-  if task.parts == 1:
-    return
-  each = rows // mesh.shape[sharding.DATA]
-  if each % task.parts:
-    raise ValueError(
-      f'A step in {task.parts} parts does not divide the {each} rows that a '
-      f'device has of a train batch of {rows}.'
-    )
-  if each // task.parts % task.row_group:
-    raise ValueError(
-      f'A step in {task.parts} parts has {each // task.parts} of the {each} '
-      f'rows of a device in a part, which would cut groups of {task.row_group}.'
-    )
 
 
 def abstract_state(task: Task) -> State:

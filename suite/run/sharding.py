@@ -131,6 +131,23 @@ def check_batch(name: str, rows: int, mesh: Mesh) -> None:
     )
 
 
+def check_parts(rows: int, parts: int, group: int, mesh: Mesh) -> None:
+  """ValueError if `parts` of a step would cut a device's rows or a group."""
+  if parts == 1:
+    return
+  each = rows // mesh.shape[DATA]
+  if each % parts:
+    raise ValueError(
+      f'A step in {parts} parts does not divide the {each} rows that a '
+      f'device has of a train batch of {rows}.'
+    )
+  if each // parts % group:
+    raise ValueError(
+      f'A step in {parts} parts has {each // parts} of the {each} '
+      f'rows of a device in a part, which would cut groups of {group}.'
+    )
+
+
 def check_groups(name: str, rows: int, group: int, mesh: Mesh) -> None:
   """Raises ValueError if `group` consecutive rows would be on several hosts.
 

@@ -223,6 +223,17 @@ class JobsTest(parameterized.TestCase):
     batch = description.hyperparameters(hosts)['global_batch_size']
     self.assertEqual(batch, '1024')
 
+  def test_a_point_of_tpus_is_the_slice_with_its_devices(self):
+    tpus = {'hardware': '', 'chips_per_host': None, 'processes_per_host': 1}
+    self.base = {n: v for n, v in self.base.items() if n not in tpus}
+    first, second = self.jobs([16, 64], system='v3-128x2')
+    self.assertEqual((first.system, second.system), ('v3-8x2', 'v3-32x2'))
+    self.assertEqual((second.processes, second.topology), (8, '4x4'))
+    with self.assertRaisesRegex(ValueError, 'no slice of 8 chips of v3'):
+      self.jobs([16], system='v3-8')
+    with self.assertRaisesRegex(ValueError, 'fill 2 slices of v3, got 6'):
+      self.jobs([6], system='v3-8x2')
+
   def test_devices_that_fill_no_hosts_are_refused(self):
     with self.assertRaisesRegex(ValueError, 'fill hosts of 8 chips, got 12'):
       self.jobs([12])

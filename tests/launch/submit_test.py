@@ -1,13 +1,15 @@
 """Tests of launch.submit, as people call it."""
 
+import io
 import os
 import pathlib
-import subprocess
 import sys
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import yaml
 
+from launch import submit
 from tests.launch import processes
 from tests.launch.jobs.description_test import GPUS
 from tests.launch.jobs.stand_ins import StandIns
@@ -19,17 +21,21 @@ class SubmitTest(parameterized.TestCase):
     self.stand_ins = StandIns(self.create_tempdir().full_path)
     self.folder = pathlib.Path(self.create_tempdir().full_path)
     self.job = self.folder / 'job.yaml'
-    self.job.write_text(yaml.safe_dump({**GPUS, 'container': 'image'}))
+    self.values = {
+      **GPUS, 'container': 'image',
+      'kubernetes': {'claims': {'disk': '/results'}},
+    }  # fmt: skip
+    self.job.write_text(yaml.safe_dump(self.values))
 
   def _submit(self, *arguments, **variables):
-    environment = self.stand_ins.environment(**variables)
-    return subprocess.run(
-      [sys.executable, '-m', 'launch.submit', f'--job={self.job}', *arguments],
-      cwd=self.folder,
-      env={**environment, 'PYTHONPATH': str(processes.ROOT)},
-      capture_output=True,
-      text=True,
-    )
+    """Calls it in the folder, with the stand-ins on PATH."""
+    before = os.getcwd()
+    os.chdir(self.folder)
+    try:
+      with mock.patch.dict(os.environ, self.stand_ins.environment(**variables)):
+        return processes.here(submit, f'--job={self.job}', *arguments)
+    finally:
+      os.chdir(before)
 
   def test_a_job_is_printed_and_nothing_else_done(self):
     self.stand_ins.launcher('kubectl')
@@ -60,8 +66,30 @@ class SubmitTest(parameterized.TestCase):
     self.assertIn('calls sky, which is not on PATH', done.stderr)
     self.assertEqual(os.listdir(self.folder), ['job.yaml'])
 
+  def test_all_faults_of_a_job_are_told_at_once(self):
+    done = self._submit(
+      '--target=jobset_gpu', '--set=batch=1000003', '--set=profile=tpu_v5e',
+      '--set=time_limit=60', '--set=container=', '--set=flags=[--model=2]',
+      '--write=job.out',
+    )  # fmt: skip
+    self.assertEqual((done.returncode, done.stdout), (2, ''))
+    self.assertRegex(
+      done.stderr,
+      r'(?s)^error: .*job\.yaml: 4 faults:\n  time_limit.*\n  A JobSet needs.*'
+      r"\n  Profile tpu_v5e is for TPUs.*\n  flags: .*'model'",
+    )
+    self.assertEqual(os.listdir(self.folder), ['job.yaml'])
+
+  def test_a_file_that_stdout_cannot_hold_is_refused(self):
+    screen = io.TextIOWrapper(io.BytesIO(), 'ascii')
+    with (
+      mock.patch.object(sys, 'stdout', screen),
+      self.assertRaisesRegex(ValueError, r"has, got '\\xfc'; --write=PATH"),
+    ):
+      submit._print('name: Zürich')
+
   def test_a_fault_of_the_description_is_one_line(self):
-    done = self._submit('--target=slurm', '--set=hosts=none')
+    done = self._submit('--target=jobset_gpu', '--set=hosts=none')
     self.assertEqual((done.returncode, done.stdout), (2, ''))
     self.assertRegex(
       done.stderr, r"^error: .*job\.yaml: hosts is a whole number.*'none'\.\n$"

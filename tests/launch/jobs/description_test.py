@@ -1,11 +1,15 @@
 """Tests of what a job's description may say."""
 
+import dataclasses
 import os
+import re
+import typing
 
 from absl.testing import absltest, parameterized
 import yaml
 
-from launch.jobs import commands, description
+from launch.jobs import commands, description, faults
+from suite import files
 
 GOOD = {
   'benchmark': 'resnet',
@@ -14,6 +18,12 @@ GOOD = {
   'hosts': 16,
   'slices': 4,
   'topology': '4x4',
+  'data': '/data',
+  'output': '/results/one',
+}
+SYSTEM = {
+  'benchmark': 'resnet',
+  'system': 'v5e-16x4',
   'data': '/data',
   'output': '/results/one',
 }
@@ -89,7 +99,6 @@ class DescriptionTest(parameterized.TestCase):
   @parameterized.parameters(
     ('1:30:05', 5405),
     ('2-00:00:00', 172800),
-    (14400, 14400),  # what YAML makes of 4:00:00
   )
   def test_a_time_limit_is_days_hours_minutes_seconds(self, text, seconds):
     self.assertEqual(with_changes(GOOD, time_limit=text).seconds, seconds)
@@ -101,6 +110,10 @@ class DescriptionTest(parameterized.TestCase):
     ('inner', {'slurm': {'partiton': 'a'}}, "slurm 'partiton'.*'partition'"),
     ('section', {'slurm': 'big'}, 'slurm is fields with values'),
     ('hardware', {'hardware': 'v5'}, "'v5'.*cpu, h100"),
+    ('minutes', {'time_limit': 60}, "'1:00:00' for 60 minutes"),
+    ('colons', {'time_limit': '1:00'}, r'\[days-\]hours:minutes:seconds'),
+    ('bucket', {'output': 'gs://b/out'}, 'output is a path on a disk'),
+    ('place', {'code': 's3://b/code'}, 'code is a path on a disk'),
     ('division', {'division': 'opened'}, "'opened'.*closed, open"),
     ('status', {'status': 'there'}, 'onprem'),
     ('hosts', {'hosts': 0}, 'hosts is a whole number from 1 on, not 0'),
@@ -144,6 +157,48 @@ class DescriptionTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f'^{name} is needed'):
       description.job(rest)
 
+  def test_all_faults_are_told_at_once(self):
+    with self.assertRaises(faults.Faults) as caught:
+      with_changes(
+        GOOD, benchmark='resent', hosts='x', time_limit=60, output='gs://a',
+        slurm={'partiton': 'a', 'options': 'b'}, profile='no', flags=['a', 'b'],
+        environment={'A-B': 1}, hots=3, status='there',
+      )  # fmt: skip
+    self.assertLen(caught.exception.texts, 12)
+    self.assertRegex(str(caught.exception), '^12 faults:\n  ')
+
+  def test_all_hyperparameters_that_are_wrong_are_told(self):
+    with self.assertRaisesRegex(ValueError, "'no'.*max_epochs as"):
+      with_changes(GOOD, hparams={'no': 1, 'max_epochs': 'many'})
+
+  def test_faults_that_follow_from_others_are_not_told(self):
+    with self.assertRaises(faults.Faults) as caught:
+      with_changes(GOOD, chips_per_host='4', batch=-1)
+    self.assertLen(caught.exception.texts, 2)
+
+
+class PageTest(absltest.TestCase):
+  def test_the_page_lists_every_field_and_no_other(self):
+    page = (files.ROOT / 'docs/launching.md').read_text(encoding='utf-8')
+    table = page.partition('### All fields')[2].partition('### ')[0]
+    rows = re.findall(r'^\| (`.*?) \|', table, re.M)
+    listed = [name for row in rows for name in re.findall('`(.*?)`', row)]
+    hints = typing.get_type_hints(description.Job)
+    expected = []
+    for name, hint in hints.items():
+      inside = (
+        dataclasses.fields(hint) if dataclasses.is_dataclass(hint) else ()
+      )
+      expected += [f'{name}.{each.name}' for each in inside] or [name]
+    self.assertCountEqual(listed, expected)
+
+  def test_the_page_has_the_defaults_that_are_values(self):
+    page = (files.ROOT / 'docs/launching.md').read_text(encoding='utf-8')
+    for field in dataclasses.fields(description.Job):
+      told = re.search(rf'^\| `{field.name}` \| `?([^`|]*?)`? \|', page, re.M)
+      if told and field.default not in (None, '', (), dataclasses.MISSING):
+        self.assertEqual(told[1], str(field.default), field.name)
+
 
 class FileTest(parameterized.TestCase):
   def _file(self, text):
@@ -157,6 +212,16 @@ class FileTest(parameterized.TestCase):
     self.assertEqual(job.hosts, 16)
     self.assertEqual(job.slurm.partition, 'big')
     self.assertEqual(job.seconds, 600)
+
+  @parameterized.parameters('4:00:00', "'4:00:00'", '0-4:00:00')
+  def test_a_time_limit_is_not_read_to_the_base_of_60(self, text):
+    path = self._file(yaml.safe_dump(GPUS) + f'time_limit: {text}')
+    self.assertEqual(description.read(path).seconds, 4 * 3600)
+
+  def test_a_time_limit_without_a_unit_is_refused(self):
+    path = self._file(yaml.safe_dump(GPUS) + 'time_limit: 60')
+    with self.assertRaisesRegex(ValueError, 'no unit'):
+      description.read(path)
 
   @parameterized.parameters(
     ('hosts', 'name=value'),

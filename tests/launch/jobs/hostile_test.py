@@ -23,11 +23,13 @@ _CPUS = {
   'chips_per_host': 2, 'processes_per_host': 2,
 }  # fmt: skip
 _GPUS = {**_CPUS, 'hardware': 'h100'}
-_TPUS = {**_CPUS, 'hardware': 'v5e', 'processes_per_host': 1}
+_TPUS = {
+  **_CPUS, 'hardware': 'v5e', 'chips_per_host': 4, 'processes_per_host': 1,
+}  # fmt: skip
 _BASES = {
   'local': _CPUS, 'slurm': _GPUS, 'mpirun': _CPUS,
   'tpu_vm': {**_TPUS, 'gcloud': {'tpu': 'pod', 'zone': 'here'}},
-  'jobset_tpu': {**_TPUS, 'topology': '1x2', 'container': 'image'},
+  'jobset_tpu': {**_TPUS, 'topology': '2x2', 'container': 'image'},
   'jobset_gpu': {**_GPUS, 'container': 'image'},
   'sky': _CPUS,
 }  # fmt: skip

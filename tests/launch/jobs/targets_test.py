@@ -13,7 +13,12 @@ import yaml
 from launch import jobs
 from launch.jobs import commands, description, scripts
 from tests.launch import processes
-from tests.launch.jobs.description_test import GOOD, GPUS, with_changes
+from tests.launch.jobs.description_test import (
+  GOOD,
+  GPUS,
+  SYSTEM,
+  with_changes,
+)
 from tests.launch.jobs.stand_ins import StandIns
 
 _SCHEMA = pathlib.Path(__file__).parent / 'jobset_v1alpha2.json'
@@ -426,10 +431,12 @@ class JobSetTest(parameterized.TestCase):
     self.validator.validate(jobset)
     return jobset
 
-  @parameterized.parameters('v3', 'v4', 'v5e', 'v5p', 'v6e', 'tpu7x')
-  def test_a_jobset_of_tpus_fits_the_schema(self, hardware):
+  @parameterized.parameters(
+    'v3-32x4', 'v4-32x4', 'v5e-16x4', 'v5p-32x4', 'v6e-16x4', 'tpu7x-32x4'
+  )
+  def test_a_jobset_of_tpus_fits_the_schema(self, system):
     jobset = self._jobset(
-      'jobset_tpu', GOOD, hardware=hardware, container='image',
+      'jobset_tpu', SYSTEM, system=system, container='image',
       kubernetes={'queue': 'q', 'namespace': 'n', 'memory': '100Gi',
                   'claims': {'data': '/data', 'results': '/results'}},
     )  # fmt: skip
@@ -497,7 +504,13 @@ class RefusedTest(parameterized.TestCase):
     ('tpu_vm', GPUS, {}, 'one slice of TPUs'),
     ('tpu_vm', GOOD, {'slices': 1, 'topology': ''}, 'gcloud.tpu'),
     ('jobset_tpu', GPUS, {}, 'for TPUs, not h100'),
-    ('jobset_tpu', GOOD, {'topology': ''}, 'needs the topology'),
+    (
+      'tpu_vm',
+      _TPU_VM,
+      {'gcloud': {'tpu': 'a', 'zone': 'b', 'accelerator_type': 'v5litepod-64'}},
+      'accelerator_type is v5litepod-64, but system v5e-16 is v5litepod-16',
+    ),
+    ('sky', GPUS, {'sky': {'accelerators': 'H100:4'}}, 'a host has 8 chips'),
     ('jobset_tpu', GOOD, {}, 'needs container'),
     ('jobset_gpu', GOOD, {}, 'for GPUs, not v5e'),
     ('jobset_gpu', _CLUSTER, {'mounts': ['a:b']}, 'kubernetes.claims'),
@@ -506,6 +519,10 @@ class RefusedTest(parameterized.TestCase):
   def test_a_job_that_a_target_cannot_launch(self, target, base, more, message):
     with self.assertRaisesRegex(ValueError, message):
       jobs.TARGETS[target].write(with_changes(base, **more))
+
+  def test_all_that_a_target_lacks_is_told_at_once(self):
+    with self.assertRaisesRegex(ValueError, '3 faults:'):
+      jobs.TARGETS['tpu_vm'].write(with_changes(_CLUSTER))
 
 
 class SkyTest(absltest.TestCase):
