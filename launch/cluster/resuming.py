@@ -100,8 +100,8 @@ def require_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     )
 
 
-def require_time(saved_at: float, now: float) -> str:
-  """Warning of a clock that seems wrong, or ''; times in seconds since 1970.
+def require_time(saved_at: float, now: float) -> None:
+  """Warns of a clock that seems wrong; times are in seconds since 1970.
 
   ValueError for one that shows a time before that of the checkpoint.
   """
@@ -111,13 +111,14 @@ def require_time(saved_at: float, now: float) -> str:
       f'--resume: expected a time after that of the checkpoint, got one '
       f'{duration(-lost)} before it: set the clock of this machine.'
     )
-  if lost < LONG:
-    return ''
-  return (
-    f'warning: by the clock of this machine the checkpoint is '
-    f'{lost / 86400:.0f} days old, all of which counts as time of the run. If '
-    'that is not so, end this now, set the clock, and resume again.'
-  )
+  if lost > LONG and ranks.is_primary():
+    print(
+      f'warning: by the clock of this machine the checkpoint is '
+      f'{lost / 86400:.0f} days old, all of which counts as time of the run. '
+      'If that is not so, end this now, set the clock, and resume again.',
+      file=sys.stderr,
+      flush=True,
+    )
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -8,13 +8,14 @@ import shutil
 import signal
 import time
 import types
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import pytest
 
 from launch import train
 from launch.cluster import resuming
-from suite import files
+from suite import clock, files
 from tests.launch import digits_data, processes
 
 
@@ -163,6 +164,12 @@ class ResumeTest(ResumeTestCase):
     self.assertIn(
       'momentum was 0.9, is 0.8', self.refused('run', '--hp=momentum=0.8')
     )
+    back = clock.wall_time()
+    with mock.patch.object(clock, 'wall_time', lambda: lambda: back() - 7200.0):
+      self.assertRegex(
+        self.refused('run'),
+        r'^error: --resume: .* before it: set the clock.*\n$',
+      )
     done = self.train(
       'run', '--resume', '--keep_checkpoints', '--spread=none',
       environment={'JAX_NUM_CPU_DEVICES': '2'},

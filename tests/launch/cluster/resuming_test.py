@@ -1,8 +1,10 @@
 """Tests of runs that are resumed, or set aside: what becomes of their files."""
 
+import contextlib
+import io
 import os
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 import numpy as np
 
 from launch.cluster import attempts, resuming
@@ -33,6 +35,33 @@ class SetAsideTest(absltest.TestCase):
     checkpoints.save(state, Position(1, 1, 0, 1, [], [0.5], clock, {}, {}))
     checkpoints.remove()
     self.assertEqual(os.listdir(checkpoints.directory), ['1'])
+
+
+class TimeTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (0.1, '100 ms before it'), (3600.0, '1 h 0 min 0 s before it')
+  )
+  def test_a_clock_that_was_set_back_is_refused_in_one_line(self, back, text):
+    with self.assertRaisesRegex(ValueError, f'^.*{text}: set the clock.*$'):
+      resuming.require_time(1e9, 1e9 - back)
+
+  def warned(self, pause):
+    """What is printed as a run resumes after so many seconds."""
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+      resuming.require_time(1e9, 1e9 + pause)
+    return printed.getvalue()
+
+  @parameterized.parameters(0.0, 60.0, resuming.LONG - 1.0)
+  def test_a_pause_is_no_fault_of_the_clock(self, pause):
+    self.assertEqual(self.warned(pause), '')
+
+  @parameterized.parameters(8, 400)
+  def test_a_clock_far_ahead_is_warned_of_in_one_line(self, days):
+    self.assertRegex(
+      self.warned(86400.0 * days),
+      rf'^warning: .* {days} days old.*set the clock.*\n$',
+    )
 
 
 if __name__ == '__main__':

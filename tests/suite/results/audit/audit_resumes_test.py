@@ -101,6 +101,7 @@ class ResumesTest(audit_logs.LogTestCase):
     ({'first_epoch_num': 'x'}, 'resumed', 'with a number'),
     ({'lost_seconds': -1}, 'resumed', 'lost_seconds of 0 or more'),
     ({'lost_seconds': 'long'}, 'resumed', 'lost_seconds of 0 or more'),
+    ({'lost_seconds': 1e7}, 'resumed', 'at most the time since run_start'),
   )
   def test_a_restart_from_another_place_explains_nothing(
     self, changes, rule, text
@@ -147,13 +148,24 @@ class ResumesTest(audit_logs.LogTestCase):
     events = audit_logs.good(qualities=(0.1, 0.2, 0.3, 0.4, 0.5, 0.99))
     place = events.index(find(events, 'block_start'))
     start = {'first_epoch_num': 1, 'epoch_count': 3}
-    events.insert(place, _resumed(**start))
+    events.insert(place, _resumed(**start, lost_seconds=0.01))
     events.insert(place, copy.deepcopy(find(events, 'block_start')))
     _timed(events)
     stop = events.index(find(events, 'block_stop'))
     for event in events[:stop]:  # nearly all of it was done before
       event.time_ms += 2.9 * audit_logs.MINUTE
     self.assert_nothing(self.check(events))
+
+  @parameterized.parameters((6.9, False), (7.1, True), (400, True))
+  def test_a_clock_that_was_far_ahead_is_warned_of(self, days, warned):
+    events = killed()
+    place = events.index(find(events, 'podium_resumed'))
+    for event in events[place:]:
+      event.time_ms += 86_400_000 * days
+    find(events, 'podium_resumed').metadata['lost_seconds'] = 86_400.0 * days
+    found = [str(f) for f in self.check(_timed(events)) if f.rule == 'resumed']
+    self.assertEqual([text for text in found if 'the clock' in text], found)
+    self.assertLen(found, warned)
 
 
 if __name__ == '__main__':
