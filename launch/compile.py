@@ -26,7 +26,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from launch import profiles
-from launch.aot import systems, tables, targets
+from launch.aot import options, systems, tables, targets
 from launch.support import chip_batch, cli, run_flags
 from launch.support.live_line import LiveLine
 from suite import files, names
@@ -85,6 +85,7 @@ def main() -> int:
   for system in chosen:
     targets.require(system)
   profiles.apply(request.profile)
+  options.require_known_flags()
   reports = []
   for system in chosen:
     report = compile_for(system, job(request, system))

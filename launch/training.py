@@ -297,9 +297,7 @@ def _checkpoints(
   checkpoints.origin = {**origin, **started}
   if position:
     resuming.require_same(position.origin, checkpoints.origin)
-    warning = resuming.require_time(position.clock.at, clock.now())
-    if warning and ranks.is_primary():
-      print(warning, file=sys.stderr, flush=True)
+    resuming.require_time(position.clock.at, clock.now())
   return checkpoints, position is not None
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import importlib.util
 import json
 import math
-import mmap
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from launch.aot import analysis, cache, systems, targets
+from launch.aot import options as options_lib
 from suite import benchmark as benchmark_lib
 from suite import hparams
 from suite import names as names_lib
@@ -105,16 +105,6 @@ def make_task(job: Job, devices: int = 1) -> Task:
   return benchmark.task(changed, size.data, devices=devices)
 
 
-def nearest_option(name: str, library: str) -> str:
-  """', did you mean ...?' by the names of options in a compiler's library."""
-  with (
-    open(library, 'rb') as file,
-    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-  ):
-    found = re.findall(rb'xla_[a-z0-9_]{4,80}', content)
-  return names_lib.nearest(name, sorted({each.decode() for each in found}))
-
-
 def _chosen(lowered: Mapping[str, Any], names: tuple[str, ...]) -> Iterator:
   """The programs by name, those that a task stages by theirs."""
   flat = {k: v for k, v in lowered.items() if k not in ('staged', 'exchange')}
@@ -184,7 +174,7 @@ def _check_options(options: Mapping[str, str], mesh, system) -> None:
     unknown = _UNKNOWN.search(text)
     if not unknown:
       raise ValueError(f'The compiler refuses the options: {text}') from None
-    near = nearest_option(unknown[1], _library(system))
+    near = options_lib.nearest(unknown[1], _library(system))
     raise ValueError(
       f'The compiler has no option {unknown[1]!r}{near}.'
     ) from None

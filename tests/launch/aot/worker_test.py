@@ -59,14 +59,6 @@ def _ask(*jobs):
 
 
 class TextTest(parameterized.TestCase):
-  def test_the_nearest_option_is_found_in_a_library(self):
-    library = self.create_tempfile(
-      content=b'\0xla_tpu_do_this\0xla_tpu_do_that_now\0', mode='wb'
-    )
-    near = worker.nearest_option('xla_tpu_do_thsi', library.full_path)
-    self.assertEqual(near, " (did you mean 'xla_tpu_do_this'?)")
-    self.assertEqual(worker.nearest_option('abc', library.full_path), '')
-
   @parameterized.parameters(('v5e-8', 'tpu'), ('h100-8', 'gpu'))
   def test_a_compiler_that_is_not_installed_is_named(self, name, extra):
     missing = importlib.metadata.PackageNotFoundError()
