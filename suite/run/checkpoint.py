@@ -125,6 +125,7 @@ class Checkpoints:
     self.strict = strict
     self.origin = dict(origin or {})
     self._opened: manager.Manager | None = None
+    self._count = 0  # of those that were opened; alike in all processes
     self._spec: Any = None
     self._fingerprint: Callable[[Any], jax.Array] | None = None
     self._latest: int | None = None  # steps of the newest one
@@ -381,9 +382,16 @@ class Checkpoints:
       manager.silence()
       # Not left to Orbax, which removes in a thread that nobody can wait for.
       self._drop_uncommitted()
+      self._count += 1
       self._opened = manager.Manager(
         self.directory,
-        options=ocp.CheckpointManagerOptions(max_to_keep=KEPT),
+        options=ocp.CheckpointManagerOptions(
+          max_to_keep=KEPT,
+          # Threads of one that was given up may wait in its barriers for ever.
+          multiprocessing_options=ocp.options.MultiprocessingOptions(
+            barrier_sync_key_prefix=f'podium_{self._count}'
+          ),
+        ),
         item_handlers={
           'state': manager.state_handler(),
           'position': ocp.JsonCheckpointHandler(),
