@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import re
+import shlex
 
 from absl import flags
 from absl.testing import absltest
@@ -22,7 +23,8 @@ _PATH = re.compile(
   r'/[\w/.]*\w\.(?:csv|json|md|py|yaml)\b'
 )
 _COMMAND = re.compile(r'python (?:-m ([\w.]+)|(studies/\w+\.py))')
-_FLAG = re.compile(r'(?<!\S)--([a-z]\w*)')
+_FLAG = re.compile(r'--([a-z]\w*)')
+_HELP = ('--help', '--helpfull')
 _IN_TEXT = re.compile(r'`(?:launch\.[\w.]+ )?--([a-z]\w*)')
 # Flags of launch.minigo.bootstrap and of scripts in studies/.
 _MORE = {'generations', 'target_generations', 'work_dir', 'stop_at_target',
@@ -30,19 +32,31 @@ _MORE = {'generations', 'target_generations', 'work_dir', 'stop_at_target',
 
 
 def _commands(text):
-  """The module or script of each command in blocks of a page, and its flags.
+  """The module or script of each command in blocks of a page; its arguments.
 
-  After ` -- ` another command's flags follow.
+  After ` -- ` another command's arguments follow, and after `|`, `>` and `#`
+  none.
   """
   for block in re.findall(r'^ *```\n(.*?)^ *```', text, re.M | re.S):
     for line in re.sub(r'\\\n', ' ', block).splitlines():
-      line = line.partition(' # ')[0]
+      line = re.split(r' [#|>&]', f'{line} ')[0]
       if found := _COMMAND.search(line):
         own, _, rest = line[found.end() :].partition(' -- ')
-        yield found[1] or found[2], set(_FLAG.findall(own))
+        yield found[1] or found[2], _words(own)
         if rest:
           module, _, own = rest.strip().partition(' ')
-          yield module, set(_FLAG.findall(own))
+          yield module, _words(own)
+
+
+def _words(text):
+  """Arguments, without the brackets around those that may be left away."""
+  return [word.strip('[]') for word in shlex.split(text) if word != '...']
+
+
+def commands():
+  """Every command of every page, with its arguments."""
+  for page in _PAGES:
+    yield from _commands(page.read_text(encoding='utf-8'))
 
 
 def _flags_of(command):
@@ -93,10 +107,27 @@ class PagesTest(absltest.TestCase):
     used = {}
     for page in _PAGES:
       for command, given in _commands(page.read_text(encoding='utf-8')):
-        used.setdefault(command, set()).update(given)
+        names = (_FLAG.match(each) for each in given)
+        used.setdefault(command, set()).update(n[1] for n in names if n)
     self.assertGreater(len(used), 15)
     for command, given in used.items():
       self.assertContainsSubset(given, _flags_of(command), command)
+
+  def test_every_command_is_taken_by_its_entrypoint(self):
+    """Commands of scripts are, too: tests/studies/scripts_test.py."""
+    asked = {}
+    for command, given in commands():
+      if command.startswith('launch.'):
+        asked.setdefault(command, []).append(given)
+    self.assertGreater(sum(map(len, asked.values())), 60)
+    for command, lists in asked.items():
+      names = entrypoint_flags.define(importlib.import_module(command))
+      try:
+        for given in lists:
+          with self.subTest(' '.join([command, *given])):
+            flags.FLAGS([command, *(g for g in given if g not in _HELP)])
+      finally:
+        entrypoint_flags.remove(names)
 
   def test_every_flag_in_the_text_is_one_of_some_command(self):
     known = set()
@@ -111,7 +142,8 @@ class PagesTest(absltest.TestCase):
     text = 'python -m launch.local --processes=2 -- launch.train \\\n  --run=1'
     found = list(_commands(f'```\n{text}\n```\n'))
     self.assertEqual(
-      found, [('launch.local', {'processes'}), ('launch.train', {'run'})]
+      found,
+      [('launch.local', ['--processes=2']), ('launch.train', ['--run=1'])],
     )
 
 
