@@ -83,7 +83,8 @@ class _Telling:
 
   def set(self, value: bool) -> None:
     """See Orbax; waits for all hosts."""
-    if (error := sys.exception()) is not None:
+    # It is raised where a run that is ended saves, too: then of that end.
+    if not value and (error := sys.exception()) is not None:
       self._tell(error)
     self._flag.set(value)
 
