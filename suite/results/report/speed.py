@@ -10,6 +10,10 @@ from suite.results.report import format as fmt
 from suite.results.report.page import environment
 from suite.results.speed import Change, Point
 
+_SHARED_CORES = (
+  'These devices are shares of the cores of one machine: throughput over '
+  'devices shows the mechanics, not what more hardware brings.'
+)
 Table = list[tuple[str, ...]]  # the head, then the rows
 
 
@@ -36,8 +40,9 @@ def lines(points: Sequence[Point]) -> list[str]:
     for point in points
     if point['failed']
   ]
-  if any(point.get('system', {}).get('platform') == 'cpu' for point in points):
-    shown += _shared_cores(points)
+  on_cpu = any(p.get('system', {}).get('platform') == 'cpu' for p in points)
+  if on_cpu and _scales(points):
+    shown.append(_SHARED_CORES)
   return [*shown, '', speed.NO_RESULT]
 
 
@@ -49,7 +54,7 @@ def overview(points: Sequence[Point]) -> Table:
      'memory', 'compile', 'at best', 'in collectives')
   ]  # fmt: skip
   by_first = speed.efficiencies(points)
-  several = len({point.get('devices') for point in points}) > 1
+  scales = _scales(points)
   for point, efficiency in zip(points, by_first, strict=True):
     found = speed.summary(point)
     head = (speed.title(point), fmt.plain(point.get('devices')))
@@ -62,7 +67,7 @@ def overview(points: Sequence[Point]) -> Table:
       fmt.count(point['batch']),
       _rate(found.samples_per_second),
       _rate(each),
-      fmt.percent(efficiency) if several else fmt.NOTHING,
+      fmt.percent(efficiency) if scales else fmt.NOTHING,
       _time(found.seconds),
       fmt.percent(found.spread),
       _time(found.processor),
@@ -266,13 +271,10 @@ def history(files: Sequence[Sequence[Point]]) -> Table:
   return rows
 
 
-def _shared_cores(points: Sequence[Point]) -> list[str]:
-  if len({point.get('devices') for point in points}) < 2:
-    return []
-  return [
-    'These devices are shares of the cores of one machine: throughput over '
-    'devices shows the mechanics, not what more hardware brings.'
-  ]
+def _scales(points: Sequence[Point]) -> bool:
+  """Says that points differ in their devices alone."""
+  titles = {speed.title(point) for point in points}
+  return len(titles) == 1 and len({p.get('devices') for p in points}) > 1
 
 
 def _rate(value: float | None) -> str:
