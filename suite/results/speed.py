@@ -143,10 +143,11 @@ def compare(now: Sequence[Point], before: Sequence[Point]) -> list[Change]:
   by the time of a step. A point that had been measured and fails is worse; what
   only one of them has is named and does not compare.
   """
-  changes = []
-  earlier = {_key(point): point for point in before}
+  changes, earlier = [], list(before)
   for point in now:
-    old = earlier.pop(_key(point), None)
+    old = next((each for each in earlier if _is_same(point, each)), None)
+    if old is not None:
+      earlier.remove(old)
     if old is None or old.get('failed'):
       changes.append(Change(title(point), None, None, 0.0, 'new'))
     elif point.get('failed'):
@@ -155,14 +156,17 @@ def compare(now: Sequence[Point], before: Sequence[Point]) -> list[Change]:
       changes.append(Change(title(point), None, None, 0.0, 'other settings'))
     else:
       changes += _changes(point, old)
-  for old in earlier.values():
+  for old in earlier:
     changes.append(Change(title(old), None, None, 0.0, 'not measured'))
   return changes
 
 
-def _key(point: Point) -> tuple[Any, ...]:
-  names = ('benchmark', 'size', 'label', 'devices', 'processes', 'input')
-  return tuple(point.get(name) for name in names)
+def _is_same(one: Point, other: Point) -> bool:
+  """Says that two points are of one thing; one that failed lacks devices."""
+  names = ['benchmark', 'size', 'label', 'input']
+  if not (one.get('failed') or other.get('failed')):
+    names += ['devices', 'processes']
+  return all(one.get(name) == other.get(name) for name in names)
 
 
 def _settings(point: Point) -> tuple[Any, ...]:

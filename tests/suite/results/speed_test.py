@@ -36,7 +36,11 @@ class CompareTest(parameterized.TestCase):
     self.assertEqual(list(_words([now], [before]).values()), [words])
 
   def test_what_failed_since_is_worse_and_what_is_new_is_not(self):
-    before = [point('resnet'), point('ncf'), failed('bert')]
+    before = [
+      point('resnet'),
+      point('ncf'),
+      {**failed('bert'), 'devices': None},
+    ]
     now = [failed('resnet'), point('gnmt'), point('bert')]
     changes = speed.compare(now, before)
     self.assertEqual(
