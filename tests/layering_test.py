@@ -167,6 +167,12 @@ class LayeringTest(absltest.TestCase):
       self.assertRegex(first, r'[.:]$', f'{module.name} says not what it is')
       self.assertLess(module.text.count('\n'), 500, module.name)
 
+  def test_a_mark_of_a_test_is_not_lost(self):
+    # A mark above the parameters marks their list, and no test is slow.
+    lost = re.compile(r'@pytest\.mark\.\w+\n +@parameterized')
+    for path in (_ROOT / 'tests').rglob('*.py'):
+      self.assertNotRegex(path.read_text(encoding='utf-8'), lost, path.name)
+
 
 if __name__ == '__main__':
   absltest.main()

@@ -132,8 +132,8 @@ class SameTreeTest(parameterized.TestCase):
   def test_every_node_has_the_visits_of_the_plain_search(self, leaves):
     self._assert_the_search_is_the_plain_one(leaves, first_seed=0)
 
-  @pytest.mark.slow
   @parameterized.product(leaves=(1, 4), first_seed=(50, 100, 150, 200, 250))
+  @pytest.mark.slow
   def test_many_games_have_the_visits_of_the_plain_search(
     self, leaves, first_seed
   ):
@@ -163,8 +163,8 @@ class SameTreeTest(parameterized.TestCase):
   ):
     self._assert_moves_follow(leaves, first_seed)
 
-  @pytest.mark.slow
   @parameterized.parameters((1, 100), (4, 0))
+  @pytest.mark.slow
   def test_noise_and_moves_change_nothing_of_that_in_more_games(
     self, leaves, first_seed
   ):
