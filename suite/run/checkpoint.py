@@ -160,7 +160,12 @@ class Checkpoints:
       self._manager()
 
   def shortage(self) -> str:
-    """Warning of a disk with too little room for those that will lie there."""
+    """Warning of a disk with too little room; '' where there is enough.
+
+    Only process 0 looks. As they are compressed, they may fit nevertheless.
+    """
+    if jax.process_index():
+      return ''
     sizes = [
       leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._spec)
     ]
@@ -170,9 +175,9 @@ class Checkpoints:
     if free is None or needed <= free:
       return ''
     return (
-      f'Checkpoints of {_megabytes(sum(sizes))}, of which {KEPT} are kept '
+      f'Checkpoints of {_bytes(sum(sizes))}, of which {KEPT} are kept '
       f'while another is written, may not fit into {self.directory}, where '
-      f'{_megabytes(free)} are free.'
+      f'{_bytes(free)} are free.'
     )
 
   def unwritable(self) -> OSError | None:
@@ -422,8 +427,13 @@ def _free(path: str) -> int | None:
     return None
 
 
-def _megabytes(number: int) -> str:
-  return f'{number / 1e6:,.1f} MB'
+def _bytes(number: int) -> str:
+  unit, each = next(
+    (unit, each)
+    for unit, each in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3))
+    if number >= each or unit == 'kB'
+  )
+  return f'{number / each:,.1f} {unit}'
 
 
 def processes() -> dict[str, int]:
