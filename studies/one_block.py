@@ -63,7 +63,7 @@ def run(program: Program, feed: Any, steps: int) -> Spent:
   task = mock.Mock(
     blocks=lambda facts: blocks.each_epoch(1, steps=steps, samples=steps),
     open=lambda data, facts: once,
-    given=lambda directory: None,
+    given=(),
     tensors=(),
   )
   with mock.patch.object(Program, 'build', return_value=program):

@@ -29,7 +29,7 @@ _SMALLEST = {
   'bert_pytorch': ('--width=64', '--layers=1', '--samples=4', '--steps=1'),
   'bert_rows': ('--batch=16',),
   'checkpoint_cost': (
-    '--megabytes=1', '--every=1', '--saves=1', '--leaves=2',
+    '--megabytes=2', '--every=1', '--saves=1', '--leaves=2',
   ),
   'curve_table': ('resnet',),
   'data_size': ('--batch=64', '--steps=1', '--shrink=2000'),
@@ -45,7 +45,7 @@ _SMALLEST = {
   'loop_overhead': ('--steps=4', '--turns=1'),
   'ncf_pytorch': ('--steps=1',),
   'negative_sampling': (
-    '--users=200', '--items=100', '--pairs=2000', '--samples=4000',
+    '--users=2000', '--items=4000', '--pairs=40000', '--samples=99999',
     '--rounds=1',
   ),
   'padding_waste': ('--pairs=2000',),
