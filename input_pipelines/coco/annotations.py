@@ -32,10 +32,19 @@ class Image:
   width: int
   things: Sequence[Thing]
 
+  @property
+  def wide(self) -> bool:
+    """True for an image that is wider than it is high."""
+    return self.width > self.height
+
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-  """All images of a split; those with something in them come first."""
+  """All images of a split.
+
+  Those with something in them come first, and of these and of the others the
+  wide ones.
+  """
 
   images: Sequence[Image]
   categories: Sequence[str]
@@ -44,6 +53,10 @@ class Annotations:
   def with_objects(self) -> int:
     """Number of images with an object or more."""
     return sum(bool(image.things) for image in self.images)
+
+  def wide(self, *, filled: bool) -> int:
+    """Number of wide images with an object or more, or of those without."""
+    return sum(i.wide and bool(i.things) == filled for i in self.images)
 
   @property
   def most_objects(self) -> int:
@@ -79,7 +92,7 @@ def parse(data: bytes) -> Annotations:
   except (ValueError, KeyError, TypeError, IndexError) as error:
     raise ValueError(f"Expected COCO's annotations, got {error!r}.") from error
   # Sorting keeps the order of the file otherwise.
-  everything.sort(key=lambda image: not image.things)
+  everything.sort(key=lambda image: (not image.things, not image.wide))
   return Annotations(tuple(everything), tuple(names))
 
 

@@ -2,7 +2,8 @@
 
 A record is that of TFDS's `coco/2017`, and what that leaves out: the size of
 the image, exact boxes and areas, outlines. Images without objects come last in
-their split, so that detectors learn from a slice of it. JPEGs are read from
+their split, and of these and of the others the wide ones come first, so that
+detectors learn from slices of it. JPEGs are read from
 their place in the zip file when their shard is written; nothing is unpacked.
 """
 
@@ -121,8 +122,8 @@ def write(
 ) -> str:
   """Writes the records of all splits; returns the data set's directory.
 
-  The metadata have, of each split, the images with objects, and the objects of
-  the image that has most.
+  The metadata have, of each split, the images with objects, how many of them
+  and of the others are wide, and the objects of the image that has most.
   """
   found = {
     split: _annotations(source, order) for split, source in sources.items()
@@ -144,6 +145,8 @@ def write(
       for split, each in found.items()
       for key, value in (
         (read.count_key(split), each.with_objects),
+        (read.wide_key(split), each.wide(filled=True)),
+        (read.wide_key(split, filled=False), each.wide(filled=False)),
         (read.most_key(split), each.most_objects),
       )
     },

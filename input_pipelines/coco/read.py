@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
 
-from input_pipelines.coco import sampled_crop
+from input_pipelines.coco import outlines, sampled_crop
 from input_pipelines.reading import batching, dataset, examples
 
 # Mean and deviation of RGB in [0, 1], which the reference normalises with.
@@ -38,6 +38,11 @@ _FEATURES = {
 def count_key(split: str) -> str:
   """Key of a fact of a data set: images of a split that have objects."""
   return f'{split}_with_objects'
+
+
+def wide_key(split: str, *, filled: bool = True) -> str:
+  """Key of a fact: the wide ones of the images with objects, or of others."""
+  return f'{split}_wide' if filled else f'{split}_wide_without_objects'
 
 
 def most_key(split: str) -> str:
@@ -91,10 +96,7 @@ class Photo:
       _column(features, name, np.float64, size)
       for name, size in (('boxes', 4 * count), ('areas', count))
     )
-    polygons = _column(features, 'polygons', np.int32, count)
-    pieces = int(np.maximum(polygons, 1).sum())
-    sizes = _column(features, 'outline_sizes', np.int32, pieces)
-    _column(features, 'outlines', np.float64, int(sizes.sum()))
+    self.outlines(features)
     crowd = np.array(features['objects/is_crowd'].int64_list.value, bool)
     if len(crowd) != count:
       raise ValueError(f'Expected {count} flags of crowds, got {len(crowd)}.')
@@ -105,6 +107,14 @@ class Photo:
       area,
       crowd,
     )
+
+  def outlines(self, features: examples.Features) -> list[outlines.Outline]:
+    """The outline of each object; ValueError."""
+    polygons = _column(features, 'polygons', np.int32, len(self.labels))
+    pieces = int(np.maximum(polygons, 1).sum())
+    sizes = _column(features, 'outline_sizes', np.int32, pieces)
+    numbers = _column(features, 'outlines', np.float64, int(sizes.sum()))
+    return outlines.split(numbers, sizes, polygons, self.size)
 
   def decoded(self) -> Image.Image:
     """The image in RGB, decoded as the references do; ValueError."""

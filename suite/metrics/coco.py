@@ -1,6 +1,6 @@
-"""Average precision of boxes, as COCO's own evaluation computes it."""
+"""Average precision of boxes and masks, as COCO's own evaluation has it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -76,15 +76,63 @@ def box_ap(truth: Objects, found: Found) -> float:
   finite = np.isfinite(found.box).all(axis=1)
   if not finite.any():
     return 0.0
-  silent = {'print_function': lambda *_: None}
-  wanted = COCO(**silent)
-  wanted.dataset = _dataset(truth, found)
-  wanted.createIndex()
   results = np.column_stack([found.image, found.box, found.score, found.label])[
     finite
   ]
-  got = wanted.loadRes(results.astype(np.float64))
-  scored = COCOeval_faster(wanted, got, 'bbox', **silent)
+  return _ap(_dataset(truth, found), results.astype(np.float64), 'bbox')
+
+
+def mask_ap(
+  truth: Objects,
+  outlines: Sequence[Any],
+  sizes: Mapping[int, tuple[int, int]],
+  found: Found,
+  masks: Sequence[Mapping[str, Any]],
+) -> float:
+  """The same of masks; the area of an object is that of `truth`.
+
+  Args:
+    truth: objects.
+    outlines: of each object, as COCO's file of annotations has it.
+    sizes: height and width of the image of an id, for all images.
+    found: detections.
+    masks: of each detection, in runs; see `coco_masks.pasted`.
+  """
+  if not (~truth.crowd).any():
+    raise ValueError('Expected objects that are no crowds, got none.')
+  if not masks:
+    return 0.0
+  wanted = _dataset(truth, found)
+  for each, outline in zip(wanted['annotations'], outlines, strict=True):
+    each['segmentation'] = outline
+  for each in wanted['images']:
+    each['height'], each['width'] = sizes[each['id']]
+  columns = zip(
+    found.image.tolist(),
+    found.label.tolist(),
+    found.score.tolist(),
+    masks,
+    strict=True,
+  )
+  results = [
+    {
+      'image_id': image,
+      'category_id': label,
+      'score': score,
+      'segmentation': mask,
+    }
+    for image, label, score, mask in columns
+  ]
+  return _ap(wanted, results, 'segm')
+
+
+def _ap(dataset: dict[str, Any], results: Any, kind: str) -> float:
+  """AP of results, in a form that COCO's `loadRes` reads."""
+  silent = {'print_function': lambda *_: None}
+  wanted = COCO(**silent)
+  wanted.dataset = dataset
+  wanted.createIndex()
+  scored = COCOeval_faster(wanted, wanted.loadRes(results), kind, **silent)
   scored.evaluate()
   scored.accumulate()
   scored.summarize()
