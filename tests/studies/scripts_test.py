@@ -33,9 +33,9 @@ _SMALLEST = {
   ),
   'curve_table': ('resnet',),
   'data_size': ('--batch=64', '--steps=1', '--shrink=2000'),
-  'dlrm_pytorch': ('--steps=1', '--table_cap=100', '--batch=128'),
+  'dlrm_pytorch': ('--steps=1', '--table_cap=3000', '--batch=128'),
   'gnmt_pytorch': (
-    '--parts=lstm', '--vocabulary=99', '--layers=1', '--width=16', '--rows=2',
+    '--parts=lstm', '--vocabulary=99', '--layers=2', '--width=16', '--rows=2',
     '--length=3', '--repeats=1',
   ),
   'input_loop': (
