@@ -54,7 +54,9 @@ _SMALLEST = {
     '--frames=8', '--symbols=4', '--classes=16', '--joint=8', '--block=2',
   ),
   'score_speed': ('--folders=1', '--megabytes=0.1', '--turns=1'),
-  'self_play_speed': ('--board=5', '--seconds=0.1'),
+  'self_play_speed': (
+    '--board=5', '--seconds=0.1', '--turns=1', '--places=2', '--readouts=8',
+  ),
   'transformer_pytorch': (
     '--dtypes=float32', '--width=64', '--layers=1', '--vocabulary=99',
     '--rows=2', '--length=4', '--steps=1',
