@@ -232,6 +232,28 @@ def _annotation(number: int, image: int, shape: Shape) -> dict[str, Any]:
   }
 
 
+def single(
+  rng: np.random.Generator,
+  *,
+  rows: int,
+  side: int,
+  sizes: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Images uint8 [rows, side, side, 3] of one shape each, and labels [rows].
+
+  Shapes have `sizes` pixels a side. They are what backbones are trained with
+  that detectors start from.
+  """
+  labels = rng.integers(0, len(SHAPES), rows)
+  images = []
+  for label in labels:
+    image = ground(rng, (side, side))
+    mask = drawn(rng, SHAPES[label], rng.uniform(*sizes), (side, side))
+    image[mask] = rng.uniform(0, 255, 3)
+    images.append(noisy(rng, image))
+  return np.stack(images), labels.astype(np.int32)
+
+
 def ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
   """Blotches of six by six colours, float32 [H, W, 3]."""
   blotches = rng.uniform(0, 0.6 * 255, (6, 6, 3)).astype(np.float32)

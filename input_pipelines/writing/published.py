@@ -274,6 +274,66 @@ def _pickled(path: str) -> tuple[Any, dict[str, int]]:
   return value, places
 
 
+def caffe2(path: str) -> Published:
+  """The arrays of a pickle of Caffe2's `blobs`, as Detectron writes it.
+
+  Other values are left out. ValueError for a file that holds anything but plain
+  values and NumPy arrays of numbers: nothing of it is executed.
+  """
+  try:
+    with open(path, 'rb') as file:
+      found = _ArrayUnpickler(file, encoding='latin1').load()
+    blobs = found.get('blobs', found)
+    arrays = {
+      name: each for name, each in blobs.items() if isinstance(each, np.ndarray)
+    }
+  except (
+    pickle.UnpicklingError, AttributeError, EOFError, IndexError, KeyError,
+    TypeError, ValueError,
+  ) as error:  # fmt: skip
+    raise ValueError(
+      f"Expected a pickle of Caffe2's blobs in {path}, got {error!r}."
+    ) from None
+  return Published(
+    {name: functools.partial(np.copy, each) for name, each in arrays.items()}
+  )
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+  """Knows arrays and plain values, and refuses to look up anything else."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    # The module was renamed; files of Python 2 have its older name.
+    module = module.replace('numpy._core', 'numpy.core')
+    known = {
+      ('numpy.core.multiarray', '_reconstruct'): _empty_array,
+      ('numpy.core.multiarray', 'scalar'): _number,
+      ('numpy', 'ndarray'): np.ndarray,
+      ('numpy', 'dtype'): np.dtype,
+      ('_codecs', 'encode'): _encoded,
+      ('collections', 'OrderedDict'): OrderedDict,
+    }
+    if (module, name) not in known:
+      raise ValueError(f'{module}.{name}, which is not read')
+    return known[module, name]
+
+
+def _empty_array(kind: Any, *_: Any) -> np.ndarray:
+  if kind is not np.ndarray:
+    raise ValueError(f'{kind!r}, which is not read')
+  return np.ndarray((0,), np.uint8)
+
+
+def _number(dtype: np.dtype, data: Any) -> Any:
+  if dtype.hasobject:
+    raise ValueError(f'{dtype}, which is not read')
+  return np.frombuffer(_encoded(data, 'latin1'), dtype, 1)[0]
+
+
+def _encoded(text: str | bytes, encoding: str) -> bytes:
+  return text if isinstance(text, bytes) else text.encode(encoding)
+
+
 class _Unpickler(pickle.Unpickler):
   """Knows tensors and plain values, and refuses to look up anything else."""
 

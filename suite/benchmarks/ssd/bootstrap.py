@@ -107,14 +107,6 @@ def train(
 
 def examples(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
   """Images float32 [N, S, S, 3] of one shape each, normalised, and labels."""
-  labels = rng.integers(0, len(tiny.SHAPES), _ROWS)
-  images = [_example(rng, tiny.SHAPES[label]) for label in labels]
-  images = (np.stack(images) / 255 - coco.MEAN_RGB) / coco.STDDEV_RGB
-  return images.astype(np.float32), labels.astype(np.int32)
-
-
-def _example(rng: np.random.Generator, shape: str) -> np.ndarray:
-  image = tiny.ground(rng, (_SIDE, _SIDE))
-  mask = tiny.drawn(rng, shape, rng.uniform(*_SIZES), (_SIDE, _SIDE))
-  image[mask] = rng.uniform(0, 255, 3)
-  return tiny.noisy(rng, image)
+  images, labels = tiny.single(rng, rows=_ROWS, side=_SIDE, sizes=_SIZES)
+  images = (images / 255 - coco.MEAN_RGB) / coco.STDDEV_RGB
+  return images.astype(np.float32), labels
