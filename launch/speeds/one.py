@@ -78,8 +78,10 @@ def _measure(request: run_flags.Request) -> Point:
   if FLAGS.preflight is not False:
     found = preflight.run(mesh, None)
   machine = rates.Machine.here(mesh, found)
-  clock = Clock()
-  program = Program.build(_initialised(task), mesh, clock, build)
+  clock, made = Clock(), _initialised(task)
+  program = Program.build(made, mesh, clock, build)
+  with clock.spent_on('warm-up'):
+    program.warm_up(made)
   source = data(program)
   try:
     meter = Meter(

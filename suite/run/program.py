@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
+import orbax.checkpoint as ocp
 
 from suite.clock import Clock
 from suite.run import flops, held, sharding, start
@@ -24,6 +25,8 @@ from suite.run.task import Batch, Spec, Staged, State, Task
 GENERATOR = 'rbg'
 
 _EXCHANGED = 16  # numbers that hosts exchange in one call
+
+_LONGEST_MS = 24 * 3_600_000  # of a wait for others, which a watchdog bounds
 
 # Programs that are compiled at the same time; each takes gigabytes.
 _MOST_COMPILED = 16
@@ -129,7 +132,13 @@ class Program:
     return start.fill(made, self.state, weights)
 
   def warm_up(self, task: Task) -> None:
-    """Runs everything once, on zeros, and throws the results away."""
+    """Runs everything once, on zeros, and throws the results away.
+
+    All hosts call it, and none begins before the last has compiled: Gloo gives
+    up a collective that some reach half a minute later than others.
+    """
+    wait = ocp.multihost.get_barrier_sync_fn()
+    wait(key='compiled', timeout_ms=_LONGEST_MS)
     state = self.fresh_state(0)
     task.rehearse(state, self)
     for spec in self.predict.specs:

@@ -86,7 +86,7 @@ class ClicksTask(Task):
   def values(self, spec):
     """See Task; counts are logarithms, and a few ids make up most clicks."""
     return {
-      'dense': Values(0.0, 10.0),
+      'dense': Values(0.0, 4.0),
       'ids': Values(0, np.repeat(self._hp.tables, self._lookups), skewed=True),
       'label': Values(0, 2),
     }

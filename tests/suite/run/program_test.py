@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import jax
@@ -112,6 +113,22 @@ class ByShapeTest(absltest.TestCase):
     task.train_specs = [spec, _rows(spec, 2 * ROWS)]
     self.mesh, self.clock = sharding.make_mesh(), fake_task.ready()[0]
     self.program = program.Program.build(task, self.mesh, self.clock)
+
+  def test_nothing_runs_before_all_hosts_have_compiled(self):
+    def never(*, key, timeout_ms):
+      del key, timeout_ms
+      raise TimeoutError('the others still compile')
+
+    ran = mock.Mock()
+    with (
+      mock.patch.object(
+        program.ocp.multihost, 'get_barrier_sync_fn', lambda: never
+      ),
+      mock.patch.object(program.Program, 'fresh_state', ran),
+      self.assertRaisesRegex(TimeoutError, 'still compile'),
+    ):
+      self.program.warm_up(self.task)
+    ran.assert_not_called()
 
   def test_a_batch_is_trained_on_by_the_program_for_its_shape(self):
     self.program.warm_up(self.task)
