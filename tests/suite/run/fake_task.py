@@ -69,6 +69,10 @@ class FakeTask(Task):
 
   def score(self, predictions):
     self.evaluated = sum(float(p['seen']) for p in predictions)
+    return self.quality()
+
+  def quality(self):
+    """The next one."""
     return dict.fromkeys(self.metrics, next(self._qualities))
 
   def blocks(self, facts):

@@ -392,7 +392,7 @@ class LoopTest(absltest.TestCase):
 
       def score(self, predictions):
         self.samples = [float(p['sample']) for p in predictions if p['ends']]
-        return {self.metric: next(self._qualities)}
+        return self.quality()
 
     task = Windows([0.5, 0.9])
     self.run_loop(task)
@@ -414,7 +414,7 @@ class LoopTest(absltest.TestCase):
       def counted(self, predictions, maker):
         rows = np.concatenate([p['weight'] for p in predictions])
         self.shares = maker.total([rows.sum(), 2**40 + 1.5, *range(40)])
-        return {self.metric: next(self._qualities)}
+        return self.quality()
 
     task = Stays([0.9])
     self.run_loop(task)
