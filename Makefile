@@ -116,7 +116,8 @@ scale-table: $(COMPILE_VENV)/.done ## Compile for pods and clusters into docs/sc
 	$(COMPILE_DLRM) --section=dlrm-dcnv2-gpu --benchmark=dlrm_dcnv2 \
 	  --system=h100-64
 	$(COMPILE_BERT) --section=bert --system=v5e-256,v5p-512,h100-64
-	$(COMPILE_GNMT) --section=gnmt --system=v5e-256,h100-64
+	$(COMPILE_GNMT) --section=gnmt --system=v5e-256
+	$(COMPILE_GNMT) --section=gnmt-gpu --system=h100-64
 	$(COMPILE_RNNT) --section=rnnt --system=v5e-256,h100-64
 	$(COMPILE_UNET3D) --section=unet3d --system=v5p-512 \
 	  --hp=global_batch_size=64 --hp=last_batch=padded \

@@ -278,8 +278,9 @@ def _product(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
 
 def _over_places(x: jax.Array, gates: jax.Array) -> jax.Array:
   """x [T, B, F] and gates [T, B, G] -> the sum of products [F, G], float32."""
-  x, gates = (each.reshape(-1, each.shape[-1]) for each in (x, gates))
-  return jnp.einsum('NF,NG->FG', x, gates, preferred_element_type=jnp.float32)
+  # Rows that are split over devices stay so, as they would not if places and
+  # rows became one dimension.
+  return jnp.einsum('TBF,TBG->FG', x, gates, preferred_element_type=jnp.float32)
 
 
 def _activated(gates: jax.Array) -> jax.Array:

@@ -5,11 +5,13 @@ import functools
 from absl.testing import absltest, parameterized
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 import numpy as np
 import torch
 
 from models.parts import lstm
 from models.parts.functional import Functional
+from suite.run import sharding
 from tests import quick
 
 ROWS, PLACES, FEATURES, WIDTH = 4, 6, 5, 7
@@ -204,6 +206,23 @@ class LayerTest(parameterized.TestCase):
 
     look(jaxpr.jaxpr, False)
     self.assertEqual(inside, [(ROWS, 4 * WIDTH), (ROWS, WIDTH)])
+
+  def test_devices_that_share_the_rows_exchange_gradients_of_kernels_alone(
+    self,
+  ):
+    model, params = made()
+    mesh = sharding.make_mesh()
+    rows = NamedSharding(mesh, sharding.ROWS)
+    spec = jax.ShapeDtypeStruct(
+      (8, PLACES, FEATURES), np.float32, sharding=rows
+    )
+
+    def loss(params, x):
+      return (model.apply(params, {}, x)[0][0] ** 2).sum()
+
+    compiled = quick.jit(jax.grad(loss)).lower(params, spec).compile()
+    self.assertIn('all-reduce', compiled.as_text())
+    self.assertNotIn('all-gather', compiled.as_text())
 
   def test_settings_that_do_not_go_together_are_refused(self):
     for how in (
