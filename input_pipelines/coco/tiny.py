@@ -235,9 +235,9 @@ def _annotation(number: int, image: int, shape: Shape) -> dict[str, Any]:
 def single(
   rng: np.random.Generator,
   *,
-  rows: int,
-  side: int,
-  sizes: tuple[float, float],
+  rows: int = 48,
+  side: int = 48,
+  sizes: tuple[float, float] = (12, 40),
 ) -> tuple[np.ndarray, np.ndarray]:
   """Images uint8 [rows, side, side, 3] of one shape each, and labels [rows].
 

@@ -16,6 +16,14 @@ def below(directory: str) -> dict[str, str]:
   return found
 
 
+def one(directory: str, name: str) -> str:
+  """Path of the file of this name; FileNotFoundError where there is none."""
+  there = below(directory)
+  if name not in there:
+    raise FileNotFoundError(f'Expected {name} below {directory}, found none.')
+  return there[name]
+
+
 def facts(paths: Sequence[str]) -> dict[str, dict[str, int]]:
   """Size in bytes and time of the last change, in ns, by a file's name."""
   stats = {os.path.basename(path): os.stat(path) for path in paths}

@@ -36,6 +36,35 @@ class Published(Mapping[str, np.ndarray]):
     return len(self._readers)
 
 
+def renamed(
+  found: Mapping[str, np.ndarray], names: Mapping[str, str], source: str
+) -> Published:
+  """Arrays by our paths, float32, each made when it is asked for.
+
+  Kernels [out, in, height, width], as PyTorch and Caffe2 have them, get their
+  channels last.
+
+  Args:
+    found: arrays by their names in a published file.
+    names: path of ours -> the name in it.
+    source: the file, for the ValueError where it lacks one.
+  """
+  lacks = [name for name in names.values() if name not in found]
+  if lacks:
+    raise ValueError(
+      f'Expected {lacks[0]} and {len(lacks) - 1} other arrays in {source}, got '
+      'none.'
+    )
+
+  def made(name: str) -> np.ndarray:
+    values = np.asarray(found[name], np.float32)
+    return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
+
+  return Published({
+    path: functools.partial(made, name) for path, name in names.items()
+  })  # fmt: skip
+
+
 # -- TensorFlow: an index, which is a LevelDB table of protocol buffers, and
 # files of bytes. See tensorflow/core/util/tensor_bundle/ and lib/io/table.
 

@@ -7,12 +7,10 @@ when it has been trained.
 
 import functools
 
-from absl import logging
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from input_pipelines.coco import tiny
 from input_pipelines.writing import recipe, weights
@@ -22,13 +20,11 @@ from models.parts.functional import Functional
 from suite.benchmarks import maskrcnn as benchmark
 from suite.benchmarks.maskrcnn import start
 from suite.benchmarks.maskrcnn.task import normalised, size_of
+from suite.run import classifier
 from suite.run.sharding import path_of
 
 STEPS = 400
 _SEED = 21
-_ROWS, _SIDE = 48, 48  # images of a step, and pixels of a side
-_SIZES = (12, 40)  # pixels of a shape
-_RATE, _DECAY = 3e-3, 1e-3
 _EPSILON = 1e-5
 
 
@@ -46,8 +42,10 @@ class Classifier(nnx.Module):
     self.dense = nnx.Linear(channels, len(tiny.SHAPES), rngs=rngs)
 
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Images [N, S, S, 3] -> logits [N, shapes]."""
-    return self.dense(self.backbone(images)[-1].mean(axis=(1, 2)))
+    """Images uint8 [N, S, S, 3] -> logits [N, shapes]."""
+    sizes = jnp.full((len(images), 2), images.shape[1])
+    found = self.backbone(normalised(images, sizes))[-1]
+    return self.dense(found.mean(axis=(1, 2)))
 
 
 class _TrainedNorm(nnx.Module):
@@ -82,37 +80,9 @@ def train(
 ) -> dict[str, np.ndarray]:
   """The backbone's arrays by path, after some steps of AdamW."""
   model = Functional.of(lambda rngs: Classifier(size_of(hp), rngs=rngs))
-  optimizer = optax.adamw(
-    optax.cosine_decay_schedule(_RATE, steps), weight_decay=_DECAY
+  params, stats = classifier.train(
+    model, tiny.single, seed=_SEED, steps=steps, progress=progress
   )
-
-  def loss(params, stats, images, labels):
-    logits, stats = model.apply(params, stats, images)
-    cross = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (jnp.argmax(logits, axis=-1) == labels).mean()
-    return cross.mean(), (stats, hits)
-
-  @jax.jit
-  def step(params, stats, opt, images, labels):
-    sizes = jnp.full((len(images), 2), images.shape[1])
-    grads, (stats, hits) = jax.grad(loss, has_aux=True)(
-      params, stats, normalised(images, sizes), labels
-    )
-    updates, opt = optimizer.update(grads, opt, params)
-    return optax.apply_updates(params, updates), stats, opt, hits
-
-  params, stats = model.init(jax.random.key(_SEED))
-  opt = optimizer.init(params)
-  for number in range(steps):
-    images, labels = tiny.single(
-      np.random.default_rng((_SEED, number)),
-      rows=_ROWS, side=_SIDE, sizes=_SIZES,
-    )  # fmt: skip
-    params, stats, opt, hits = step(params, stats, opt, images, labels)
-    if progress:
-      progress(number + 1, steps)
-    if number % 50 == 49:
-      logging.info('Step %d: %.0f %% right', number + 1, 100 * hits)
   return folded(params['backbone'], stats['backbone'])
 
 

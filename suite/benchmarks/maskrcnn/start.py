@@ -5,8 +5,7 @@ has no moments: its batch norms are a scale and a bias. The backbone of tiny is
 made by `bootstrap`.
 """
 
-from collections.abc import Callable, Mapping
-import functools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -29,17 +28,13 @@ _NORM = {'stats/{}/scale': 's', 'stats/{}/bias': 'b'}
 
 def build(order: recipe.Order, *, hp: maskrcnn.Hparams | None = None) -> str:
   """Converts the published file; returns the data set's directory."""
-  there = downloads.below(order.downloads)
-  if FILE not in there:
-    raise FileNotFoundError(
-      f'Expected {FILE} below {order.downloads}, found none.'
-    )
+  path = downloads.one(order.downloads, FILE)
   size = maskrcnn.BENCHMARK.size('reference')
   return weights.write(
     order.data_dir,
     size.start.name,
     VERSION,
-    converted(published.caffe2(there[FILE]), hp or size.hparams),
+    converted(published.caffe2(path), hp or size.hparams),
     {'source': FILE},
     summary='The backbone that Mask R-CNN starts from.',
   )
@@ -49,23 +44,7 @@ def converted(
   found: Mapping[str, np.ndarray], hp: maskrcnn.Hparams
 ) -> published.Published:
   """Arrays of Caffe2 -> ours, each made when it is asked for."""
-  names = by_path(hp)
-  lacks = [name for name in names.values() if name not in found]
-  if lacks:
-    raise ValueError(
-      f'Expected {lacks[0]} and {len(lacks) - 1} other arrays in {FILE}, got '
-      'none.'
-    )
-
-  def made(name: str) -> np.ndarray:
-    values = np.asarray(found[name], np.float32)
-    # Kernels [out, in, height, width] have their channels last here.
-    return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
-
-  readers: dict[str, Callable[[], np.ndarray]] = {
-    path: functools.partial(made, name) for path, name in names.items()
-  }
-  return published.Published(readers)
+  return published.renamed(found, by_path(hp), FILE)
 
 
 def by_path(hp: maskrcnn.Hparams) -> dict[str, str]:

@@ -7,12 +7,10 @@ keeps its size.
 
 import dataclasses
 
-from absl import logging
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from input_pipelines.coco import read as coco
 from input_pipelines.coco import tiny
@@ -22,13 +20,11 @@ from models.parts.functional import Functional
 from suite.benchmarks import ssd as benchmark
 from suite.benchmarks.ssd import start
 from suite.benchmarks.ssd.task import size_of
+from suite.run import classifier
 from suite.run.sharding import path_of
 
 STEPS = 200
 _SEED = 21
-_ROWS, _SIDE = 48, 48  # images of a step, and pixels of a side
-_SIZES = (12, 40)  # pixels of a shape
-_RATE, _DECAY = 3e-3, 1e-3
 
 
 class Classifier(nnx.Module):
@@ -68,33 +64,9 @@ def train(
 ) -> dict[str, np.ndarray]:
   """The backbone's arrays by path, after some steps of AdamW."""
   model = Functional.of(lambda rngs: Classifier(size_of(hp), rngs=rngs))
-  optimizer = optax.adamw(
-    optax.cosine_decay_schedule(_RATE, steps), weight_decay=_DECAY
+  params, stats = classifier.train(
+    model, examples, seed=_SEED, steps=steps, progress=progress
   )
-
-  def loss(params, stats, images, labels):
-    logits, stats = model.apply(params, stats, images)
-    cross = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (jnp.argmax(logits, axis=-1) == labels).mean()
-    return cross.mean(), (stats, hits)
-
-  @jax.jit
-  def step(params, stats, opt, images, labels):
-    grads, (stats, hits) = jax.grad(loss, has_aux=True)(
-      params, stats, images, labels
-    )
-    updates, opt = optimizer.update(grads, opt, params)
-    return optax.apply_updates(params, updates), stats, opt, hits
-
-  params, stats = model.init(jax.random.key(_SEED))
-  opt = optimizer.init(params)
-  for number in range(steps):
-    images, labels = examples(np.random.default_rng((_SEED, number)))
-    params, stats, opt, hits = step(params, stats, opt, images, labels)
-    if progress:
-      progress(number + 1, steps)
-    if number % 50 == 49:
-      logging.info('Step %d: %.0f %% right', number + 1, 100 * hits)
   kept = {
     'params': {'backbone': params['backbone']},
     'stats': {'backbone': stats['backbone']},
@@ -107,6 +79,6 @@ def train(
 
 def examples(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
   """Images float32 [N, S, S, 3] of one shape each, normalised, and labels."""
-  images, labels = tiny.single(rng, rows=_ROWS, side=_SIDE, sizes=_SIZES)
+  images, labels = tiny.single(rng)
   images = (images / 255 - coco.MEAN_RGB) / coco.STDDEV_RGB
   return images.astype(np.float32), labels

@@ -4,8 +4,7 @@ The published file is converted without PyTorch. Its last stage, which SSD has
 not, is left out. The backbone of tiny is made by `bootstrap`.
 """
 
-from collections.abc import Callable, Mapping
-import functools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -45,7 +44,7 @@ def build(
   hp: ssd.Hparams | None = None,
 ) -> str:
   """Converts the published file; returns the data set's directory."""
-  path = _find(order)
+  path = downloads.one(order.downloads, FILE)
   if order.check_downloads:
     _check(path, prefix)
   size = ssd.BENCHMARK.size('reference')
@@ -63,23 +62,7 @@ def converted(
   found: Mapping[str, np.ndarray], hp: ssd.Hparams
 ) -> published.Published:
   """Arrays of torchvision -> ours, each made when it is asked for."""
-  names = by_path(hp)
-  lacks = [name for name in names.values() if name not in found]
-  if lacks:
-    raise ValueError(
-      f'Expected {lacks[0]} and {len(lacks) - 1} other arrays in {FILE}, got '
-      'none.'
-    )
-
-  def made(name: str) -> np.ndarray:
-    values = np.asarray(found[name], np.float32)
-    # Kernels [out, in, height, width] have their channels last here.
-    return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
-
-  readers: dict[str, Callable[[], np.ndarray]] = {
-    path: functools.partial(made, name) for path, name in names.items()
-  }
-  return published.Published(readers)
+  return published.renamed(found, by_path(hp), FILE)
 
 
 def by_path(hp: ssd.Hparams) -> dict[str, str]:
@@ -111,15 +94,6 @@ def _norm(ours: str, theirs: str) -> dict[str, str]:
     path.format(f'backbone/{ours}'): f'{theirs}.{name}'
     for path, name in _NORM.items()
   }
-
-
-def _find(order: recipe.Order) -> str:
-  there = downloads.below(order.downloads)
-  if FILE not in there:
-    raise FileNotFoundError(
-      f'Expected {FILE} below {order.downloads}, found none.'
-    )
-  return there[FILE]
 
 
 def _check(path: str, prefix: str) -> None:
