@@ -89,7 +89,7 @@ class Parts:
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-  """What evals compare detections with."""
+  """Ground truth that evals compare detections with."""
 
   objects: read.Objects
   outlines: list[outlines.Outline]  # of each object

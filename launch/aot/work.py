@@ -42,7 +42,7 @@ def operations(module: hlo.Module) -> Counter[str]:
 
 @dataclasses.dataclass
 class Cost:
-  """What one instruction costs in a run, with all that is inside of it."""
+  """Cost of one instruction in a run, with all that is inside of it."""
 
   opcode: str
   operations: Counter[str]  # by type

@@ -1,4 +1,4 @@
-"""Whether a job can run: its task is built for its devices, from shapes."""
+"""Faults of a job that cannot run: its task is built for its devices."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses

@@ -63,7 +63,7 @@ R50_FPN = Size(
 
 
 class FrozenNorm(nnx.Module):
-  """What is left of a batch norm whose moments are folded into it."""
+  """Scale and bias of a batch norm whose moments are folded into them."""
 
   def __init__(self, channels: int):
     self.scale = nnx.BatchStat(jnp.ones(channels, jnp.float32))
@@ -167,7 +167,7 @@ class Pyramid(nnx.Module):
 
 
 class ProposalHead(nnx.Module):
-  """Whether an anchor has an object, and where; of all maps alike."""
+  """Tells which anchors have an object, and where; of all maps alike."""
 
   def __init__(self, channels: int, shapes: int, *, dtype, rngs):
     conv = functools.partial(

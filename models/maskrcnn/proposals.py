@@ -48,7 +48,7 @@ class Proposals:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sums:
-  """What a loss is the mean of: a sum [N], and how many it is over [N]."""
+  """Terms of a mean loss: a sum [N], and how many it is over [N]."""
 
   total: jax.Array
   count: jax.Array

@@ -321,7 +321,7 @@ def _where(is_place: jax.Array, new: State, old: State) -> State:
 
 
 def _shifted(states: jax.Array, first: jax.Array, reverse: bool) -> jax.Array:
-  """What each place [T, ...] began with; `first` is what the run began with."""
+  """States before each place [T, ...]; `first` is the one of the run."""
   if reverse:
     return jnp.concatenate([states[1:], first[None]])
   return jnp.concatenate([first[None], states[:-1]])

@@ -137,7 +137,7 @@ def efficiencies(points: Sequence[Point]) -> list[float | None]:
 
 
 def compare(now: Sequence[Point], before: Sequence[Point]) -> list[Change]:
-  """What has changed of the programs of `now`, in their order.
+  """Changes of the programs of `now`, in their order.
 
   On CPUs by seconds of all cores, which others at work change least, elsewhere
   by the time of a step. A point that had been measured and fails is worse; what
@@ -170,7 +170,7 @@ def _is_same(one: Point, other: Point) -> bool:
 
 
 def _settings(point: Point) -> tuple[Any, ...]:
-  """What a point was measured with; another point does not compare."""
+  """Settings that a point was measured with; others do not compare."""
   names = ('batch', 'hyperparameters', 'spread', 'profile', 'compiler_options')
   return tuple(point.get(name) for name in names)
 

@@ -56,7 +56,7 @@ class ResumeTestCase(absltest.TestCase):
     return os.path.join(self.folder, name, file)
 
   def refused(self, name, *more):
-    """What is said as a run does not resume, in this process."""
+    """Words with which a run does not resume, in this process."""
     done = processes.here(train, *self.arguments(name, '--resume', *more))
     self.assertEqual(done.returncode, 2, done.stderr)
     return done.stderr

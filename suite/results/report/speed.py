@@ -161,7 +161,7 @@ def costliest(point: Point) -> Table:
 
 
 def notes(point: Point) -> list[str]:
-  """What a reader of a point should know."""
+  """Remarks that a reader of a point should know."""
   found = []
   for program in point['programs']:
     if not program['steady']:

@@ -46,7 +46,7 @@ class TimeTest(parameterized.TestCase):
       resuming.require_time(1e9, 1e9 - back)
 
   def warned(self, pause):
-    """What is printed as a run resumes after so many seconds."""
+    """Lines printed as a run resumes after so many seconds."""
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed):
       resuming.require_time(1e9, 1e9 + pause)

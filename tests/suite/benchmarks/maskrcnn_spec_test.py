@@ -169,7 +169,7 @@ class MaskRcnnSpecTest(spec_table.SpecTest, absltest.TestCase):
     self.assertFalse(found[0, 1].any())
 
   def test_the_learning_rate(self):
-    """Of the reference's lr_scheduler.py, 'mlperf_linear': by hand."""
+    """Values of the reference's lr_scheduler.py, 'mlperf_linear', by hand."""
     hp = self.size().hparams
     for rate, expected in (
       (1.0, {

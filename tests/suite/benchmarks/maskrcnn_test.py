@@ -144,7 +144,7 @@ class BrokenTest(parameterized.TestCase):
   """Each variant changes what its name says, and nothing once it is over."""
 
   def parts(self):
-    """What the variants change, of small arrays."""
+    """Parts that the variants change, of small arrays."""
     at = jnp.array([[4.0, 5, 6, 7], [5, 5, 6, 7]])
     drawn = regions.Regions(
       jnp.array([[[2.0, 2, 10, 10]]]), jnp.zeros((1, 1), jnp.int32),
